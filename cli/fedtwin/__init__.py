@@ -1,0 +1,1 @@
+"""The door: fedtwin <party> …, and the demo."""

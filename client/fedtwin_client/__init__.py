@@ -1,0 +1,1 @@
+"""The hospital's node: records, timelines, cohorts, private training, ledger."""

@@ -1,0 +1,1 @@
+"""From timelines to the rows that a study may learn from."""

@@ -1,0 +1,1 @@
+"""The agent: link, policy, ledger and the worker it starts."""

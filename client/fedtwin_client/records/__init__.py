@@ -1,0 +1,1 @@
+"""Reading a hospital's records into events."""

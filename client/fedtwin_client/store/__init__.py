@@ -1,0 +1,1 @@
+"""The hospital's timelines on disk."""

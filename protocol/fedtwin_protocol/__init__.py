@@ -1,0 +1,1 @@
+"""What parties say to one another: plans, messages, identity, signatures, releases."""

@@ -1,0 +1,1 @@
+"""For researchers: fetch, verify, ask."""

@@ -1,0 +1,1 @@
+"""The coordinator: membership, rounds, aggregation, releases."""

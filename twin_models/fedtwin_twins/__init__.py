@@ -1,0 +1,1 @@
+"""The science of the twins: models of organs, drugs, risk and response."""
