@@ -1,0 +1,328 @@
+"""What the coordinator must not forget: one SQLite file, written before anything is answered.
+
+The running coordinator and the consortium's commands (`fedtwin server …`) share it; each change is
+one transaction. Parameters and updates lie beside it as blobs, known by their hash.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from fedtwin_protocol.errors import ConfigurationError
+
+StudyStatus = Literal["open", "running", "finished", "failed", "stopped", "released"]
+LIVE_STATUSES: Final = ("open", "running")
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS members (
+    role TEXT NOT NULL, name TEXT NOT NULL, enrolled TEXT NOT NULL, revoked TEXT,
+    last_seen TEXT, software TEXT NOT NULL DEFAULT '', PRIMARY KEY (role, name));
+CREATE TABLE IF NOT EXISTS studies (
+    study TEXT PRIMARY KEY, version INTEGER NOT NULL, plan_hash TEXT NOT NULL,
+    envelope BLOB NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
+    initial BLOB, added TEXT NOT NULL, changed TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS decisions (
+    study TEXT NOT NULL, site TEXT NOT NULL, take_part INTEGER NOT NULL, decided TEXT NOT NULL,
+    PRIMARY KEY (study, site));
+CREATE TABLE IF NOT EXISTS answers (
+    task_id TEXT PRIMARY KEY, study TEXT NOT NULL, site TEXT NOT NULL, round INTEGER NOT NULL,
+    kind TEXT NOT NULL, answer BLOB NOT NULL, received TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS answers_by_study ON answers (study, kind);
+CREATE TABLE IF NOT EXISTS rounds (
+    study TEXT NOT NULL, round INTEGER NOT NULL, state BLOB NOT NULL, sites TEXT NOT NULL,
+    closed TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (study, round));
+CREATE TABLE IF NOT EXISTS events (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, study TEXT NOT NULL,
+    site TEXT NOT NULL, text TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyRecord:
+    """One study as it stands in the store."""
+
+    study: str
+    version: int
+    plan_hash: str
+    envelope: bytes
+    status: StudyStatus
+    reason: str
+    initial: bytes | None
+    added: str
+    changed: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundRecord:
+    """A closed round: who took part, and the coordinator's state after it (a packed payload)."""
+
+    round: int
+    state: bytes
+    sites: tuple[str, ...]
+    closed: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """A line of the coordinator's journal."""
+
+    time: str
+    study: str
+    site: str
+    text: str
+
+
+class Store:
+    """The coordinator's memory.
+
+    Args:
+        path: the database file; made if absent, readable by its owner only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.parent.is_dir():
+            raise ConfigurationError(
+                f"there is no coordinator in {path.parent}: run 'fedtwin server init' first"
+            )
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self.connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+        self.connection.execute("PRAGMA journal_mode=WAL")
+        self.connection.execute("PRAGMA synchronous=FULL")
+        self.connection.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of what is inside, or nothing."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def version(self) -> int:
+        """Changes when another process has changed the file."""
+        return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+
+    # Members
+
+    def enrol(self, role: str, name: str, software: str, now: datetime) -> None:
+        """Note a member that has got its first certificate; a new enrolment lifts a revocation."""
+        self.connection.execute(
+            "INSERT INTO members (role, name, enrolled, software) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (role, name) DO UPDATE SET enrolled = excluded.enrolled,"
+            " software = excluded.software, revoked = NULL",
+            (role, name, now.isoformat(), software[:200]),
+        )
+
+    def mark_revoked(self, role: str, name: str, now: datetime) -> None:
+        """Note a revocation."""
+        self.connection.execute(
+            "UPDATE members SET revoked = ? WHERE role = ? AND name = ?",
+            (now.isoformat(), role, name),
+        )
+
+    def seen(self, name: str, software: str, now: datetime) -> None:
+        """Note that a site's link is up."""
+        self.connection.execute(
+            "UPDATE members SET last_seen = ?, software = ? WHERE role = 'site' AND name = ?",
+            (now.isoformat(), software[:200], name),
+        )
+
+    def members(self, role: str) -> list[dict[str, str | None]]:
+        """Members of a role, by name."""
+        rows = self.connection.execute(
+            "SELECT name, enrolled, revoked, last_seen, software FROM members"
+            " WHERE role = ? ORDER BY name",
+            (role,),
+        )
+        keys = ("name", "enrolled", "revoked", "last_seen", "software")
+        return [dict(zip(keys, row, strict=True)) for row in rows]
+
+    # Studies
+
+    def add_study(self, record: StudyRecord) -> None:
+        """Add a study.
+
+        Raises:
+            ConfigurationError: one of that name and version, or a newer one, is here.
+        """
+        with self.transaction() as connection:
+            row = connection.execute(
+                "SELECT version, status FROM studies WHERE study = ?", (record.study,)
+            ).fetchone()
+            if row is not None and (row[0] >= record.version or row[1] in LIVE_STATUSES):
+                raise ConfigurationError(
+                    f"study {record.study} version {row[0]} is here already ({row[1]}): raise "
+                    "'version' in the plan, and stop the old study first if it still runs"
+                )
+            connection.execute("DELETE FROM decisions WHERE study = ?", (record.study,))
+            connection.execute("DELETE FROM answers WHERE study = ?", (record.study,))
+            connection.execute("DELETE FROM rounds WHERE study = ?", (record.study,))
+            connection.execute(
+                "INSERT OR REPLACE INTO studies (study, version, plan_hash, envelope, status,"
+                " reason, initial, added, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    record.study,
+                    record.version,
+                    record.plan_hash,
+                    record.envelope,
+                    record.status,
+                    record.reason,
+                    record.initial,
+                    record.added,
+                    record.changed,
+                ),
+            )
+
+    def studies(self) -> list[StudyRecord]:
+        """All studies, by name."""
+        rows = self.connection.execute(
+            "SELECT study, version, plan_hash, envelope, status, reason, initial, added, changed"
+            " FROM studies ORDER BY study"
+        )
+        return [_study(row) for row in rows]
+
+    def study(self, name: str) -> StudyRecord:
+        """One study.
+
+        Raises:
+            ConfigurationError: there is none of that name.
+        """
+        for record in self.studies():
+            if record.study == name:
+                return record
+        known = ", ".join(record.study for record in self.studies()) or "none yet"
+        raise ConfigurationError(f"there is no study '{name}' here; there are: {known}")
+
+    def set_status(self, study: str, status: StudyStatus, reason: str, now: datetime) -> None:
+        """Change where a study stands."""
+        self.connection.execute(
+            "UPDATE studies SET status = ?, reason = ?, changed = ? WHERE study = ?",
+            (status, reason, now.isoformat(), study),
+        )
+
+    def decide(self, study: str, site: str, take_part: bool, now: datetime) -> None:
+        """Note a site's decision; the newest counts."""
+        self.connection.execute(
+            "INSERT OR REPLACE INTO decisions (study, site, take_part, decided)"
+            " VALUES (?, ?, ?, ?)",
+            (study, site, int(take_part), now.isoformat()),
+        )
+
+    def decisions(self, study: str) -> dict[str, bool]:
+        """Who takes part and who does not; sites that have not answered are absent."""
+        rows = self.connection.execute(
+            "SELECT site, take_part FROM decisions WHERE study = ?", (study,)
+        )
+        return {site: bool(take_part) for site, take_part in rows}
+
+    # Rounds
+
+    def keep_answer(  # noqa: PLR0913 - one column each
+        self,
+        *,
+        task_id: str,
+        study: str,
+        site: str,
+        round_number: int,
+        kind: str,
+        answer: bytes,
+        now: datetime,
+    ) -> None:
+        """Keep an admitted answer until its round is closed."""
+        self.connection.execute(
+            "INSERT OR IGNORE INTO answers (task_id, study, site, round, kind, answer, received)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (task_id, study, site, round_number, kind, answer, now.isoformat()),
+        )
+
+    def answers(self, study: str, kind: str) -> list[tuple[str, str, int, bytes]]:
+        """Task, site, round and bytes of the answers of a kind that are kept."""
+        rows = self.connection.execute(
+            "SELECT task_id, site, round, answer FROM answers WHERE study = ? AND kind = ?"
+            " ORDER BY site",
+            (study, kind),
+        )
+        return [(task, site, int(number), bytes(answer)) for task, site, number, answer in rows]
+
+    def close_round(self, study: str, record: RoundRecord) -> None:
+        """Keep a round's result and drop its answers, in one step."""
+        with self.transaction() as connection:
+            connection.execute(
+                "INSERT INTO rounds (study, round, state, sites, closed, seconds)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    study,
+                    record.round,
+                    record.state,
+                    json.dumps(record.sites),
+                    record.closed,
+                    record.seconds,
+                ),
+            )
+            connection.execute(
+                "DELETE FROM answers WHERE study = ? AND kind = 'train' AND round <= ?",
+                (study, record.round),
+            )
+
+    def rounds(self, study: str) -> list[RoundRecord]:
+        """The closed rounds, in order."""
+        rows = self.connection.execute(
+            "SELECT round, state, sites, closed, seconds FROM rounds WHERE study = ?"
+            " ORDER BY round",
+            (study,),
+        )
+        return [
+            RoundRecord(
+                round=number,
+                state=bytes(state),
+                sites=tuple(json.loads(sites)),
+                closed=closed,
+                seconds=seconds,
+            )
+            for number, state, sites, closed, seconds in rows
+        ]
+
+    # Journal
+
+    def note(self, study: str, site: str, text: str, now: datetime) -> None:
+        """Write a line of the journal."""
+        self.connection.execute(
+            "INSERT INTO events (time, study, site, text) VALUES (?, ?, ?, ?)",
+            (now.isoformat(), study, site, text[:1000]),
+        )
+
+    def journal(self, study: str) -> list[Event]:
+        """The journal of a study, oldest first."""
+        rows = self.connection.execute(
+            "SELECT time, study, site, text FROM events WHERE study = ? ORDER BY sequence",
+            (study,),
+        )
+        return [Event(time=row[0], study=row[1], site=row[2], text=row[3]) for row in rows]
+
+
+def _study(row: tuple[str, int, str, bytes, StudyStatus, str, bytes | None, str, str]) -> StudyRecord:
+    return StudyRecord(
+        study=row[0],
+        version=row[1],
+        plan_hash=row[2],
+        envelope=row[3],
+        status=row[4],
+        reason=row[5],
+        initial=row[6],
+        added=row[7],
+        changed=row[8],
+    )
