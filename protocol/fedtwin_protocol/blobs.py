@@ -74,12 +74,10 @@ class BlobStore:
         """Start or resume the receipt of a blob."""
         return BlobReceiver(self.path(ref.sha256), ref)
 
-    def keep_only(self, wanted: Iterable[bytes]) -> None:
-        """Remove every blob and part that is not wanted any more."""
-        names = {sha256.hex() for sha256 in wanted}
-        for path in self._folder.iterdir():
-            if path.name.removesuffix(".part") not in names:
-                path.unlink(missing_ok=True)
+    def remove(self, sha256s: Iterable[bytes]) -> None:
+        """Remove blobs that nobody needs any more."""
+        for sha256 in sha256s:
+            self.path(sha256).unlink(missing_ok=True)
 
 
 class BlobReceiver:

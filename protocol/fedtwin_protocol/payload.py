@@ -8,7 +8,7 @@ into a message. Nothing that a head claims is believed before its bytes are ther
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 Scalar = float | int | str | bool | bytes
 FieldValue = Scalar | list[float] | list[int] | list[str] | list[bool] | list[bytes]
 Arrays = Mapping[str, Array]
@@ -82,9 +82,8 @@ def pack(payload: Payload) -> tuple[list[pb.Record], list[memoryview]]:
         record = pb.Record(name=name, kind=pb.Record.ARRAYS)
         for key, array in arrays.items():
             if array.dtype.name not in DTYPES:
-                raise WireError(
-                    f"array '{key}' has type {array.dtype.name}; expected one of {', '.join(DTYPES)}"
-                )
+                known = ", ".join(DTYPES)
+                raise WireError(f"array '{key}' has type {array.dtype.name}, not one of {known}")
             record.arrays.append(
                 pb.ArrayHead(name=key, dtype=array.dtype.name, shape=list(array.shape))
             )
@@ -115,12 +114,12 @@ def heads_of(records: Iterable[pb.Record], total_bytes: int) -> list[Head]:
             dtype = DTYPES.get(item.dtype)
             shape = tuple(int(length) for length in item.shape)
             if dtype is None:
-                raise WireError(f"array '{item.name[:60]}' has the unknown type '{item.dtype[:20]}'")
+                raise WireError(
+                    f"array '{item.name[:60]}' has the unknown type '{item.dtype[:20]}'"
+                )
             if len(shape) > MOST_DIMENSIONS or len(heads) >= MOST_ARRAYS:
                 raise WireError("the array table is too large to be a model's")
-            head = Head(
-                record=record.name, name=item.name, dtype=dtype, shape=shape, offset=offset
-            )
+            head = Head(record=record.name, name=item.name, dtype=dtype, shape=shape, offset=offset)
             heads.append(head)
             offset += head.nbytes
     if offset != total_bytes:
@@ -161,7 +160,7 @@ def _fields_of(records: Sequence[pb.Record], kind: int) -> dict[str, dict[str, F
 
 def _frame(array: Array) -> memoryview:
     little = np.ascontiguousarray(array, dtype=DTYPES[array.dtype.name])
-    return memoryview(little.reshape(-1).view(np.uint8))
+    return memoryview(little.reshape(-1).view(np.uint8).data)
 
 
 def _to_value(value: FieldValue) -> pb.Value:

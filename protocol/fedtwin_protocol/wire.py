@@ -28,7 +28,7 @@ def parse(kind: type[M], data: bytes) -> M:
     except DecodeError as error:
         raise WireError("the message cannot be read") from error
     known = message.ByteSize()
-    message.DiscardUnknownFields()  # type: ignore[attr-defined]
+    message.DiscardUnknownFields()
     if message.ByteSize() != known:
         raise WireError("the message holds fields that this version does not know")
     return message

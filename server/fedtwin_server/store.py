@@ -231,7 +231,7 @@ class Store:
 
     # Rounds
 
-    def keep_answer(  # noqa: PLR0913 - one column each
+    def keep_answer(
         self,
         *,
         task_id: str,
@@ -314,7 +314,9 @@ class Store:
         return [Event(time=row[0], study=row[1], site=row[2], text=row[3]) for row in rows]
 
 
-def _study(row: tuple[str, int, str, bytes, StudyStatus, str, bytes | None, str, str]) -> StudyRecord:
+def _study(
+    row: tuple[str, int, str, bytes, StudyStatus, str, bytes | None, str, str],
+) -> StudyRecord:
     return StudyRecord(
         study=row[0],
         version=row[1],

@@ -8,12 +8,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EnrolRequest(_message.Message):
-    __slots__ = ("request", "software")
+    __slots__ = ("request", "software", "invitation_id")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    INVITATION_ID_FIELD_NUMBER: _ClassVar[int]
     request: bytes
     software: str
-    def __init__(self, request: _Optional[bytes] = ..., software: _Optional[str] = ...) -> None: ...
+    invitation_id: str
+    def __init__(self, request: _Optional[bytes] = ..., software: _Optional[str] = ..., invitation_id: _Optional[str] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
     __slots__ = ("request",)
@@ -351,3 +353,11 @@ class ReleaseChunk(_message.Message):
     offset: int
     data: bytes
     def __init__(self, file: _Optional[str] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class RoundState(_message.Message):
+    __slots__ = ("parameters", "memory")
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    parameters: Content
+    memory: Content
+    def __init__(self, parameters: _Optional[_Union[Content, _Mapping]] = ..., memory: _Optional[_Union[Content, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,80 @@
+"""From a FHIR CodeableConcept to codes of the form `<VOCABULARY>//<code>`.
+
+The systems' addresses are those of the HL7 terminology pages (terminology.hl7.org) and FHIR R4
+section 4.3; ICD-10 and its clinical modifications share one prefix. A code of another system is
+written with that system's address, so that two hospitals' local codes are never taken for one.
+"""
+
+import re
+from typing import Any
+
+VOCABULARIES = {
+    "http://loinc.org": "LOINC",
+    "urn:oid:2.16.840.1.113883.6.1": "LOINC",
+    "http://snomed.info/sct": "SNOMED",
+    "urn:oid:2.16.840.1.113883.6.96": "SNOMED",
+    "http://www.nlm.nih.gov/research/umls/rxnorm": "RXNORM",
+    "urn:oid:2.16.840.1.113883.6.88": "RXNORM",
+    "http://www.whocc.no/atc": "ATC",
+    "http://fhir.de/CodeSystem/bfarm/atc": "ATC",
+    "http://hl7.org/fhir/sid/icd-10": "ICD10",
+    "http://hl7.org/fhir/sid/icd-10-cm": "ICD10",
+    "http://hl7.org/fhir/sid/icd-10-de": "ICD10",
+    "http://fhir.de/CodeSystem/bfarm/icd-10-gm": "ICD10",
+    "urn:oid:2.16.840.1.113883.6.90": "ICD10",
+    "http://hl7.org/fhir/sid/icd-9-cm": "ICD9",
+    "http://hl7.org/fhir/sid/ndc": "NDC",
+    "http://hl7.org/fhir/sid/cvx": "CVX",
+}
+PRIORITY = ("LOINC", "SNOMED", "RXNORM", "ATC", "ICD10")
+
+# SNOMED CT qualifiers, LOINC answers and HL7 table 0136 for yes and no.
+_YES = {"SNOMED//373066001", "LOINC//LA33-6", "terminology.hl7.org_CodeSystem_v2-0136//Y"}
+_NO = {"SNOMED//373067005", "LOINC//LA32-8", "terminology.hl7.org_CodeSystem_v2-0136//N"}
+_UNFIT = re.compile(r"[^A-Za-z0-9_.\-]+")
+
+
+def codes_of(concept: Any) -> list[str]:
+    """All codes of a concept, best vocabulary first; the first coding of each vocabulary.
+
+    Args:
+        concept: a FHIR CodeableConcept as parsed JSON; anything else has no codes.
+    """
+    if not isinstance(concept, dict) or not isinstance(concept.get("coding"), list):
+        return []
+    found: dict[str, str] = {}
+    for coding in concept["coding"]:
+        code = _code(coding)
+        if code is not None:
+            found.setdefault(code.partition("//")[0], code)
+    return sorted(found.values(), key=_rank)
+
+
+def is_local(code: str) -> bool:
+    """Whether a code is of no vocabulary that hospitals share."""
+    return code.partition("//")[0] not in set(VOCABULARIES.values())
+
+
+def yes_or_no(code: str) -> float | None:
+    """1 or 0 if a coded answer says yes or no."""
+    if code in _YES:
+        return 1.0
+    return 0.0 if code in _NO else None
+
+
+def _rank(code: str) -> int:
+    vocabulary = code.partition("//")[0]
+    return PRIORITY.index(vocabulary) if vocabulary in PRIORITY else len(PRIORITY)
+
+
+def _code(coding: Any) -> str | None:
+    if not isinstance(coding, dict) or not isinstance(coding.get("code"), str):
+        return None
+    code = "_".join(coding["code"].split())
+    system = coding.get("system")
+    if not code:
+        return None
+    if not isinstance(system, str) or not system:
+        return f"LOCAL//{code}"
+    known = VOCABULARIES.get(system) or VOCABULARIES.get(system.rstrip("/"))
+    return f"{known or _UNFIT.sub('_', system.partition('://')[2] or system).strip('_')}//{code}"

@@ -1,0 +1,130 @@
+"""Reading dates and times of any precision, without inventing what was not said.
+
+A moment is the span it may mean: `2010-03` spans the month. What happened is put at the start of
+its span. What is known only to the month or the year became known at the end of the span at the
+latest, so that no prediction inside it can see it; a whole date counts as known at its start.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from fedtwin_protocol.errors import RecordError
+
+_PARTIAL = re.compile(r"(\d{4})(?:-(\d\d))?\Z")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z")
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?\Z")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moment:
+    """A date or time as it was written.
+
+    Attributes:
+        start: the earliest it may mean, UTC.
+        end: the latest it may mean, UTC.
+        precision: `year`, `month`, `day` or `time`.
+    """
+
+    start: datetime
+    end: datetime
+    precision: str
+
+    @property
+    def known(self) -> datetime:
+        """When it was known at the latest, if nothing else says so."""
+        return self.end if self.precision in {"year", "month"} else self.start
+
+
+def read_zone(name: str) -> ZoneInfo:
+    """Find a time zone by its IANA name.
+
+    Raises:
+        RecordError: there is no such zone.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise RecordError(
+            f"expected a time zone such as 'Europe/Zurich' or 'UTC', found '{name}'"
+        ) from error
+
+
+@lru_cache(maxsize=65_536)
+def read_moment(text: str, zone: ZoneInfo) -> Moment | None:
+    """Read a FHIR date, dateTime or instant, or an ISO 8601 date or time of a table.
+
+    Args:
+        text: as it was written.
+        zone: of dates, and of times that name no zone.
+
+    Returns:
+        The moment, or none if the text is not one.
+    """
+    text = text.strip()
+    try:
+        if _INSTANT.match(text):
+            return _instant(datetime.fromisoformat(text), zone)
+        if _DATE.match(text):
+            return whole_day(datetime.fromisoformat(text), zone)
+        partial = _PARTIAL.match(text)
+        return _month_or_year(partial, zone) if partial else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def read_with_format(text: str, form: str, zone: ZoneInfo) -> Moment | None:
+    """Read a time by a `strptime` format; without an hour in it, it means the whole day."""
+    try:
+        value = datetime.strptime(text.strip(), form)
+        dated = not any(mark in form for mark in ("%H", "%I", "%X", "%c", "%s"))
+        return whole_day(value, zone) if dated else _instant(value, zone)
+    except (ValueError, OverflowError):
+        return None
+
+
+def whole_day(value: datetime, zone: ZoneInfo) -> Moment:
+    """The day of a date in a time zone."""
+    start = value.replace(tzinfo=zone)
+    return Moment(start=_utc(start), end=_last(start + timedelta(days=1)), precision="day")
+
+
+def years_before(moment: datetime, years: float) -> datetime:
+    """The moment so many years earlier: whole calendar years, then the part of a year in days."""
+    whole = int(years)
+    earlier = _back(moment, whole)
+    length = earlier - _back(moment, whole + 1)
+    return earlier - length * (years - whole)
+
+
+def _back(moment: datetime, years: int) -> datetime:
+    try:
+        return moment.replace(year=moment.year - years)
+    except ValueError:  # 29 February
+        return moment.replace(year=moment.year - years, day=28)
+
+
+def _instant(value: datetime, zone: ZoneInfo) -> Moment:
+    aware = _utc(value if value.tzinfo else value.replace(tzinfo=zone))
+    return Moment(start=aware, end=aware, precision="time")
+
+
+def _month_or_year(match: re.Match[str], zone: ZoneInfo) -> Moment:
+    year, month = int(match[1]), match[2]
+    if month is None:
+        start, after = datetime(year, 1, 1, tzinfo=zone), datetime(year + 1, 1, 1, tzinfo=zone)
+        return Moment(start=_utc(start), end=_last(after), precision="year")
+    number = int(month)
+    start = datetime(year, number, 1, tzinfo=zone)
+    after = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=zone)
+    return Moment(start=_utc(start), end=_last(after), precision="month")
+
+
+def _utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+def _last(after: datetime) -> datetime:
+    return _utc(after) - timedelta(seconds=1)

@@ -1,0 +1,191 @@
+"""Patients' pseudonyms, and the one way back.
+
+A pseudonym is the first 63 bits of HMAC-SHA256(site secret, system|value): without the secret it
+cannot be computed from a patient's number, and another hospital's pseudonym of the same person is
+different. Only this module turns one back, through an SQLite file at the site (0600) that is
+written before any record under the pseudonym is.
+"""
+
+import hashlib
+import hmac
+import os
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from fedtwin_protocol.errors import ConfigurationError, RecordError
+
+SECRET_BYTES = 32
+
+
+class Identity(NamedTuple):
+    """A patient's number and whose number it is."""
+
+    system: str
+    value: str
+
+
+def open_secret(path: Path, fresh: bytes) -> bytes:
+    """Read the site's secret, or keep a fresh one where there is none yet.
+
+    Args:
+        path: of the secret file.
+        fresh: 32 bytes from a cryptographic generator, used only if the file does not exist.
+
+    Returns:
+        The secret that the site uses from now on.
+
+    Raises:
+        ConfigurationError: the file cannot be read or made, or holds something else.
+    """
+    try:
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(fresh)
+                file.flush()
+                os.fsync(file.fileno())
+        secret = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read or make the site's secret {path}: {error.strerror}"
+        ) from error
+    check_secret(secret, str(path))
+    return secret
+
+
+def check_secret(secret: bytes, where: str) -> None:
+    """Refuse a secret that is not one.
+
+    Raises:
+        ConfigurationError: it has another length than 32 bytes.
+    """
+    if len(secret) != SECRET_BYTES:
+        raise ConfigurationError(
+            f"expected a secret of {SECRET_BYTES} bytes, found {len(secret)} in {where}; "
+            "put the original file back: with another secret every patient gets a new pseudonym"
+        )
+
+
+def pseudonym(secret: bytes, identity: Identity) -> int:
+    """The patient's subject_id: 63 bits, the same at every import with the same secret."""
+    text = f"{identity.system}|{identity.value}".encode()
+    digest = hmac.new(secret, text, hashlib.sha256).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class IdentityMap:
+    """The file that leads from pseudonyms back to patients.
+
+    Also remembers under which address (`Patient/<id>`) a source speaks of a patient, so that
+    later exports without the Patient resource still find the same one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the map, and make it where there is none.
+
+        Raises:
+            RecordError: the file cannot be opened or is damaged.
+        """
+        self._path = path
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            with closing(sqlite3.connect(path)) as db, db:
+                db.execute(
+                    "CREATE TABLE IF NOT EXISTS patients"
+                    " (subject_id INTEGER PRIMARY KEY, system TEXT, value TEXT)"
+                )
+                db.execute(
+                    "CREATE TABLE IF NOT EXISTS addresses"
+                    " (address TEXT PRIMARY KEY, system TEXT, value TEXT)"
+                )
+        except (OSError, sqlite3.Error) as error:
+            raise RecordError(f"cannot open the identity map {path}: {error}") from error
+
+    def record(self, identities: dict[int, Identity], addresses: dict[str, Identity]) -> None:
+        """Add patients and addresses; durable on return.
+
+        Raises:
+            RecordError: a pseudonym already stands for another patient, or the disk is full.
+        """
+        try:
+            with closing(sqlite3.connect(self._path)) as db, db:
+                db.execute("PRAGMA synchronous=FULL")
+                db.executemany(
+                    "INSERT OR IGNORE INTO patients VALUES (?, ?, ?)",
+                    [(subject, *identity) for subject, identity in identities.items()],
+                )
+                self._refuse_collisions(db, identities)
+                db.executemany(
+                    "INSERT OR REPLACE INTO addresses VALUES (?, ?, ?)",
+                    [(address, *identity) for address, identity in addresses.items()],
+                )
+        except sqlite3.Error as error:
+            raise RecordError(
+                f"cannot write the identity map {self._path}: {error}; nothing was imported"
+            ) from error
+
+    def addresses(self) -> dict[str, Identity]:
+        """All addresses that sources have used, with the patient behind each."""
+        with closing(sqlite3.connect(self._path)) as db:
+            rows = db.execute("SELECT address, system, value FROM addresses").fetchall()
+        return {address: Identity(system, value) for address, system, value in rows}
+
+    def who_is(self, subject_id: int) -> Identity:
+        """Turn one pseudonym back into the patient's number.
+
+        Raises:
+            RecordError: no patient of this site has that pseudonym.
+        """
+        with closing(sqlite3.connect(self._path)) as db:
+            row = db.execute(
+                "SELECT system, value FROM patients WHERE subject_id = ?", (subject_id,)
+            ).fetchone()
+        if row is None:
+            raise RecordError(f"expected a pseudonym of this site, found {subject_id}")
+        return Identity(*row)
+
+    def _refuse_collisions(
+        self, db: sqlite3.Connection, identities: dict[int, Identity]
+    ) -> None:
+        for subject, identity in identities.items():
+            row = db.execute(
+                "SELECT system, value FROM patients WHERE subject_id = ?", (subject,)
+            ).fetchone()
+            if Identity(*row) != identity:
+                raise RecordError(
+                    f"two patients have one pseudonym ({subject}) in {self._path}; "
+                    "nothing was imported. Report this: it is expected once in millions of sites"
+                )
+
+
+class Pseudonyms:
+    """The pseudonyms given out during one import."""
+
+    def __init__(self, secret: bytes) -> None:
+        """Start with nobody.
+
+        Raises:
+            ConfigurationError: the secret is not 32 bytes.
+        """
+        check_secret(secret, "the secret that was handed in")
+        self._secret = secret
+        self._given: dict[Identity, int] = {}
+
+    def of(self, identity: Identity) -> int:
+        """The pseudonym of a patient, remembered."""
+        subject = self._given.get(identity)
+        if subject is None:
+            subject = self._given[identity] = pseudonym(self._secret, identity)
+        return subject
+
+    def identities(self, used: Iterable[int]) -> dict[int, Identity]:
+        """Who is behind each pseudonym that was used."""
+        wanted = set(used)
+        return {
+            subject: identity for identity, subject in self._given.items() if subject in wanted
+        }

@@ -1,0 +1,148 @@
+"""What an import did, and everything it did not use, with the reason and the place.
+
+Three ways to account for something: `skip` (absent or withdrawn: counted), `put_aside` (wrong:
+counted and written to the quarantine file), `note` (used, but worth a look).
+"""
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+_EXAMPLES = 3
+_RAW_LIMIT = 20_000
+
+
+class Place(NamedTuple):
+    """Where something stands: a file and its line, counted from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportReport:
+    """The account of one import; it stays at the hospital.
+
+    Attributes:
+        origin: what was imported, in words.
+        read: resources by type, or rows.
+        events: rows that the import put into the store.
+        patients: patients it holds events of.
+        withdrawn: earlier records that it took out of the store.
+        reasons: how often each reason made that something was not used.
+        notes: how often something was used that is worth a look.
+        examples: a few places for each reason and note.
+        quarantine: the file with what was put aside; none if nothing was.
+    """
+
+    origin: str
+    read: dict[str, int]
+    events: int
+    patients: int
+    withdrawn: int
+    reasons: dict[str, int]
+    notes: dict[str, int]
+    examples: dict[str, tuple[str, ...]]
+    quarantine: Path | None
+
+    @property
+    def unused(self) -> int:
+        """How many resources, rows or cells made no event."""
+        return sum(self.reasons.values())
+
+    def lines(self) -> list[str]:
+        """The report as lines of plain text (print them without markup: units hold brackets)."""
+        lines = [f"import of {self.origin}"]
+        lines += [f"  {'read':<14} {count:,} {kind}" for kind, count in sorted(self.read.items())]
+        lines.append(f"  {'patients':<14} {self.patients:,}")
+        lines.append(f"  {'events':<14} {self.events:,}")
+        if self.withdrawn:
+            lines.append(f"  {'withdrawn':<14} {self.withdrawn:,}")
+        lines += self._table("not used", self.reasons) + self._table("to know", self.notes)
+        if self.quarantine is not None:
+            lines.append(f"  {'put aside in':<14} {self.quarantine}")
+        return lines
+
+    def _table(self, title: str, counts: dict[str, int]) -> list[str]:
+        if not counts:
+            return []
+        width = min(60, max(len(reason) for reason in counts))
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return [f"  {title}"] + [
+            f"  {count:>8,}  {reason:<{width}}  {', '.join(self.examples.get(reason, ()))}".rstrip()
+            for reason, count in ordered
+        ]
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """The running account of an import, with its quarantine file.
+
+    The file is made, readable by its owner alone, when the first thing is put aside.
+    """
+
+    quarantine: Path
+    read: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    _file: TextIO | None = None
+
+    def skip(self, reason: str, place: Place) -> None:
+        """Count something that made no event though nothing is wrong with it."""
+        self.reasons[reason] += 1
+        self._example(reason, place)
+
+    def note(self, reason: str, place: Place) -> None:
+        """Count something that was used and is worth a look."""
+        self.notes[reason] += 1
+        self._example(reason, place)
+
+    def put_aside(self, reason: str, place: Place, raw: object) -> None:
+        """Count something wrong, and write it to the quarantine file."""
+        self.skip(reason, place)
+        if self._file is None:
+            self.quarantine.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(self.quarantine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            self._file = os.fdopen(handle, "w", encoding="utf-8")
+        text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
+        line = {"file": place.file, "line": place.line, "reason": reason, "raw": text[:_RAW_LIMIT]}
+        self._file.write(json.dumps(line, ensure_ascii=True) + "\n")
+
+    def close(self) -> None:
+        """Finish the quarantine file."""
+        if self._file is not None:
+            self._file.close()
+
+    def report(self, *, origin: str, events: int, patients: int, withdrawn: int) -> ImportReport:
+        """Close the account.
+
+        Args:
+            origin: what was imported, in words.
+            events: rows put into the store.
+            patients: different patients among them.
+            withdrawn: earlier records taken out of the store.
+        """
+        self.close()
+        return ImportReport(
+            origin=origin,
+            read=dict(self.read),
+            events=events,
+            patients=patients,
+            withdrawn=withdrawn,
+            reasons=dict(self.reasons),
+            notes=dict(self.notes),
+            examples={reason: tuple(places) for reason, places in self.examples.items()},
+            quarantine=None if self._file is None else self.quarantine,
+        )
+
+    def _example(self, reason: str, place: Place) -> None:
+        places = self.examples.setdefault(reason, [])
+        if len(places) < _EXAMPLES:
+            places.append(str(place))

@@ -1,0 +1,181 @@
+"""Reading FHIR resources from files: NDJSON, bundles, single resources, each also gzipped.
+
+A line that is not a JSON object is put aside with its number; the others are read. Numbers that
+JSON does not allow (NaN, Infinity) make a line malformed. A byte-order mark and CRLF are removed.
+"""
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from fedtwin_client.records.report import Place, Tally
+from fedtwin_protocol.errors import RecordError
+
+Resource: TypeAlias = dict[str, Any]
+_ENDINGS = (".ndjson", ".jsonl", ".json", ".ndjson.gz", ".jsonl.gz", ".json.gz")
+_SINGLE_LIMIT = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """A resource with where it stands.
+
+    Attributes:
+        resource: parsed JSON with a `resourceType`.
+        place: its file and line; for an entry of a bundle, the entry's number.
+        address: the entry's fullUrl; empty outside bundles.
+    """
+
+    resource: Resource
+    place: Place
+    address: str = ""
+
+
+def find_files(paths: Iterable[Path]) -> list[Path]:
+    """All FHIR files among files and folders, sorted, each once.
+
+    Raises:
+        RecordError: a path does not exist, or none of them holds such a file.
+    """
+    found: set[Path] = set()
+    named = list(paths)
+    for path in named:
+        if path.is_dir():
+            found |= {file for file in path.rglob("*") if _is_fhir(file)}
+        elif path.is_file():
+            found.add(path)
+        else:
+            raise RecordError(f"expected a file or a folder of FHIR records, found no {path}")
+    if not found:
+        listed = ", ".join(str(path) for path in named)
+        raise RecordError(f"found no file ending in {', '.join(_ENDINGS)} in {listed}")
+    return sorted(found)
+
+
+def read_resources(file: Path, tally: Tally) -> Iterator[Found]:
+    """All resources of a file; what cannot be read is put aside.
+
+    Raises:
+        RecordError: the file cannot be opened, or is damaged below the level of lines.
+    """
+    try:
+        if ".ndjson" in file.name or ".jsonl" in file.name:
+            yield from _lines(file, tally)
+        else:
+            yield from _whole(file, tally)
+    except (OSError, EOFError, zlib.error) as error:
+        raise RecordError(f"cannot read {file}: {error}; nothing was imported") from error
+
+
+def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
+    """The resources of some types, passing over other lines without parsing them.
+
+    Args:
+        file: NDJSON, a bundle or a single resource.
+        kinds: wanted values of `resourceType`.
+    """
+    wanted = set(kinds)
+    pattern = re.compile(
+        rb'"resourceType"\s*:\s*"(?:' + "|".join(sorted(wanted)).encode() + rb')"'
+    )
+    silent = Tally(quarantine=Path("/dev/null"))
+    try:
+        if ".ndjson" in file.name or ".jsonl" in file.name:
+            with _open(file) as stream:
+                for number, line in enumerate(stream, start=1):
+                    resource = _parse(line) if pattern.search(line) else None
+                    if isinstance(resource, dict) and resource.get("resourceType") in wanted:
+                        yield Found(resource=resource, place=Place(file.name, number))
+            return
+        for found in _whole(file, silent):
+            if found.resource["resourceType"] in wanted:
+                yield found
+    except (OSError, EOFError, zlib.error) as error:
+        raise RecordError(f"cannot read {file}: {error}; nothing was imported") from error
+    finally:
+        silent.close()
+
+
+def _is_fhir(file: Path) -> bool:
+    return file.is_file() and file.name.endswith(_ENDINGS) and not file.name.startswith(".")
+
+
+def _open(file: Path) -> IO[bytes]:
+    return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
+
+
+def _parse(data: bytes) -> Any:
+    """Parsed JSON, or none: not JSON, not UTF-8, or a number that JSON does not allow."""
+    try:
+        return json.loads(data.removeprefix(b"\xef\xbb\xbf"), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(constant)
+
+
+def _lines(file: Path, tally: Tally) -> Iterator[Found]:
+    with _open(file) as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            place = Place(file.name, number)
+            value = _parse(line)
+            if value is None and not line.endswith(b"\n"):
+                tally.put_aside("the last line was cut off", place, _text(line))
+            else:
+                yield from _checked(value, place, "", tally, _text(line) if value is None else "")
+
+
+def _whole(file: Path, tally: Tally) -> Iterator[Found]:
+    with _open(file) as stream:
+        data = stream.read(_SINGLE_LIMIT + 1)
+    if len(data) > _SINGLE_LIMIT:
+        raise RecordError(f"{file} is larger than 512 MiB; split it, or export NDJSON instead")
+    value = _parse(data)
+    if value is None and b"\n" in data.strip():
+        # NDJSON under another name
+        yield from _lines(file, tally)
+        return
+    yield from _checked(value, Place(file.name, 1), "", tally, _text(data) if value is None else "")
+
+
+def _checked(
+    value: Any, place: Place, address: str, tally: Tally, raw: str
+) -> Iterator[Found]:
+    if not isinstance(value, dict):
+        tally.put_aside("not a JSON object", place, raw or value)
+    elif value.get("resourceType") == "Bundle":
+        yield from _entries(value, place, tally)
+    elif not isinstance(value.get("resourceType"), str):
+        tally.put_aside("no resourceType", place, value)
+    else:
+        yield Found(resource=value, place=place, address=address)
+
+
+def _entries(bundle: Resource, place: Place, tally: Tally) -> Iterator[Found]:
+    entries = bundle.get("entry", [])
+    if not isinstance(entries, list):
+        tally.put_aside("a bundle whose 'entry' is not a list", place, bundle)
+        return
+    for number, entry in enumerate(entries, start=1):
+        inner = Place(f"{place.file}:{place.line} entry", number)
+        resource = entry.get("resource") if isinstance(entry, dict) else None
+        address = entry.get("fullUrl") if isinstance(entry, dict) else None
+        if resource is None:
+            tally.skip("a bundle's entry without a resource", inner)
+        else:
+            yield from _checked(
+                resource, inner, address if isinstance(address, str) else "", tally, ""
+            )
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", errors="replace")

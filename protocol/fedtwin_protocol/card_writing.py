@@ -1,0 +1,247 @@
+"""Writing a model card at the end of a study, from the plan and what the sites reported.
+
+Everything that comes in was noised at the sites or is public, so a card adds nothing to what an
+attacker could learn; a count below the plan's smallest cell is still not shown.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtwin_protocol.card import (
+    Calibration,
+    CalibrationBin,
+    Mechanism,
+    Metric,
+    ModelCard,
+    SiteFacts,
+)
+from fedtwin_protocol.errors import ReleaseError
+from fedtwin_protocol.hold_out import hold_out_metrics
+from fedtwin_protocol.study import StudyPlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFacts:
+    """What the coordinator knows at the end of a study.
+
+    Attributes:
+        patients: reported (noised) cohort count by site.
+        rounds_used: rounds in which a site's update was used, by site.
+        rounds: whole rounds that were taken.
+        tables: noised hold-out table by site, (bins, 2): counts by predicted risk and outcome
+            (no, yes); empty where the plan buys no evaluation.
+        software: versions by name.
+        created: the time of writing, aware.
+    """
+
+    patients: Mapping[str, float]
+    rounds_used: Mapping[str, int]
+    rounds: int
+    created: datetime
+    tables: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    software: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_card(plan: StudyPlan, facts: RunFacts) -> ModelCard:
+    """Write the card of a finished study.
+
+    Args:
+        plan: the signed plan.
+        facts: what the coordinator knows; all of it already noised at the sites.
+
+    Raises:
+        ReleaseError: a table has another shape than the plan's, or a site without a count.
+    """
+    return ModelCard(
+        study=plan.study,
+        version=plan.version,
+        consortium=plan.consortium,
+        plan_hash=plan.hash,
+        title=plan.title,
+        question=plan.question,
+        purpose=plan.purpose,
+        endpoint=endpoint_in_words(plan),
+        population=population_in_words(plan),
+        features=plan.features,
+        columns=plan.contract.columns,
+        model=_model_in_words(plan),
+        sites=_sites(plan, facts),
+        rounds=facts.rounds,
+        privacy=_mechanism(plan, facts.rounds),
+        metrics=_metrics(plan, facts),
+        calibration=_calibrations(plan, facts),
+        recalibration=_RECALIBRATION,
+        limits=(*plan.limits, *_LIMITS),
+        software=dict(facts.software),
+        created=facts.created,
+    )
+
+
+def endpoint_in_words(plan: StudyPlan) -> str:
+    """The endpoint as a sentence."""
+    endpoint = plan.endpoint
+    codes = ", ".join(endpoint.codes)
+    if endpoint.kind == "event":
+        what = f"any of {codes}"
+    else:
+        what = f"the first of {codes} above {endpoint.threshold:g} {endpoint.unit}"
+    return f"{endpoint.name}: {what}, within {endpoint.horizon_days} days after the index date"
+
+
+def population_in_words(plan: StudyPlan) -> str:
+    """The cohort as a sentence."""
+    cohort = plan.cohort
+    if cohort.index.date is not None:
+        index = cohort.index.date.date().isoformat()
+    else:
+        index = f"the {cohort.index.which} of {', '.join(cohort.index.codes)}"
+    text = (
+        f"patients aged {cohort.minimum_age_years:g} to {cohort.maximum_age_years:g} years at the "
+        f"index date ({index})"
+    )
+    if cohort.require_codes:
+        text += f", with one of {', '.join(cohort.require_codes)}"
+    if cohort.exclude_codes:
+        text += f", without {', '.join(cohort.exclude_codes)}"
+    return text
+
+
+_RECALIBRATION = (
+    "Hospitals differ in how common the outcome is. Before use, fit slope and intercept of the "
+    "predicted log-odds on your own patients; the two numbers never need to leave the hospital."
+)
+_LIMITS = (
+    "A research model: not a medical device, and no decision about a patient may rest on it alone.",
+    "It describes association, not the effect of a treatment.",
+    "Sites with few patients, and groups that are rare at every site, are described less well.",
+)
+_PROTECTION = {
+    "local": (
+        "Each site adds noise to everything before it leaves. Whatever anybody outside the site "
+        "sees, coordinator included, would have looked almost the same without any one patient: "
+        "odds change by a factor of at most exp(epsilon), except with probability delta."
+    ),
+    "none": "Nothing: no noise was added. Only for data that may be shared as they are.",
+}
+_ACCOUNTANT = {
+    "local": (
+        "Privacy loss distributions at each site, over the cohort count, every training step and "
+        "the hold-out table; neighbours differ by one patient with all records"
+    ),
+    "none": "none: mode 'none' has no finite epsilon, and the stated figures do not hold",
+}
+
+
+def _mechanism(plan: StudyPlan, rounds: int) -> Mechanism:
+    privacy = plan.privacy
+    return Mechanism(
+        mode=privacy.mode,
+        clipping_norm=privacy.clipping_norm,
+        noise_multiplier=privacy.noise_multiplier,
+        sampling_rate=privacy.sampling_rate,
+        steps=rounds * plan.training.local_steps,
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        accountant=_ACCOUNTANT[privacy.mode],
+        protects_against=_PROTECTION[privacy.mode],
+        ledger="Each site's own ledger holds what was charged, written before noise was drawn.",
+    )
+
+
+def _model_in_words(plan: StudyPlan) -> str:
+    text = f"{plan.model.family}, {len(plan.contract.columns)} columns"
+    if plan.model.hidden:
+        text += f", hidden layers {' - '.join(str(width) for width in plan.model.hidden)}"
+    training = plan.training
+    return f"{text}; {training.mechanism}, rule '{plan.aggregation.rule}', {training.rounds} rounds"
+
+
+def _sites(plan: StudyPlan, facts: RunFacts) -> tuple[SiteFacts, ...]:
+    uncounted = sorted(set(facts.rounds_used) - set(facts.patients))
+    if uncounted:
+        raise ReleaseError(f"expected a cohort count of every site, found none of: {uncounted}")
+    return tuple(
+        SiteFacts(
+            name=name,
+            patients=_shown(facts.patients[name], plan.sites.smallest_cell),
+            rounds=facts.rounds_used.get(name, 0),
+        )
+        for name in sorted(facts.patients)
+    )
+
+
+def _shown(count: float, smallest: int) -> int | None:
+    rounded = round(count)
+    return rounded if rounded >= smallest else None
+
+
+def _summed(plan: StudyPlan, facts: RunFacts) -> tuple[NDArray[np.float64], float]:
+    """The sum of the sites' tables and the noise sd of its cells."""
+    total = np.sum([_checked(plan, name, table) for name, table in facts.tables.items()], axis=0)
+    noise = plan.privacy.evaluation_noise if plan.privacy.mode == "local" else 0.0
+    return total, (noise or 0.0) * float(np.sqrt(len(facts.tables)))
+
+
+def _checked(plan: StudyPlan, name: str, table: NDArray[np.float64]) -> NDArray[np.float64]:
+    expected = (plan.evaluation.bins, 2)
+    if np.shape(table) != expected or not np.isfinite(table).all():
+        raise ReleaseError(
+            f"expected a finite hold-out table of shape {expected} of site '{name}', "
+            f"found shape {np.shape(table)}"
+        )
+    return table
+
+
+def _metrics(plan: StudyPlan, facts: RunFacts) -> tuple[Metric, ...]:
+    if not facts.tables:
+        return ()
+    table, noise_sd = _summed(plan, facts)
+    bought = (
+        f"from {plan.evaluation.bins} bins of predicted risk by outcome, held-out patients of "
+        f"{len(facts.tables)} sites, each cell of the sum with noise of sd {noise_sd:.3g}"
+    )
+    values = hold_out_metrics(table)
+    return tuple(
+        Metric(name=name, value=round(value, 4), bought=bought)
+        for name, value in values.items()
+        if np.isfinite(value)
+    )
+
+
+def _calibrations(plan: StudyPlan, facts: RunFacts) -> tuple[Calibration, ...]:
+    if not facts.tables:
+        return ()
+    table, noise_sd = _summed(plan, facts)
+    found = [_calibration("all sites", table, noise_sd, plan.sites.smallest_cell)]
+    if plan.evaluation.per_site:
+        one_sd = noise_sd / float(np.sqrt(len(facts.tables)))
+        found += [
+            _calibration(name, facts.tables[name], one_sd, plan.sites.smallest_cell)
+            for name in sorted(facts.tables)
+        ]
+    return tuple(found)
+
+
+def _calibration(
+    scope: str, table: NDArray[np.float64], noise_sd: float, smallest: int
+) -> Calibration:
+    """Bins of a noised table; negative cells, which only noise can make, count as zero."""
+    cells = np.clip(table, 0, None)
+    totals = cells.sum(axis=1)
+    width = 1 / len(cells)
+    bins = tuple(
+        CalibrationBin(
+            predicted=round((k + 0.5) * width, 6),
+            observed=round(float(cells[k, 1] / totals[k]), 4),
+            patients=round(float(totals[k])),
+        )
+        for k in range(len(cells))
+        if totals[k] >= smallest
+    )
+    return Calibration(
+        scope=scope, noise_sd=round(noise_sd, 4), bins=bins, left_out=len(cells) - len(bins)
+    )

@@ -1,0 +1,147 @@
+"""Payloads as contents: inline while they are small, a blob of frames when they are large."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from fedtwin_protocol.blobs import BlobRef, BlobStore
+from fedtwin_protocol.errors import WireError
+from fedtwin_protocol.payload import INLINE_LIMIT, Array, Head, Payload, heads_of, pack, unpack
+from fedtwin_protocol.v1 import exchange_pb2 as pb
+
+PIECE: Final = 4 * 1024 * 1024
+
+
+def make_content(payload: Payload, blobs: BlobStore) -> pb.Content:
+    """Pack a payload; arrays of more than 64 KiB go to the blob store."""
+    records, frames = pack(payload)
+    if sum(len(frame) for frame in frames) <= INLINE_LIMIT:
+        return pb.Content(records=records, inline=b"".join(frames))
+    ref = blobs.put(frames)
+    return pb.Content(records=records, blob=pb.Blob(sha256=ref.sha256, size=ref.size))
+
+
+def read_content(content: pb.Content, blobs: BlobStore) -> Payload:
+    """Unpack a content whose blob, if it has one, is complete.
+
+    Raises:
+        WireError: its table and its bytes do not agree.
+    """
+    ref = ref_of(content)
+    if ref is None:
+        return unpack(content.records, content.inline)
+    return unpack(content.records, blobs.path(ref.sha256).read_bytes())
+
+
+def ref_of(content: pb.Content) -> BlobRef | None:
+    """The content's blob, if its arrays lie in one."""
+    if content.WhichOneof("frames") != "blob":
+        return None
+    return BlobRef(sha256=content.blob.sha256, size=content.blob.size)
+
+
+def content_bytes(content: pb.Content) -> int:
+    """Length of the content's frames."""
+    ref = ref_of(content)
+    return len(content.inline) if ref is None else ref.size
+
+
+def content_heads(content: pb.Content) -> list[Head]:
+    """The table of the content's arrays.
+
+    Raises:
+        WireError: it does not fill the frames exactly.
+    """
+    return heads_of(content.records, content_bytes(content))
+
+
+def pieces(
+    content: pb.Content, heads: Sequence[Head], blobs: BlobStore
+) -> Iterator[tuple[Head, Array]]:
+    """Walk through the arrays in pieces of at most 4 MiB, so that memory stays flat."""
+    read = _reader(content, blobs)
+    for head in heads:
+        offset, end = head.offset, head.offset + head.nbytes
+        while offset < end:
+            length = min(PIECE, end - offset)
+            yield head, np.frombuffer(read(offset, length), dtype=head.dtype)
+            offset += length
+
+
+def measure(content: pb.Content, blobs: BlobStore) -> float:
+    """Euclidean norm of all numbers of a content; infinite if any of them is not finite."""
+    total = 0.0
+    for _, piece in pieces(content, content_heads(content), blobs):
+        values = piece.astype(np.float64, copy=False)
+        total += float(values @ values)
+        if not np.isfinite(total):
+            return float("inf")
+    return float(np.sqrt(total))
+
+
+def weighted_mean(
+    contents: Sequence[pb.Content], weights: Sequence[float], blobs: BlobStore
+) -> pb.Content:
+    """The weighted mean of contents with equal array tables, piece by piece.
+
+    Args:
+        contents: at least one; only their arrays count.
+        weights: positive, one a content.
+        blobs: where their blobs lie, and where the mean goes.
+
+    Raises:
+        WireError: the tables differ.
+    """
+    tables = [content_heads(content) for content in contents]
+    if any(table != tables[0] for table in tables):
+        raise WireError("updates with different array tables cannot be averaged")
+    total = float(sum(weights))
+    shares = [weight / total for weight in weights]
+    records = [record for record in contents[0].records if record.kind == pb.Record.ARRAYS]
+
+    def frames() -> Iterator[memoryview]:
+        walks = [
+            pieces(content, table, blobs) for content, table in zip(contents, tables, strict=True)
+        ]
+        for parts in zip(*walks, strict=True):
+            yield _mean_piece(parts, shares)
+
+    if content_bytes(contents[0]) <= INLINE_LIMIT:
+        return pb.Content(records=records, inline=b"".join(frames()))
+    ref = blobs.put(frames())
+    return pb.Content(records=records, blob=pb.Blob(sha256=ref.sha256, size=ref.size))
+
+
+def _mean_piece(
+    parts: Sequence[tuple[Head, Array]], shares: Sequence[float]
+) -> memoryview:
+    dtype = parts[0][1].dtype
+    if dtype.kind != "f":
+        raise WireError(f"arrays of type {dtype} cannot be averaged")
+    mean = parts[0][1] * dtype.type(shares[0])
+    for (_, piece), share in zip(parts[1:], shares[1:], strict=True):
+        mean += piece * dtype.type(share)
+    return memoryview(mean.view(np.uint8).data)
+
+
+def _reader(content: pb.Content, blobs: BlobStore) -> Callable[[int, int], bytes]:
+    ref = ref_of(content)
+    if ref is None:
+        inline = content.inline
+        return lambda offset, length: inline[offset : offset + length]
+    return _file_reader(blobs.path(ref.sha256))
+
+
+def _file_reader(path: Path) -> Callable[[int, int], bytes]:
+    file = path.open("rb", buffering=0)
+
+    def read(offset: int, length: int) -> bytes:
+        file.seek(offset)
+        data = b""
+        while len(data) < length and (part := file.read(length - len(data))):
+            data = data + part if data else part
+        return data
+
+    return read

@@ -1,0 +1,163 @@
+"""What the coordinator believes of an answer: nothing, until it is held against the plan.
+
+In this order: the arrays are those the study exchanges (names, types, shapes); every number is
+finite; the norm stays within what the site's patients can contribute; the weight is the cohort
+count that the site itself reported. A bad answer is that site's failure, never the study's.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, prod, sqrt
+
+from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.content import content_heads, measure
+from fedtwin_protocol.errors import WireError
+from fedtwin_protocol.payload import FieldValue, Payload, unpack
+from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.v1 import exchange_pb2 as pb
+
+WEIGHT = "num-examples"
+COUNT = "cohort-count"
+TABLE = "hold-out-table"
+LARGEST_COUNT = 1e9
+# A normal variable exceeds six standard deviations once in 500 million draws.
+NOISE_SLACK = 6.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArraySpec:
+    """An array that a study exchanges."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+
+def largest_norm(plan: StudyPlan, values: int, reported_count: float) -> float:
+    """How long a site's clipped, noised sum can be, given the cohort it reported.
+
+    Args:
+        plan: clipping norm C, noise multiplier s.
+        values: numbers in the sum, d.
+        reported_count: the site's noised cohort count.
+
+    Returns:
+        C (count + 6 sd) + s C (sqrt(d) + 6): an honest site exceeds it with probability < 1e-8.
+    """
+    privacy = plan.privacy
+    patients = reported_count + NOISE_SLACK * privacy.cohort_count_noise + 1
+    noise = privacy.noise_multiplier if privacy.mode == "local" else 0.0
+    return privacy.clipping_norm * (patients + noise * (sqrt(values) + NOISE_SLACK))
+
+
+def largest_model_norm(
+    plan: StudyPlan, values: int, reported_count: float, current_norm: float
+) -> float:
+    """How long a site's new parameters can be, given the model it started from.
+
+    Args:
+        plan: clipping norm C, noise multiplier s, learning rate, steps of a round.
+        values: numbers in the model, d.
+        reported_count: the site's noised cohort count.
+        current_norm: of the model that the round started from.
+
+    Returns:
+        ten times the current norm and one more (room for families whose steps are not bounded by
+        the plan), plus what the noised steps of a round can add.
+    """
+    training, privacy = plan.training, plan.privacy
+    batch = max(1.0, reported_count * privacy.sampling_rate)
+    step = training.learning_rate * largest_norm(plan, values, reported_count) / batch
+    return 10 * (current_norm + 1) + training.local_steps * step
+
+
+def check_arrays(content: pb.Content, expected: Sequence[ArraySpec]) -> None:
+    """Hold the array table against the study's.
+
+    Raises:
+        WireError: names, types or shapes differ.
+    """
+    heads = content_heads(content)
+    found = [(head.name, head.dtype.name, head.shape) for head in heads]
+    wanted = [(spec.name, spec.dtype, spec.shape) for spec in expected]
+    if found != wanted:
+        raise WireError(f"expected the arrays {wanted}, got {found[:20]}")
+    if any(head.record != "arrays" for head in heads):
+        raise WireError("expected the arrays in the record 'arrays'")
+
+
+def check_numbers(content: pb.Content, blobs: BlobStore, bound: float) -> None:
+    """Every number finite, and the whole no longer than `bound` (Euclidean norm).
+
+    Raises:
+        WireError: otherwise.
+    """
+    norm = measure(content, blobs)
+    if not isfinite(norm):
+        raise WireError("the update holds a number that is not finite")
+    if norm > bound:
+        raise WireError(
+            f"the update's norm is {norm:.3g}; this site's patients can make at most {bound:.3g}"
+        )
+
+
+def check_weight(content: pb.Content, reported_count: float, slack: float) -> float:
+    """The weight an update is averaged with: within `slack` of the count the site reported.
+
+    Raises:
+        WireError: absent, not a number, not positive, or too far off.
+    """
+    weight = _number(_metrics(content), WEIGHT)
+    if not 0 < weight <= reported_count + slack:
+        raise WireError(
+            f"the update claims {weight:.6g} patients, but this site reported {reported_count:.0f}"
+        )
+    return weight
+
+
+def check_count(content: pb.Content) -> float:
+    """A site's noised cohort count.
+
+    Raises:
+        WireError: absent, not finite, or absurd.
+    """
+    count = _number(_metrics(content), COUNT)
+    if not 0 < count <= LARGEST_COUNT:
+        raise WireError(f"the cohort count {count:.6g} cannot be one")
+    return count
+
+
+def check_table(content: pb.Content, plan: StudyPlan) -> list[float]:
+    """A site's hold-out table: bins x 2 noised counts, row by row.
+
+    Raises:
+        WireError: another length, or numbers that cannot be noised counts.
+    """
+    table = _metrics(content).get(TABLE)
+    cells = plan.evaluation.bins * 2
+    if not isinstance(table, list) or len(table) != cells:
+        raise WireError(f"expected a hold-out table of {cells} numbers")
+    numbers = [float(cell) for cell in table if isinstance(cell, float | int)]
+    if len(numbers) != cells or not all(
+        isfinite(number) and abs(number) <= LARGEST_COUNT for number in numbers
+    ):
+        raise WireError("the hold-out table holds something that is not a noised count")
+    return numbers
+
+
+def _metrics(content: pb.Content) -> Mapping[str, FieldValue]:
+    values_only = [record for record in content.records if record.kind != pb.Record.ARRAYS]
+    payload: Payload = unpack(values_only, b"")
+    return payload.metrics.get("metrics", {})
+
+
+def _number(metrics: Mapping[str, FieldValue], name: str) -> float:
+    value = metrics.get(name)
+    if isinstance(value, bool) or not isinstance(value, float | int) or not isfinite(value):
+        raise WireError(f"expected a finite number '{name}' among the metrics")
+    return float(value)

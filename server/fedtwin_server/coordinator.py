@@ -1,0 +1,250 @@
+"""The coordinator as one process: a home folder, a port, and the studies it carries out.
+
+The home holds `coordinator.yaml`, `fedtwin.sqlite`, `blobs/`, `releases/` and the issuing CA. Two
+coordinators on one home would answer for each other, so the second is refused by a file lock.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.channel import SERVER_OPTIONS, grpc
+from fedtwin_protocol.errors import ConfigurationError
+from fedtwin_protocol.signing import TrustRoot
+from fedtwin_protocol.study import StudyPlan
+from fedtwin_server.authority import Authority
+from fedtwin_server.catalogue import StudyCatalogue
+from fedtwin_server.desk import EnrolmentDesk
+from fedtwin_server.guard import Guard
+from fedtwin_server.hub import Clock, Hub
+from fedtwin_server.releases import ReleaseShelf
+from fedtwin_server.revocation import RevocationWatch
+from fedtwin_server.rules import MeanRule, Rule, SumRule
+from fedtwin_server.service import ExchangeService, Rooms
+from fedtwin_server.store import LIVE_STATUSES, Store
+from fedtwin_server.study_run import StudyRun, plan_of
+
+log = logging.getLogger("fedtwin.coordinator")
+LOOK_S: Final = 0.2
+
+
+class CoordinatorSettings(BaseModel):
+    """`coordinator.yaml`.
+
+    Attributes:
+        consortium: its name.
+        addresses: names and numbers under which sites reach the coordinator (in its certificate).
+        listen: `host:port` to listen on.
+        public: `host:port` that invitations tell sites to dial.
+        trust: the signers of plans and releases.
+        certificate_hours: life of the certificates it issues.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    consortium: str
+    addresses: tuple[str, ...]
+    listen: str = Field(pattern=r"^\S+:\d+$")
+    public: str = Field(pattern=r"^\S+:\d+$")
+    trust: TrustRoot
+    certificate_hours: float = Field(default=24, gt=0, le=24 * 14)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Home:
+    """A coordinator's folder."""
+
+    folder: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """`coordinator.yaml`."""
+        return self.folder / "coordinator.yaml"
+
+    def settings(self) -> CoordinatorSettings:
+        """Read `coordinator.yaml`.
+
+        Raises:
+            ConfigurationError: it is absent or wrong.
+        """
+        try:
+            value = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
+            return CoordinatorSettings.model_validate(value)
+        except FileNotFoundError as error:
+            raise ConfigurationError(
+                f"there is no coordinator in {self.folder}: run 'fedtwin server init' first, or "
+                "name its folder with --home"
+            ) from error
+        except (yaml.YAMLError, ValidationError, OSError) as error:
+            raise ConfigurationError(f"{self.settings_file} cannot be used: {error}") from error
+
+    def store(self) -> Store:
+        """The coordinator's memory."""
+        return Store(self.folder / "fedtwin.sqlite")
+
+    def blobs(self) -> BlobStore:
+        """Contents by hash."""
+        return BlobStore(self.folder / "blobs")
+
+    def shelf(self) -> ReleaseShelf:
+        """Published releases."""
+        return ReleaseShelf(self.folder / "releases")
+
+
+def make_rule(plan: StudyPlan, blobs: BlobStore) -> Rule:
+    """The rule that a plan names; Flower is loaded only where a plan wants it."""
+    if plan.aggregation.rule == "sum":
+        return SumRule(plan, blobs)
+    if plan.aggregation.rule == "mean":
+        return MeanRule(plan, blobs)
+    from fedtwin_server.flower import FlowerRule  # noqa: PLC0415 - a second and 60 MB to import
+
+    return FlowerRule(plan, blobs)
+
+
+def system_clock() -> datetime:
+    """The time of this machine, in UTC."""
+    return datetime.now(UTC)
+
+
+class Coordinator:
+    """Serves the exchange and carries studies out until stopped.
+
+    Args:
+        home: its folder.
+        clock: the time.
+    """
+
+    def __init__(self, home: Home, clock: Clock = system_clock) -> None:
+        self._lock = _lock(home.folder / "coordinator.lock")
+        self._settings = home.settings()
+        self._clock = clock
+        self._store = home.store()
+        self._blobs = home.blobs()
+        self._hub = Hub()
+        self._authority = Authority.load(home.folder)
+        revocation = RevocationWatch(home.folder / "revoked.crl", self._authority.issuer_pem)
+        self._rooms = Rooms(
+            guard=Guard(self._settings.consortium, revocation, clock),
+            hub=self._hub,
+            store=self._store,
+            blobs=self._blobs,
+            catalogue=StudyCatalogue(self._store),
+            desk=EnrolmentDesk(self._authority, self._store, self._settings.trust, clock),
+            shelf=home.shelf(),
+            clock=clock,
+        )
+        self._runs: dict[str, asyncio.Task[None]] = {}
+
+    async def serve(self, ready: asyncio.Event | None = None) -> None:
+        """Listen until cancelled.
+
+        Raises:
+            ConfigurationError: the port cannot be had.
+        """
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server.add_generic_rpc_handlers((ExchangeService(self._rooms).handler(),))
+        try:
+            server.add_secure_port(self._settings.listen, self._server_credentials())
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"cannot listen on {self._settings.listen}: is another program using the port?"
+            ) from error
+        await server.start()
+        log.info(
+            "the coordinator of %s listens on %s", self._settings.consortium, self._settings.listen
+        )
+        if ready is not None:
+            ready.set()
+        try:
+            await self._look_after_studies()
+        finally:
+            for task in self._runs.values():
+                task.cancel()
+            await server.stop(grace=0.5)
+            self._store.close()
+            os.close(self._lock)
+
+    def _server_credentials(self) -> grpc.ServerCredentials:
+        """TLS with a leaf of our own CA that is replaced while running, without a restart."""
+        leaf = self._authority.issue_coordinator(self._settings.addresses, self._clock())
+        current = {"leaf": leaf}
+
+        def configuration() -> grpc.ServerCertificateConfiguration | None:
+            now = self._clock()
+            if now < current["leaf"].renew_at and current.get("given") is not None:
+                return None
+            if now >= current["leaf"].renew_at:
+                current["leaf"] = self._authority.issue_coordinator(self._settings.addresses, now)
+            given = current["leaf"]
+            current["given"] = given
+            return grpc.ssl_server_certificate_configuration(
+                [(given.key_pem, given.chain_pem)], self._authority.roots_pem
+            )
+
+        first = configuration()
+        return grpc.dynamic_ssl_server_credentials(
+            first, configuration, require_client_authentication=True
+        )
+
+    async def _look_after_studies(self) -> None:
+        """Start live studies, stop those that were stopped by a command, notice new ones."""
+        seen = -1
+        while True:
+            version = self._store.version()
+            if version != seen:
+                seen = version
+                self._hub.changed.set()
+                self._start_and_stop()
+            await asyncio.sleep(LOOK_S)
+
+    def _start_and_stop(self) -> None:
+        for record in self._store.studies():
+            task = self._runs.get(record.plan_hash)
+            if record.status in LIVE_STATUSES and task is None:
+                plan = plan_of(record)
+                run = StudyRun(
+                    record=record,
+                    plan=plan,
+                    rule=make_rule(plan, self._blobs),
+                    hub=self._hub,
+                    store=self._store,
+                    blobs=self._blobs,
+                    clock=self._clock,
+                )
+                self._runs[record.plan_hash] = asyncio.create_task(self._carry_out(run))
+            elif record.status == "stopped" and task is not None:
+                task.cancel()
+
+    async def _carry_out(self, run: StudyRun) -> None:
+        try:
+            await run.run()
+        except Exception:
+            log.exception("a study ended by a fault of this program; it goes on at a restart")
+
+
+def _lock(path: Path) -> int:
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"there is no coordinator in {path.parent}: run 'fedtwin server init' first"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise ConfigurationError(
+            f"another coordinator runs on {path.parent} already: two with one identity would "
+            "answer for each other; stop the other one first"
+        ) from error
+    return descriptor

@@ -1,0 +1,131 @@
+"""From updates to the next model: the rules that are sums.
+
+`SumRule`: the sites' clipped, noised gradient sums are added and divided by the number of patients
+the sites reported; one gradient step with momentum and an L2 penalty follows (Robbins-Monro with
+heavy ball; the penalty touches no intercept or bias, which need no data). `MeanRule`: the sites'
+parameters are averaged, weighted by the same counts (McMahan et al. 2017, algorithm 1, with public
+weights). Both are post-processing of what the sites have noised.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.content import content_heads, make_content, read_content, weighted_mean
+from fedtwin_protocol.payload import Array, Payload
+from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.v1 import exchange_pb2 as pb
+from fedtwin_server.admission import ArraySpec, check_weight
+
+GRADIENT_SUM = "gradient_sum"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A round's outcome: the new parameters, the rule's memory, and who contributed."""
+
+    parameters: pb.Content
+    memory: pb.Content
+    sites: tuple[str, ...]
+
+
+Ask = Callable[[str, Mapping[str, pb.Content]], Awaitable[Mapping[str, pb.Answer]]]
+
+
+class Rule(Protocol):
+    """How a round is made from what the sites answer."""
+
+    def expected(self, parameters: pb.Content) -> list[ArraySpec]:
+        """The arrays of a site's answer."""
+
+    async def step(
+        self, number: int, state: pb.RoundState, counts: Mapping[str, float], ask: Ask
+    ) -> Step:
+        """One round with the sites in `counts` (their reported cohort counts)."""
+
+
+class SumRule:
+    """Gradient sums in, one step of the coordinator's optimiser out."""
+
+    def __init__(self, plan: StudyPlan, blobs: BlobStore) -> None:
+        self._plan = plan
+        self._blobs = blobs
+
+    def expected(self, parameters: pb.Content) -> list[ArraySpec]:
+        """One flat sum, as long as all parameters together."""
+        values = sum(head.size for head in content_heads(parameters))
+        return [ArraySpec(name=GRADIENT_SUM, dtype="float64", shape=(values,))]
+
+    async def step(
+        self, number: int, state: pb.RoundState, counts: Mapping[str, float], ask: Ask
+    ) -> Step:
+        """One round; `number` is not used, because every round is alike."""
+        del number
+        answers = await ask("train", dict.fromkeys(counts, state.parameters))
+        total = sum(
+            np.asarray(read_content(answer.content, self._blobs).arrays["arrays"][GRADIENT_SUM])
+            for answer in answers.values()
+        )
+        patients = sum(counts[site] for site in answers)
+        parameters = read_content(state.parameters, self._blobs).arrays["arrays"]
+        velocity = self._velocity(state.memory, sum(array.size for array in parameters.values()))
+        velocity = self._plan.training.momentum * velocity + total / patients
+        moved: dict[str, Array] = {}
+        offset = 0
+        for name, array in parameters.items():
+            part = velocity[offset : offset + array.size]
+            offset += array.size
+            if not name.endswith(("intercept", "bias")):
+                part += self._plan.model.l2 * array.ravel()
+            step = self._plan.training.learning_rate * part.reshape(array.shape)
+            moved[name] = (array - step).astype(array.dtype)
+        return Step(
+            parameters=make_content(Payload(arrays={"arrays": moved}), self._blobs),
+            memory=make_content(Payload(arrays={"memory": {"velocity": velocity}}), self._blobs),
+            sites=tuple(sorted(answers)),
+        )
+
+    def _velocity(self, memory: pb.Content, values: int) -> Array:
+        if not memory.records:
+            return np.zeros(values)
+        return np.array(read_content(memory, self._blobs).arrays["memory"]["velocity"], float)
+
+
+class MeanRule:
+    """Parameters in, their weighted mean out; piece by piece, so that memory stays flat."""
+
+    def __init__(self, plan: StudyPlan, blobs: BlobStore) -> None:
+        self._plan = plan
+        self._blobs = blobs
+
+    def expected(self, parameters: pb.Content) -> list[ArraySpec]:
+        """The parameters' own table."""
+        return specs_of(parameters)
+
+    async def step(
+        self, number: int, state: pb.RoundState, counts: Mapping[str, float], ask: Ask
+    ) -> Step:
+        """One round; `number` is not used, because every round is alike."""
+        del number
+        answers = await ask("train", dict.fromkeys(counts, state.parameters))
+        slack = 6 * self._plan.privacy.cohort_count_noise
+        weights = [
+            check_weight(answer.content, counts[site], slack) for site, answer in answers.items()
+        ]
+        contents = [answer.content for answer in answers.values()]
+        return Step(
+            parameters=weighted_mean(contents, weights, self._blobs),
+            memory=pb.Content(),
+            sites=tuple(sorted(answers)),
+        )
+
+
+def specs_of(parameters: pb.Content) -> list[ArraySpec]:
+    """The arrays of a content, as expectations."""
+    return [
+        ArraySpec(name=head.name, dtype=head.dtype.name, shape=head.shape)
+        for head in content_heads(parameters)
+    ]

@@ -1,0 +1,242 @@
+"""The calls a coordinator answers, over mutual TLS and nothing else.
+
+`Enrol` (an invited party), `Renew` (a member), `Link` (a site: its one stream), `ListReleases` and
+`FetchRelease` (sites and researchers). Messages are parsed here, so that a malformed one is
+answered with a plain sentence and leaves no trace of how we parse.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+import grpc.aio
+from fedtwin_protocol.identity import PeerIdentity
+
+from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.channel import HEARTBEAT_S, LEASE_S, SERVICE
+from fedtwin_protocol.errors import FedtwinError, IdentityError, WireError
+from fedtwin_protocol.v1 import exchange_pb2 as pb
+from fedtwin_protocol.wire import PROTOCOL_VERSION, parse
+from fedtwin_server.catalogue import StudyCatalogue
+from fedtwin_server.desk import EnrolmentDesk
+from fedtwin_server.guard import Guard
+from fedtwin_server.hub import Clock, Hub, SiteLink
+from fedtwin_server.releases import ReleaseShelf
+from fedtwin_server.store import Store
+
+log = logging.getLogger("fedtwin.link")
+Context = grpc.aio.ServicerContext[bytes, bytes]
+WATCH_S: Final = 0.2
+RELEASE_CHUNK: Final = 512 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rooms:
+    """What the calls work with."""
+
+    guard: Guard
+    hub: Hub
+    store: Store
+    blobs: BlobStore
+    catalogue: StudyCatalogue
+    desk: EnrolmentDesk
+    shelf: ReleaseShelf
+    clock: Clock
+
+
+class ExchangeService:
+    """The coordinator's calls.
+
+    Args:
+        rooms: what they work with.
+    """
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a grpc.aio server is given."""
+        unary = grpc.unary_unary_rpc_method_handler
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Enrol": unary(self.enrol),
+                "Renew": unary(self.renew),
+                "ListReleases": unary(self.list_releases),
+                "FetchRelease": grpc.unary_stream_rpc_method_handler(self.fetch_release),
+                "Link": grpc.stream_stream_rpc_method_handler(self.link),
+            },
+        )
+
+    async def enrol(self, request: bytes, context: Context) -> bytes:
+        """A first certificate for an invited party."""
+        rooms = self._rooms
+        identity = await rooms.guard.identify(context, "invited-site", "invited-researcher")
+        return await _answer(
+            context, identity, lambda: rooms.desk.enrol(identity, parse(pb.EnrolRequest, request))
+        )
+
+    async def renew(self, request: bytes, context: Context) -> bytes:
+        """The next certificate for a member, for a new key."""
+        rooms = self._rooms
+        identity = await rooms.guard.identify(context, "site", "researcher")
+        return await _answer(
+            context, identity, lambda: rooms.desk.renew(identity, parse(pb.RenewRequest, request))
+        )
+
+    async def list_releases(self, request: bytes, context: Context) -> bytes:
+        """The releases that the caller may fetch."""
+        rooms = self._rooms
+        identity = await rooms.guard.identify(context, "site", "researcher")
+
+        def entries() -> bytes:
+            parse(pb.ListReleasesRequest, request)
+            found = rooms.shelf.entries(identity.role)
+            return pb.ListReleasesReply(releases=found).SerializeToString()
+
+        return await _answer(context, identity, entries)
+
+    async def fetch_release(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
+        """A release's files, in chunks."""
+        rooms = self._rooms
+        identity = await rooms.guard.identify(context, "site", "researcher")
+        try:
+            wanted = parse(pb.FetchReleaseRequest, request)
+            paths = rooms.shelf.files(wanted.study, wanted.version, identity.role)
+        except FedtwinError as error:
+            log.warning("refused %s: %s", identity.uri, error)
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        for path in paths:
+            size, offset = path.stat().st_size, 0
+            with path.open("rb") as file:
+                while data := file.read(RELEASE_CHUNK):
+                    yield pb.ReleaseChunk(
+                        file=path.name, size=size, offset=offset, data=data
+                    ).SerializeToString()
+                    offset += len(data)
+
+    async def link(self, requests: object, context: Context) -> None:
+        """A site's one stream, until either end closes it."""
+        del requests
+        rooms = self._rooms
+        identity = await rooms.guard.identify(context, "site")
+        link = SiteLink(identity.name, rooms.blobs)
+        tasks = [
+            asyncio.create_task(self._read(link, context)),
+            asyncio.create_task(link.outlet.drain(context.write)),
+            asyncio.create_task(self._watch(identity)),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            error = next((task.exception() for task in done if task.exception()), None)
+        finally:
+            rooms.hub.detach(link)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if isinstance(error, FedtwinError):
+            code = (
+                grpc.StatusCode.UNAUTHENTICATED
+                if isinstance(error, IdentityError)
+                else grpc.StatusCode.INVALID_ARGUMENT
+            )
+            log.warning("ended the link of %s: %s", identity.uri, error)
+            await context.abort(code, str(error))
+        log.info("the link of %s ended", identity.uri)
+
+    async def _read(self, link: SiteLink, context: Context) -> None:
+        """Take a site's messages until it closes, or is silent for longer than the lease."""
+        hello = await self._next(context)
+        if hello is None or hello.WhichOneof("body") != "hello":
+            raise WireError("expected a hello as the first message")
+        if hello.hello.protocol != PROTOCOL_VERSION:
+            raise WireError(
+                f"expected protocol version {PROTOCOL_VERSION}, the site speaks "
+                f"{hello.hello.protocol}: install the same release on both ends"
+            )
+        self._welcome(link, hello.hello)
+        while (message := await self._next(context)) is not None:
+            self._dispatch(link, message)
+
+    async def _next(self, context: Context) -> pb.FromSite | None:
+        try:
+            data = await asyncio.wait_for(context.read(), timeout=LEASE_S)
+        except TimeoutError as error:
+            raise WireError(f"nothing was heard for {LEASE_S:.0f} s") from error
+        if data is grpc.aio.EOF:
+            return None
+        return parse(pb.FromSite, data)
+
+    def _welcome(self, link: SiteLink, hello: pb.Hello) -> None:
+        rooms = self._rooms
+        now = rooms.clock()
+        rooms.store.seen(link.site, hello.software, now)
+        link.outlet.send(
+            pb.ToSite(
+                welcome=pb.Welcome(
+                    protocol=PROTOCOL_VERSION,
+                    server_ms=int(now.timestamp() * 1000),
+                    heartbeat_ms=int(HEARTBEAT_S * 1000),
+                    catalogue_digest=rooms.catalogue.digest(link.site),
+                )
+            )
+        )
+        older = rooms.hub.attach(link)
+        if older is not None:
+            text = "a second link with the same certificate replaced the first"
+            log.warning("%s: %s", link.site, text)
+            rooms.store.note("", link.site, text, now)
+        log.info("the link of site %s is up", link.site)
+
+    def _dispatch(self, link: SiteLink, message: pb.FromSite) -> None:
+        rooms = self._rooms
+        match message.WhichOneof("body"):
+            case "pulse":
+                digest = rooms.catalogue.digest(link.site)
+                now_ms = int(rooms.clock().timestamp() * 1000)
+                pulse = pb.Pulse(sent_ms=now_ms, catalogue_digest=digest)
+                link.outlet.send(pb.ToSite(pulse=pulse))
+            case "ask_catalogue":
+                link.outlet.send(pb.ToSite(catalogue=rooms.catalogue.offers(link.site)))
+            case "decision":
+                self._decide(link, message.decision)
+            case "answer":
+                rooms.hub.deliver(link, message.answer)
+            case "want":
+                link.traffic.on_want(message.want)
+            case "chunk":
+                link.traffic.on_chunk(message.chunk)
+            case _:
+                raise WireError(
+                    "expected a message of the link, got an empty one or a second hello"
+                )
+
+    def _decide(self, link: SiteLink, decision: pb.Decision) -> None:
+        rooms = self._rooms
+        rooms.catalogue.check(link.site, decision.study, decision.plan_hash)
+        rooms.store.decide(decision.study, link.site, decision.take_part, rooms.clock())
+        if not decision.take_part:
+            rooms.hub.left(decision.study, link.site)
+        rooms.hub.changed.set()
+
+    async def _watch(self, identity: PeerIdentity) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            self._rooms.guard.recheck(identity)
+
+
+async def _answer(context: Context, identity: PeerIdentity, work: Callable[[], bytes]) -> bytes:
+    try:
+        return work()
+    except FedtwinError as error:
+        log.warning("refused %s: %s", identity.uri, error)
+        code = (
+            grpc.StatusCode.PERMISSION_DENIED
+            if isinstance(error, IdentityError)
+            else grpc.StatusCode.INVALID_ARGUMENT
+        )
+        await context.abort(code, str(error))
+        raise

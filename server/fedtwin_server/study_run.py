@@ -1,0 +1,321 @@
+"""A study's course: gather, count, rounds, evaluation; resumed from the last whole round.
+
+Everything that decides what happens next lies in the store, so that a coordinator that was killed
+takes up where it was: closed rounds are closed, answers that were admitted count, and tasks have
+the same ids again, to which a site answers with the same bytes.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+
+from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.content import content_bytes, measure, ref_of, weighted_mean
+from fedtwin_protocol.errors import FedtwinError
+from fedtwin_protocol.signing import envelope_from_bytes
+from fedtwin_protocol.study import StudyPlan, plan_from_bytes
+from fedtwin_protocol.v1 import exchange_pb2 as pb
+from fedtwin_server.admission import (
+    check_arrays,
+    check_count,
+    check_numbers,
+    check_table,
+    check_weight,
+    largest_model_norm,
+    largest_norm,
+)
+from fedtwin_server.exchange import Admit, Exchange, Setting
+from fedtwin_server.hub import Clock, Hub
+from fedtwin_server.rules import Rule
+from fedtwin_server.store import RoundRecord, Store, StudyRecord
+
+LATECOMER_PATIENCE_S = 10.0
+
+
+def task_id(plan_hash: str, kind: str, number: int, site: str) -> str:
+    """The name of one site's task; the same after a restart."""
+    return hashlib.sha256(f"{plan_hash}/{kind}/{number}/{site}".encode()).hexdigest()[:32]
+
+
+class StudyRun:
+    """One study, from gathering to its last round.
+
+    Args:
+        record: the study as it stands in the store.
+        plan: its plan.
+        rule: how rounds are made.
+        hub: the links.
+        store: the coordinator's memory.
+        blobs: contents.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        *,
+        record: StudyRecord,
+        plan: StudyPlan,
+        rule: Rule,
+        hub: Hub,
+        store: Store,
+        blobs: BlobStore,
+        clock: Clock,
+    ) -> None:
+        self._record = record
+        self._plan = plan
+        self._rule = rule
+        self._hub = hub
+        self._store = store
+        self._blobs = blobs
+        self._clock = clock
+        self._counts: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Carry the study to its end; every end is written to the store with its reason."""
+        name = self._plan.study
+        try:
+            await self._gather()
+            self._store.set_status(name, "running", "", self._clock())
+            self._recall_counts()
+            await self._count(self._present(), self._plan.sites.quorum)
+            for number in range(self._next_round(), self._plan.training.rounds + 1):
+                await self._round(number)
+            await self._evaluate()
+        except FedtwinError as error:
+            self._store.set_status(name, "failed", str(error), self._clock())
+            self._store.note(name, "", f"the study ended: {error}", self._clock())
+        else:
+            self._store.set_status(name, "finished", "", self._clock())
+            self._store.note(name, "", "all rounds are done", self._clock())
+
+    # Who takes part
+
+    def _willing(self) -> set[str]:
+        decisions = self._store.decisions(self._plan.study)
+        return {site for site, take_part in decisions.items() if take_part}
+
+    def _present(self) -> set[str]:
+        return self._willing() & set(self._hub.sites)
+
+    def _invited(self) -> set[str]:
+        members = self._store.members("site")
+        names = {str(member["name"]) for member in members if member["revoked"] is None}
+        return names & set(self._plan.sites.invited) if self._plan.sites.invited else names
+
+    async def _gather(self) -> None:
+        """Wait for the quorum, then a little longer for those who have not decided."""
+        quorum = self._plan.sites.quorum
+        reached: float | None = None
+        resumed = self._record.status == "running"
+        while True:
+            now = self._clock().timestamp()
+            if len(self._present()) >= quorum:
+                reached = now if reached is None else reached
+                decided = set(self._store.decisions(self._plan.study))
+                everybody = self._invited() <= decided and self._willing() <= self._present()
+                if resumed or everybody or now - reached >= self._plan.sites.gathering_s:
+                    return
+            await self._some_change()
+
+    async def _some_change(self) -> None:
+        self._hub.changed.clear()
+        try:
+            await asyncio.wait_for(self._hub.changed.wait(), timeout=0.2)
+        except TimeoutError:
+            return
+
+    # Rounds
+
+    def _next_round(self) -> int:
+        closed = self._store.rounds(self._plan.study)
+        return closed[-1].round + 1 if closed else 1
+
+    def _state(self) -> pb.RoundState:
+        closed = self._store.rounds(self._plan.study)
+        if closed:
+            return pb.RoundState.FromString(closed[-1].state)
+        return pb.RoundState(parameters=pb.Content.FromString(self._record.initial or b""))
+
+    async def _round(self, number: int) -> None:
+        started = self._clock()
+        sites = await self._participants(number)
+        state = self._state()
+        counts = {site: self._counts[site] for site in sites}
+
+        async def ask(kind: str, contents: Mapping[str, pb.Content]) -> Mapping[str, pb.Answer]:
+            admit = self._admit_update(state.parameters)
+            return await self._exchange(
+                kind, number, contents, admit, self._plan.sites.quorum, state.parameters
+            )
+
+        step = await self._rule.step(number, state, counts, ask)
+        closed = self._clock()
+        new = pb.RoundState(parameters=step.parameters, memory=step.memory)
+        stale = [answer for _, _, _, answer in self._store.answers(self._plan.study, "train")]
+        self._store.close_round(
+            self._plan.study,
+            RoundRecord(
+                round=number,
+                state=new.SerializeToString(),
+                sites=step.sites,
+                closed=closed.isoformat(),
+                seconds=(closed - started).total_seconds(),
+            ),
+        )
+        self._drop_blobs(stale, number)
+
+    async def _participants(self, number: int) -> set[str]:
+        """Sites that are here, willing and counted; waits while they are fewer than the quorum."""
+        told = False
+        while True:
+            if self._plan.sites.join_late or number == 1:
+                await self._count(self._present() - set(self._counts), 0)
+            sites = self._present() & set(self._counts)
+            if len(sites) >= self._plan.sites.quorum:
+                return sites
+            if not told:
+                told = True
+                text = f"round {number} waits: {len(sites)} of {self._plan.sites.quorum} sites"
+                self._store.note(self._plan.study, "", text + " are here", self._clock())
+            await self._some_change()
+
+    async def _exchange(
+        self,
+        kind: str,
+        number: int,
+        contents: Mapping[str, pb.Content],
+        admit: Admit,
+        quorum: int,
+        parameters: pb.Content,
+    ) -> dict[str, pb.Answer]:
+        plan = self._plan
+        tasks = {
+            site: pb.Task(
+                task_id=task_id(plan.hash, kind, number, site),
+                study=plan.study,
+                plan_hash=bytes.fromhex(plan.hash),
+                round=number,
+                kind=kind,
+                content=content,
+            )
+            for site, content in contents.items()
+        }
+        patience = plan.sites.deadline_s if quorum else LATECOMER_PATIENCE_S
+        setting = Setting(
+            hub=self._hub,
+            store=self._store,
+            blobs=self._blobs,
+            clock=self._clock,
+            quorum=quorum,
+            deadline_s=patience,
+            largest_bytes=2 * content_bytes(parameters) + 1024,
+        )
+        return await Exchange(setting, tasks, admit).run()
+
+    def _admit_update(self, parameters: pb.Content) -> Admit:
+        expected = self._rule.expected(parameters)
+        values = sum(spec.size for spec in expected)
+        summed = self._plan.aggregation.rule == "sum"
+        slack = 6 * self._plan.privacy.cohort_count_noise
+        known: list[float] = []
+
+        async def admit(site: str, answer: pb.Answer) -> None:
+            content, count = answer.content, self._counts[site]
+            check_arrays(content, expected)
+            check_weight(content, count, slack)
+            if summed:
+                bound = largest_norm(self._plan, values, count)
+            else:
+                if not known:
+                    known.append(await self._norm(parameters))
+                bound = largest_model_norm(self._plan, values, count, known[0])
+            if ref_of(content) is None:
+                check_numbers(content, self._blobs, bound)
+            else:
+                await asyncio.to_thread(check_numbers, content, self._blobs, bound)
+
+        return admit
+
+    async def _norm(self, parameters: pb.Content) -> float:
+        if ref_of(parameters) is None:
+            return measure(parameters, self._blobs)
+        return await asyncio.to_thread(measure, parameters, self._blobs)
+
+    # Counts
+
+    async def _count(self, sites: set[str], quorum: int) -> None:
+        """Ask sites for their noised cohort counts, once in a study."""
+        newcomers = sites - set(self._counts)
+        if not newcomers:
+            return
+
+        async def admit(site: str, answer: pb.Answer) -> None:
+            self._counts[site] = check_count(answer.content)
+
+        contents = dict.fromkeys(newcomers, pb.Content())
+        still_needed = max(0, quorum - len(self._counts))
+        await self._exchange("query.cohort", 0, contents, admit, still_needed, pb.Content())
+
+    def _recall_counts(self) -> None:
+        for _, site, _, data in self._store.answers(self._plan.study, "query.cohort"):
+            self._counts[site] = check_count(pb.Answer.FromString(data).content)
+
+    # Evaluation
+
+    async def _evaluate(self) -> None:
+        plan = self._plan
+        if plan.privacy.evaluation_noise is None:
+            return
+        final = final_parameters(self._store, plan, self._blobs)
+
+        async def admit(site: str, answer: pb.Answer) -> None:
+            del site
+            check_table(answer.content, plan)
+
+        sites = await self._participants(plan.training.rounds + 1)
+        number = plan.training.rounds
+        try:
+            await self._exchange(
+                "evaluate", number, dict.fromkeys(sites, final), admit, plan.sites.quorum, final
+            )
+        except FedtwinError as error:
+            self._store.note(plan.study, "", f"no evaluation: {error}", self._clock())
+
+    def _drop_blobs(self, answers: list[bytes], number: int) -> None:
+        """Remove blobs of a closed round, and of models too old for the final mean."""
+        old = number - self._plan.training.average_last
+        gone = [pb.Answer.FromString(data).content for data in answers]
+        for record in self._store.rounds(self._plan.study):
+            if record.round <= old:
+                state = pb.RoundState.FromString(record.state)
+                gone += [state.parameters, state.memory]
+        refs = {ref.sha256 for content in gone if (ref := ref_of(content)) is not None}
+        if refs:
+            self._blobs.remove(refs - wanted_blobs(self._store))
+
+
+def final_parameters(store: Store, plan: StudyPlan, blobs: BlobStore) -> pb.Content:
+    """The model a study ends with: the mean of the last rounds' models."""
+    last = store.rounds(plan.study)[-plan.training.average_last :]
+    contents = [pb.RoundState.FromString(record.state).parameters for record in last]
+    return weighted_mean(contents, [1.0] * len(contents), blobs)
+
+
+def wanted_blobs(store: Store) -> set[bytes]:
+    """Hashes of the blobs that some study still needs."""
+    contents: list[pb.Content] = []
+    for record in store.studies():
+        plan = plan_of(record)
+        contents.append(pb.Content.FromString(record.initial or b""))
+        for closed in store.rounds(record.study)[-plan.training.average_last :]:
+            state = pb.RoundState.FromString(closed.state)
+            contents += [state.parameters, state.memory]
+        for kind in ("train", "evaluate"):
+            kept = store.answers(record.study, kind)
+            contents += [pb.Answer.FromString(data).content for *_, data in kept]
+    return {ref.sha256 for content in contents if (ref := ref_of(content)) is not None}
+
+
+def plan_of(record: StudyRecord) -> StudyPlan:
+    """The plan inside a study's envelope; it was verified when the study was added."""
+    return plan_from_bytes(envelope_from_bytes(record.envelope).body)
