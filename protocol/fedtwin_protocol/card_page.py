@@ -15,7 +15,8 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { line-height: 1.2; } h2 { margin-top: 2rem; border-bottom: 1px solid; }
 table { border-collapse: collapse; width: 100%; } caption { text-align: left; font-weight: 600; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid #8886; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; }
+th, td { border-bottom: 1px solid #8886; }
 .wide { overflow-x: auto; } figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; }
 .note { border-left: .3rem solid #b60; padding: .2rem 1rem; }
 @media print { body { margin: 0; font-size: 10pt; } h2, figure { break-inside: avoid; } }
@@ -103,8 +104,11 @@ def _origin_facts(card: ModelCard) -> list[tuple[str, str]]:
 
 def _sites(card: ModelCard) -> str:
     rows = [
-        (site.name, "below the smallest cell" if site.patients is None else str(site.patients),
-         str(site.rounds))
+        (
+            site.name,
+            "below the smallest cell" if site.patients is None else str(site.patients),
+            str(site.rounds),
+        )
         for site in card.sites
     ]
     return _table(

@@ -10,7 +10,7 @@ from typing import Final
 
 os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES128-GCM-SHA256"
 
-import grpc
+import grpc as grpc
 import grpc.aio
 
 from fedtwin_protocol.credentials import Credentials

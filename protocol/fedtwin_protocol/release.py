@@ -213,7 +213,9 @@ def _statement_of(body: bytes, plan: StudyPlan, trust: TrustRoot) -> Statement:
     try:
         statement = Statement.model_validate_json(body)
     except ValidationError as error:
-        raise ReleaseError("the signed payload of statement.json is no release statement") from error
+        raise ReleaseError(
+            "the signed payload of statement.json is no release statement"
+        ) from error
     if statement.to_bytes() != body:
         raise ReleaseError("the release statement is not in canonical form")
     for name, said, signed in (

@@ -75,10 +75,11 @@ class Traffic:
     """The blobs that one link moves, both ways.
 
     Args:
-        store: where blobs lie.
+        store: where blobs arrive, and lie.
         want: sends a request for a blob from an offset.
         chunk: sends one chunk, with back pressure.
         patience_s: a receipt without any progress for so long has failed.
+        outgoing: where blobs to be served lie, if elsewhere.
     """
 
     def __init__(
@@ -87,8 +88,10 @@ class Traffic:
         want: Callable[[pb.Want], None],
         chunk: Callable[[pb.Chunk], Awaitable[None]],
         patience_s: float = 60.0,
+        outgoing: BlobStore | None = None,
     ) -> None:
         self._store = store
+        self._outgoing = outgoing or store
         self._want = want
         self._chunk = chunk
         self._patience_s = patience_s
@@ -171,5 +174,5 @@ class Traffic:
             future.exception()
 
     async def _serve(self, ref: BlobRef, offset: int) -> None:
-        for position, data in self._store.chunks(ref, offset):
+        for position, data in self._outgoing.chunks(ref, offset):
             await self._chunk(pb.Chunk(sha256=ref.sha256, offset=position, data=data))

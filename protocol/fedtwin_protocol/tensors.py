@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedtwin_protocol.errors import ReleaseError
 
-_FLOATS = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+_FLOATS: Mapping[str, np.dtype[np.floating]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 _LARGEST_HEADER = 2**20
 
 
@@ -42,7 +42,9 @@ def read_tensors(
     spans = {name: _span(name, header[name], shapes[name]) for name in shapes}
     _check_side_by_side(spans, len(data) - start)
     return {
-        name: np.frombuffer(data, dtype, math.prod(shapes[name]), start + begin).reshape(shapes[name])
+        name: np.frombuffer(data, dtype, math.prod(shapes[name]), start + begin).reshape(
+            shapes[name]
+        )
         for name, (dtype, begin, _) in spans.items()
     }
 
@@ -71,9 +73,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _span(
-    name: str, entry: Any, shape: tuple[int, ...]
-) -> tuple[np.dtype[Any], int, int]:
+def _span(name: str, entry: Any, shape: tuple[int, ...]) -> tuple[np.dtype[np.floating], int, int]:
     """The type of an array and where its bytes begin and end."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ReleaseError(f"the model file's entry for '{name}' is not type, shape and offsets")
@@ -90,12 +90,14 @@ def _span(
 
 
 def _check_side_by_side(
-    spans: Mapping[str, tuple[np.dtype[Any], int, int]], available: int
+    spans: Mapping[str, tuple[np.dtype[np.floating], int, int]], available: int
 ) -> None:
     at = 0
     for name, (_, begin, end) in sorted(spans.items(), key=lambda item: item[1][1:]):
         if begin != at:
-            raise ReleaseError(f"'{name}' begins at byte {begin}, expected {at}: a gap or an overlap")
+            raise ReleaseError(
+                f"'{name}' begins at byte {begin}, expected {at}: a gap or an overlap"
+            )
         at = end
     if at != available:
         raise ReleaseError(f"the model's arrays take {at} bytes, the file holds {available}")

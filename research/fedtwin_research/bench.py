@@ -40,9 +40,7 @@ class Prediction:
     card: ModelCard
     warnings: tuple[str, ...]
 
-    def __array__(
-        self, dtype: DTypeLike | None = None, copy: bool | None = None
-    ) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.probability, dtype=dtype, copy=True if copy is None else copy)
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedtwin_protocol.contract import Feature, FeatureContract
+from fedtwin_protocol.encoding import spell_category
 from fedtwin_protocol.errors import ReleaseError
 from fedtwin_research.units import Conversion, conversions_to, ucum
 
@@ -31,9 +32,7 @@ class Columns:
     warnings: tuple[str, ...]
 
 
-def contract_columns(
-    contract: FeatureContract, features: Any, units: Mapping[str, str]
-) -> Columns:
+def contract_columns(contract: FeatureContract, features: Any, units: Mapping[str, str]) -> Columns:
     """Check and convert a researcher's columns.
 
     Args:
@@ -194,17 +193,15 @@ def _unit_hint(feature: Feature, number: float) -> str:
 def _category(feature: Feature, row: int, value: Any) -> str | None:
     if _is_missing(value):
         return None
-    whole = isinstance(value, numbers.Real) and not _is_bool(value) and float(value).is_integer()
-    text = str(int(value)) if whole else str(value)
+    spelled = isinstance(value, numbers.Real) and not _is_bool(value)
+    text = spell_category(float(value)) if spelled else str(value)
     if text not in feature.categories:
         raise _refusal(feature, row, value, f"one of {', '.join(feature.categories)}")
     return text
 
 
 def _refusal(feature: Feature, row: int, value: Any, expected: str) -> ReleaseError:
-    return ReleaseError(
-        f"column '{feature.name}', row {row}: expected {expected}, found {value!r}"
-    )
+    return ReleaseError(f"column '{feature.name}', row {row}: expected {expected}, found {value!r}")
 
 
 def _warnings(feature: Feature, column: Sequence[Value]) -> list[str]:

@@ -116,7 +116,9 @@ class Library:
         files = _read(home / current)
         release = verify_release(files, self.trust(consortium))
         if release.statement.study != name:
-            raise ReleaseError(f"{home} holds a release of {release.statement.study}, not of {name}")
+            raise ReleaseError(
+                f"{home} holds a release of {release.statement.study}, not of {name}"
+            )
         return release
 
     def _find(self, study: str) -> tuple[str, str]:

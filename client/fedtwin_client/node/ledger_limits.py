@@ -129,11 +129,11 @@ def _check_lifetime(books: Books, asked: Reservation, limits: BudgetLimits) -> N
     delta = limits.delta_lifetime
     raise BudgetError(
         f"study {asked.study} would overdraw what a patient may lose in a lifetime: it asks for "
-        f"epsilon {epsilon(mine, delta):.3g} at delta {delta:g}, {epsilon(before, delta):.3g} is spent or reserved "
-        f"already, together that is {_percent(share)} of the epsilon {limits.epsilon_lifetime:g} "
-        f"that the policy allows (before: {_percent(limits.share(before))}): close studies that have ended "
-        "so that their unused part is given back, ask for a plan with more noise, or raise "
-        "'epsilon_lifetime' in the policy file"
+        f"epsilon {epsilon(mine, delta):.3g} at delta {delta:g}, {epsilon(before, delta):.3g} is "
+        f"spent or reserved already ({_percent(limits.share(before))} of the allowance), together "
+        f"that is {_percent(share)} of the epsilon {limits.epsilon_lifetime:g} that the policy "
+        "allows: close studies that have ended so that their unused part is given back, ask for a "
+        "plan with more noise, or raise 'epsilon_lifetime' in the policy file"
     )
 
 

@@ -4,38 +4,37 @@ Guarantee: when `store` has returned, the answer's bytes are on disk, so that a 
 with the same bytes however often it is sent. A task is remembered for ever: its bytes may be
 removed once they were acknowledged, and then `get` refuses rather than let noise be drawn again.
 
-The list of messages that left is written by `sent`. A row of it can be lost with the power, never
-with the process; answers themselves are in the list from `store` on. Heartbeats and their like
-are summed by the hour.
+The list of messages that left is written by `sent`, before each leaves. It survives the end of the
+process at any moment; of the rows since the last `store`, those of the last moments can be lost
+with the power. Heartbeats and their like are summed by the hour.
 """
 
 import hashlib
 import os
+import re
 import shutil
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from fedtwin_client.node.database import Database, Trace
+from fedtwin_client.node.departures import (
+    DEPARTURES,
+    Departure,
+    Left,
+    read_departures,
+    write_departure,
+)
 from fedtwin_client.node.ledger_chain import spell_time
 from fedtwin_protocol.errors import LedgerError
 
 LARGEST_HEAD: Final = 1024 * 1024
-SUMMED: Final = frozenset({"heartbeat", "catalogue request"})
-"""Kinds of message of which a row is kept for an hour, not for each."""
-
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS answers (
     task TEXT PRIMARY KEY, study TEXT NOT NULL, round INTEGER NOT NULL, kind TEXT NOT NULL,
     head BLOB, blob TEXT NOT NULL, size INTEGER NOT NULL, stored TEXT NOT NULL,
     acknowledged TEXT);
-CREATE TABLE IF NOT EXISTS messages (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, kind TEXT NOT NULL,
-    study TEXT NOT NULL, round INTEGER, bytes INTEGER NOT NULL, held TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS hours (
-    hour TEXT NOT NULL, kind TEXT NOT NULL, messages INTEGER NOT NULL, bytes INTEGER NOT NULL,
-    held TEXT NOT NULL, PRIMARY KEY (hour, kind));
 """
 
 
@@ -64,54 +63,6 @@ class Outgoing:
     blob_size: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Departure:
-    """One message that left, or one hour of a summed kind.
-
-    Attributes:
-        time: when it was sent; the hour's start for a summed kind.
-        kind: `answer`, `decision`, `hello`, `blob`, `heartbeat` and the like.
-        study: the study's name; empty outside studies.
-        round: of the study; none outside rounds.
-        bytes: on the wire, of our messages, before encryption.
-        held: what it held, in words: `gradient_sum, 14 numbers, noised`.
-        messages: how many; 1 unless summed.
-    """
-
-    time: datetime
-    kind: str
-    study: str = ""
-    round: int | None = None
-    bytes: int
-    held: str
-    messages: int = 1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Left:
-    """Everything that left since some time, oldest first, and its totals."""
-
-    departures: tuple[Departure, ...]
-
-    @property
-    def messages(self) -> int:
-        """How many messages."""
-        return sum(departure.messages for departure in self.departures)
-
-    @property
-    def bytes(self) -> int:
-        """Their bytes."""
-        return sum(departure.bytes for departure in self.departures)
-
-    def by_kind(self) -> dict[str, tuple[int, int]]:
-        """Messages and bytes of each kind."""
-        totals: dict[str, tuple[int, int]] = {}
-        for departure in self.departures:
-            messages, size = totals.get(departure.kind, (0, 0))
-            totals[departure.kind] = (messages + departure.messages, size + departure.bytes)
-        return totals
-
-
 class Outbox:
     """One site's outbox.
 
@@ -127,7 +78,7 @@ class Outbox:
     def __init__(self, path: Path, *, patience_s: float = 10.0, trace: Trace | None = None) -> None:
         self._database = Database(
             path,
-            schema=_SCHEMA,
+            schema=_SCHEMA + DEPARTURES,
             what="the outbox",
             consequence="Nothing was sent that is not in it",
             patience_s=patience_s,
@@ -245,25 +196,37 @@ class Outbox:
             )
 
     def prune(self) -> int:
-        """Remove the bytes of acknowledged answers and blobs that no answer needs.
-
-        The tasks themselves stay known.
+        """Remove the bytes of acknowledged answers; the tasks themselves stay known.
 
         Returns:
             How many answers' bytes were removed.
         """
+        done = "acknowledged IS NOT NULL AND head IS NOT NULL"
         with self._database.transaction() as connection:
-            removed = connection.execute(
-                "UPDATE answers SET head = NULL WHERE acknowledged IS NOT NULL"
-                " AND head IS NOT NULL"
-            ).rowcount
-            rows = connection.execute(
-                "SELECT blob FROM answers WHERE blob <> '' EXCEPT"
-                " SELECT blob FROM answers WHERE head IS NOT NULL"
+            blobs = connection.execute(
+                f"SELECT blob FROM answers WHERE blob <> '' AND {done}"  # noqa: S608 - constant
             ).fetchall()
-        for (sha256,) in rows:
-            (self.blobs / sha256).unlink(missing_ok=True)
+            removed = connection.execute(
+                f"UPDATE answers SET head = NULL WHERE {done}"  # noqa: S608 - constant
+            ).rowcount
+            needed = self._needed_blobs()
+        for name in {blob for (blob,) in blobs} - needed:
+            (self.blobs / name).unlink(missing_ok=True)
         return removed
+
+    def sweep(self) -> int:
+        """Remove files beside the outbox that no kept answer refers to, left over from a crash.
+
+        Only for the node's start, before any answer is made.
+
+        Returns:
+            How many files were removed.
+        """
+        needed = self._needed_blobs()
+        orphans = [path for path in self.blobs.iterdir() if path.name not in needed]
+        for path in orphans:
+            path.unlink(missing_ok=True)
+        return len(orphans)
 
     def sent(self, departure: Departure) -> None:
         """Write down a message that is about to leave.
@@ -272,11 +235,7 @@ class Outbox:
             LedgerError: it could not be written; then the message must not be sent.
         """
         with self._database.explained():
-            self._database.connection.execute("PRAGMA synchronous=NORMAL")
-            try:
-                self._write_departure(departure)
-            finally:
-                self._database.connection.execute("PRAGMA synchronous=FULL")
+            write_departure(self._database.connection, departure)
 
     def left(self, since: datetime | None = None) -> Left:
         """What left the hospital, oldest first.
@@ -285,55 +244,27 @@ class Outbox:
             since: only what left then or later (an hour is shown whole if it ends later); none:
                 everything.
         """
-        start = spell_time(since) if since else ""
-        hour = _hour(since) if since else ""
+        with self._database.explained():
+            return read_departures(self._database.connection, since)
+
+    def _needed_blobs(self) -> set[str]:
         with self._database.explained():
             rows = self._database.connection.execute(
-                "SELECT time, kind, study, round, bytes, held, 1 FROM messages WHERE time >= ?"
-                " UNION ALL SELECT hour, kind, '', NULL, bytes, held, messages FROM hours"
-                " WHERE hour >= ? ORDER BY 1, 2",
-                (start, hour),
-            ).fetchall()
-        return Left(departures=tuple(_departure(row) for row in rows))
-
-    def _write_departure(self, departure: Departure) -> None:
-        execute = self._database.connection.execute
-        if departure.kind in SUMMED:
-            execute(
-                "INSERT INTO hours (hour, kind, messages, bytes, held) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (hour, kind) DO UPDATE SET messages = messages + excluded.messages,"
-                " bytes = bytes + excluded.bytes, held = excluded.held",
-                (
-                    _hour(departure.time),
-                    departure.kind,
-                    departure.messages,
-                    departure.bytes,
-                    departure.held,
-                ),
+                "SELECT blob FROM answers WHERE blob <> '' AND head IS NOT NULL"
             )
-            return
-        execute(
-            "INSERT INTO messages (time, kind, study, round, bytes, held)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                spell_time(departure.time),
-                departure.kind,
-                departure.study,
-                departure.round,
-                departure.bytes,
-                departure.held,
-            ),
-        )
+            return {blob for (blob,) in rows}
 
     def _take_over(self, outgoing: Outgoing) -> Outgoing:
         source, target = outgoing.blob, self.blobs / outgoing.blob_sha256
-        assert source is not None
+        if source is None or not re.fullmatch("[0-9a-f]{64}", outgoing.blob_sha256):
+            raise LedgerError(
+                f"the answer to task {outgoing.task} names its blob '{outgoing.blob_sha256}'; "
+                "expected a SHA-256 in hexadecimal. Nothing was sent"
+            )
         try:
-            if source.resolve() != target.resolve():
-                shutil.move(source, target)
-            size = target.stat().st_size
-            _flush(target)
-            _flush(self.blobs)
+            size = source.stat().st_size
+            if size == outgoing.blob_size:
+                _move(source, target)
         except OSError as error:
             raise LedgerError(
                 f"the answer to task {outgoing.task} cannot be kept in {self.blobs}: "
@@ -344,16 +275,7 @@ class Outbox:
                 f"the answer to task {outgoing.task} has a blob of {size} bytes where "
                 f"{outgoing.blob_size} were written: the disk may be full. Nothing was sent"
             )
-        return Outgoing(
-            task=outgoing.task,
-            study=outgoing.study,
-            round=outgoing.round,
-            kind=outgoing.kind,
-            head=outgoing.head,
-            blob=target,
-            blob_sha256=outgoing.blob_sha256,
-            blob_size=size,
-        )
+        return replace(outgoing, blob=target)
 
     def _checked_blob(self, task: str, sha256: str) -> Path:
         path = self.blobs / sha256
@@ -373,21 +295,11 @@ class Outbox:
         return path
 
 
-def _departure(row: tuple[str, str, str, int | None, int, str, int]) -> Departure:
-    time, kind, study, round_number, size, held, messages = row
-    return Departure(
-        time=datetime.fromisoformat(time),
-        kind=kind,
-        study=study,
-        round=round_number,
-        bytes=size,
-        held=held,
-        messages=messages,
-    )
-
-
-def _hour(time: datetime) -> str:
-    return spell_time(time.astimezone(UTC).replace(minute=0, second=0, microsecond=0))
+def _move(source: Path, target: Path) -> None:
+    if source.resolve() != target.resolve():
+        shutil.move(source, target)
+    _flush(target)
+    _flush(target.parent)
 
 
 def _flush(path: Path) -> None:

@@ -149,9 +149,7 @@ class IdentityMap:
             raise RecordError(f"expected a pseudonym of this site, found {subject_id}")
         return Identity(*row)
 
-    def _refuse_collisions(
-        self, db: sqlite3.Connection, identities: dict[int, Identity]
-    ) -> None:
+    def _refuse_collisions(self, db: sqlite3.Connection, identities: dict[int, Identity]) -> None:
         for subject, identity in identities.items():
             row = db.execute(
                 "SELECT system, value FROM patients WHERE subject_id = ?", (subject,)
@@ -186,6 +184,4 @@ class Pseudonyms:
     def identities(self, used: Iterable[int]) -> dict[int, Identity]:
         """Who is behind each pseudonym that was used."""
         wanted = set(used)
-        return {
-            subject: identity for identity, subject in self._given.items() if subject in wanted
-        }
+        return {subject: identity for identity, subject in self._given.items() if subject in wanted}

@@ -84,10 +84,11 @@ class ImportReport:
 class Tally:
     """The running account of an import, with its quarantine file.
 
-    The file is made, readable by its owner alone, when the first thing is put aside.
+    The file is made, readable by its owner alone, when the first thing is put aside. Without a
+    file things are only counted.
     """
 
-    quarantine: Path
+    quarantine: Path | None
     read: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
@@ -107,6 +108,8 @@ class Tally:
     def put_aside(self, reason: str, place: Place, raw: object) -> None:
         """Count something wrong, and write it to the quarantine file."""
         self.skip(reason, place)
+        if self.quarantine is None:
+            return
         if self._file is None:
             self.quarantine.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(self.quarantine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

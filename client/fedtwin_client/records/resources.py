@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, cast
 
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
@@ -80,10 +80,7 @@ def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
         kinds: wanted values of `resourceType`.
     """
     wanted = set(kinds)
-    pattern = re.compile(
-        rb'"resourceType"\s*:\s*"(?:' + "|".join(sorted(wanted)).encode() + rb')"'
-    )
-    silent = Tally(quarantine=Path("/dev/null"))
+    pattern = re.compile(rb'"resourceType"\s*:\s*"(?:' + "|".join(sorted(wanted)).encode() + rb')"')
     try:
         if ".ndjson" in file.name or ".jsonl" in file.name:
             with _open(file) as stream:
@@ -92,21 +89,21 @@ def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
                     if isinstance(resource, dict) and resource.get("resourceType") in wanted:
                         yield Found(resource=resource, place=Place(file.name, number))
             return
-        for found in _whole(file, silent):
+        for found in _whole(file, Tally(quarantine=None)):
             if found.resource["resourceType"] in wanted:
                 yield found
     except (OSError, EOFError, zlib.error) as error:
         raise RecordError(f"cannot read {file}: {error}; nothing was imported") from error
-    finally:
-        silent.close()
 
 
 def _is_fhir(file: Path) -> bool:
     return file.is_file() and file.name.endswith(_ENDINGS) and not file.name.startswith(".")
 
 
-def _open(file: Path) -> IO[bytes]:
-    return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
+def _open(file: Path) -> BinaryIO:
+    if file.suffix == ".gz":
+        return cast("BinaryIO", gzip.open(file, "rb"))
+    return file.open("rb")
 
 
 def _parse(data: bytes) -> Any:
@@ -140,16 +137,14 @@ def _whole(file: Path, tally: Tally) -> Iterator[Found]:
     if len(data) > _SINGLE_LIMIT:
         raise RecordError(f"{file} is larger than 512 MiB; split it, or export NDJSON instead")
     value = _parse(data)
-    if value is None and b"\n" in data.strip():
-        # NDJSON under another name
+    first = data.lstrip(b"\xef\xbb\xbf \r\n").partition(b"\n")[0]
+    if value is None and isinstance(_parse(first), dict):  # NDJSON under another name
         yield from _lines(file, tally)
         return
     yield from _checked(value, Place(file.name, 1), "", tally, _text(data) if value is None else "")
 
 
-def _checked(
-    value: Any, place: Place, address: str, tally: Tally, raw: str
-) -> Iterator[Found]:
+def _checked(value: Any, place: Place, address: str, tally: Tally, raw: str) -> Iterator[Found]:
     if not isinstance(value, dict):
         tally.put_aside("not a JSON object", place, raw or value)
     elif value.get("resourceType") == "Bundle":

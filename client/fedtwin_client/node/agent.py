@@ -1,0 +1,158 @@
+"""The agent: keeps the node's one connection up, its certificate fresh, and its parts together.
+
+It dials out and never listens. It is light: numbers are worked on in the training workers.
+"""
+
+import asyncio
+import logging
+import os
+import random
+from importlib.metadata import version
+from typing import Final
+
+from fedtwin_client.node.home import NodeHome
+from fedtwin_client.node.ledger import Ledger
+from fedtwin_client.node.link import LinkSession
+from fedtwin_client.node.outbox import Outbox
+from fedtwin_client.node.studies import KnownStudies
+from fedtwin_client.node.study_desk import StudyDesk
+from fedtwin_client.node.task_desk import TaskDesk
+from fedtwin_client.node.workers import Clock, Workers
+from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.channel import grpc, open_channel
+from fedtwin_protocol.credentials import Credentials, load_credentials
+from fedtwin_protocol.enrolment import renew
+from fedtwin_protocol.errors import ConnectionFault, FedtwinError, IdentityError
+from fedtwin_protocol.identity import check_validity
+
+log = logging.getLogger("fedtwin.node")
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
+REFUSED_PAUSE_S: Final = 30.0
+RENEWAL_RETRY_S: Final = 60.0
+
+
+class Agent:
+    """A hospital's node.
+
+    Args:
+        home: its folder.
+        clock: the time.
+    """
+
+    def __init__(self, home: NodeHome, clock: Clock) -> None:
+        self._home = home
+        self._settings = home.settings()
+        self._lock = home.lock()
+        self._clock = clock
+        self._ledger = Ledger(home.ledger_file)
+        self._outbox = Outbox(home.outbox_file)
+        self._outbox.sweep()
+        self._ledger.must_cover(self._outbox.tasks())
+        self._studies = KnownStudies(home.studies_file)
+        self._workers = Workers(home, self._settings, clock)
+        self._contents = BlobStore(home.contents)
+        self._study_desk = StudyDesk(
+            home,
+            self._settings,
+            home.trust(),
+            self._studies,
+            self._ledger,
+            self._workers,
+            clock,
+        )
+        self._task_desk = TaskDesk(
+            self._studies, self._ledger, self._outbox, self._workers, self._contents, clock
+        )
+
+    async def run(self) -> None:
+        """Stay connected until cancelled.
+
+        Raises:
+            IdentityError: the certificate has expired, so that only a new invitation helps.
+        """
+        pause = FIRST_PAUSE_S
+        try:
+            while True:
+                credentials = load_credentials(self._home.identity)
+                check_validity(credentials.identity, self._clock())
+                began = self._clock()
+                renewed, refused = await self._one_link(credentials)
+                if renewed:
+                    continue
+                if (self._clock() - began).total_seconds() > LONGEST_PAUSE_S:
+                    pause = FIRST_PAUSE_S
+                longest = REFUSED_PAUSE_S if refused else LONGEST_PAUSE_S
+                await asyncio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - spreads load
+                pause = min(pause * 2, longest)
+        finally:
+            await self._workers.stop_all()
+            self._shut()
+
+    async def _one_link(self, credentials: Credentials) -> tuple[bool, bool]:
+        """One life of the link; whether it ended for a new certificate, or by a refusal."""
+        session = LinkSession(
+            self._study_desk,
+            self._task_desk,
+            self._studies,
+            self._outbox,
+            self._contents,
+            self._clock,
+            f"fedtwin {version('fedtwin')}",
+        )
+        async with open_channel(
+            self._settings.coordinator, credentials, self._settings.proxy
+        ) as channel:
+            link = asyncio.create_task(session.run(channel))
+            renewal = asyncio.create_task(self._renew_in_time(channel, credentials))
+            try:
+                await asyncio.wait({link, renewal}, return_when=asyncio.FIRST_COMPLETED)
+                if link.done():
+                    return False, _explain(link.exception(), self._settings.coordinator)
+                log.info("the certificate was renewed; the link moves to it")
+                return True, False
+            finally:
+                link.cancel()
+                renewal.cancel()
+                await asyncio.gather(link, renewal, return_exceptions=True)
+
+    async def _renew_in_time(self, channel: grpc.aio.Channel, credentials: Credentials) -> None:
+        """Return when a new certificate, for a new key, lies on disk."""
+        while True:
+            wait = (credentials.renew_at - self._clock()).total_seconds()
+            await asyncio.sleep(max(0.0, min(wait, RENEWAL_RETRY_S)))
+            if self._clock() < credentials.renew_at:
+                continue
+            try:
+                await renew(channel, self._home.identity, credentials)
+            except (grpc.aio.AioRpcError, FedtwinError) as error:
+                log.warning("the certificate could not be renewed yet: %s", error)
+                life = (credentials.identity.not_after - self._clock()).total_seconds()
+                await asyncio.sleep(max(0.2, min(RENEWAL_RETRY_S, life / 10)))
+            else:
+                return
+
+    def _shut(self) -> None:
+        self._outbox.shut()
+        self._ledger.shut()
+        self._studies.close()
+        os.close(self._lock)
+
+
+def _explain(error: BaseException | None, address: str) -> bool:
+    """Say in the log why the link ended; whether the coordinator refused us."""
+    if error is None:
+        log.info("the coordinator closed the link; dialling again")
+        return False
+    if isinstance(error, grpc.aio.AioRpcError):
+        refused = error.code() in {
+            grpc.StatusCode.UNAUTHENTICATED,
+            grpc.StatusCode.PERMISSION_DENIED,
+        }
+        log.warning("no link to %s: %s", address, error.details() or error.code().name)
+        return refused
+    if isinstance(error, ConnectionFault | IdentityError | FedtwinError):
+        log.warning("the link ended: %s", error)
+        return "UNAUTHENTICATED" in str(error)
+    log.error("the link ended by a fault of this program", exc_info=error)
+    return False

@@ -1,0 +1,140 @@
+"""A hospital node's folder, and its settings.
+
+node.yaml            where the coordinator is, how to get there, what is installed here
+policy.yaml          what the hospital allows
+identity/            the key and the certificates
+trust.json           whose signatures count
+node.sqlite          studies and decisions        ledger.sqlite, outbox.sqlite
+records/             timelines and the pseudonym map
+contents/            large models and updates under way
+"""
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fedtwin_protocol.errors import ConfigurationError
+from fedtwin_protocol.signing import TrustRoot
+
+
+class NodeSettings(BaseModel):
+    """`node.yaml`.
+
+    Attributes:
+        consortium: the consortium's name.
+        site: this hospital's name in it.
+        coordinator: `host:port` to dial; the node's only connection.
+        proxy: `http://host:port` of an HTTP CONNECT proxy, if the way out leads through one.
+        client_apps: model families that IT has installed as Flower ClientApps, `module:name`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    consortium: str
+    site: str
+    coordinator: str = Field(pattern=r"^\S+:\d+$")
+    proxy: str | None = Field(default=None, pattern=r"^https?://\S+:\d+$")
+    client_apps: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeHome:
+    """A node's folder."""
+
+    folder: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """`node.yaml`."""
+        return self.folder / "node.yaml"
+
+    @property
+    def identity(self) -> Path:
+        """Folder of key and certificates."""
+        return self.folder / "identity"
+
+    @property
+    def policy_file(self) -> Path:
+        """`policy.yaml`."""
+        return self.folder / "policy.yaml"
+
+    @property
+    def ledger_file(self) -> Path:
+        """The privacy ledger."""
+        return self.folder / "ledger.sqlite"
+
+    @property
+    def outbox_file(self) -> Path:
+        """What was sent, and what waits to be."""
+        return self.folder / "outbox.sqlite"
+
+    @property
+    def studies_file(self) -> Path:
+        """Studies and decisions."""
+        return self.folder / "node.sqlite"
+
+    @property
+    def records(self) -> Path:
+        """Timelines."""
+        return self.folder / "records"
+
+    @property
+    def contents(self) -> Path:
+        """Blobs under way."""
+        return self.folder / "contents"
+
+    @property
+    def plans(self) -> Path:
+        """Plans in canonical bytes, for the workers."""
+        return self.folder / "plans"
+
+    def settings(self) -> NodeSettings:
+        """Read `node.yaml`.
+
+        Raises:
+            ConfigurationError: it is absent or wrong.
+        """
+        try:
+            value = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
+            return NodeSettings.model_validate(value)
+        except FileNotFoundError as error:
+            raise ConfigurationError(
+                f"there is no node in {self.folder}: run 'fedtwin client enrol' first, or name "
+                "its folder with --home"
+            ) from error
+        except (yaml.YAMLError, ValidationError, OSError) as error:
+            raise ConfigurationError(f"{self.settings_file} cannot be used: {error}") from error
+
+    def trust(self) -> TrustRoot:
+        """Whose signatures count.
+
+        Raises:
+            ConfigurationError: it is absent or damaged.
+        """
+        path = self.folder / "trust.json"
+        try:
+            return TrustRoot.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ConfigurationError(
+                f"{path} cannot be used ({error}): enrol again with a new invitation"
+            ) from error
+
+    def lock(self) -> int:
+        """Be the only agent on this folder; returns a descriptor to keep open.
+
+        Raises:
+            ConfigurationError: another agent runs.
+        """
+        descriptor = os.open(self.folder / "node.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise ConfigurationError(
+                f"another node runs on {self.folder} already: stop it first"
+            ) from error
+        return descriptor

@@ -1,0 +1,275 @@
+"""A study in plain words, for the officer of a hospital who must decide on it.
+
+Everything said here is read from the signed plan; nothing is promised that the plan does not fix.
+"""
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from fedtwin_protocol.contract import Feature
+from fedtwin_protocol.study import StudyPlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    """A heading and what is said under it.
+
+    Attributes:
+        title: the heading.
+        lines: sentences.
+        table: rows of cells under them, the first row the columns' names; may be empty.
+    """
+
+    title: str
+    lines: tuple[str, ...]
+    table: tuple[tuple[str, ...], ...] = ()
+
+
+def describe(plan: StudyPlan) -> tuple[Section, ...]:
+    """The study, section by section."""
+    return (
+        _question(plan),
+        _patients(plan),
+        _data(plan),
+        _leaving(plan),
+        _privacy(plan),
+        _staying(plan),
+        _result(plan),
+    )
+
+
+def as_text(sections: Iterable[Section], width: int = 88) -> str:
+    """The sections as plain text of lines of at most `width` characters, tables excepted."""
+    blocks = []
+    for section in sections:
+        lines = [section.title.upper()]
+        for line in section.lines:
+            lines += textwrap.wrap(line, width, initial_indent="- ", subsequent_indent="  ")
+        lines += _aligned(section.table)
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def noised_numbers(plan: StudyPlan) -> int:
+    """How many numbers one training update of a built-in family holds; 0 for other families."""
+    inputs = len(plan.contract.columns)
+    if plan.model.family == "logistic_regression":
+        return inputs + 1
+    if plan.model.family == "network":
+        widths = (inputs, *plan.model.hidden, 1)
+        return sum((wide + 1) * following for wide, following in pairwise(widths))
+    return 0
+
+
+def _question(plan: StudyPlan) -> Section:
+    endpoint = plan.endpoint
+    if endpoint.kind == "value_above":
+        what = f"a value above {endpoint.threshold:g} {endpoint.unit} of {_codes(endpoint.codes)}"
+    else:
+        what = f"any event with {_codes(endpoint.codes)}"
+    lines = (
+        f"Consortium '{plan.consortium}' asks: {plan.title}",
+        f"Purpose: {plan.purpose}",
+        f"What is learned: the {plan.question} of '{endpoint.name}', that is {what} within "
+        f"{_days(endpoint.horizon_days)} after the index date.",
+        f"Model: {_family(plan)}; no program code comes with the study.",
+        f"Plan {plan.study}, version {plan.version}, fingerprint {plan.hash[:16]}.",
+    )
+    return Section(title="The question", lines=lines)
+
+
+def _patients(plan: StudyPlan) -> Section:
+    cohort = plan.cohort
+    if cohort.index.date is not None:
+        index = f"{cohort.index.date:%d %B %Y}"
+    else:
+        index = f"the {cohort.index.which} record of {_codes(cohort.index.codes)}"
+    lines = [
+        f"Index date: {index}. A prediction uses only what was known by then.",
+        f"Age at the index date: {cohort.minimum_age_years:g} to {cohort.maximum_age_years:g} "
+        "years, inclusive.",
+    ]
+    if cohort.require_codes:
+        lines.append(f"Only patients with, by then, {_codes(cohort.require_codes)}.")
+    if cohort.exclude_codes:
+        lines.append(f"Not patients with, by then, {_codes(cohort.exclude_codes)}.")
+    if cohort.holdout_fraction:
+        lines.append(
+            f"{cohort.holdout_fraction:.0%} of them are held out: never trained on, used only to "
+            "test the model."
+        )
+    lines.append(
+        f"This hospital takes part only with at least {plan.sites.smallest_cohort} such patients, "
+        "and does not say why if it does not."
+    )
+    return Section(title="Which patients", lines=tuple(lines))
+
+
+def _data(plan: StudyPlan) -> Section:
+    head = ("name", "codes", "unit", "window", "if missing")
+    line = (
+        f"{len(plan.features)} items are read of each patient's record, here in the hospital, "
+        "besides what decides who takes part and the outcome named above. Nothing else is read."
+    )
+    return Section(
+        title="Which data are read", lines=(line,), table=(head, *map(_feature_row, plan.features))
+    )
+
+
+def _leaving(plan: StudyPlan) -> Section:
+    privacy = plan.privacy
+    lines = [
+        "Once: how many patients take part, "
+        + _noised(privacy.cohort_count_noise, f"{privacy.cohort_count_noise:g} patients")
+        + ".",
+        f"At most {_times(plan.training.rounds)}, once a round: {_update(plan)}.",
+    ]
+    if privacy.evaluation_noise is None:
+        lines.append("No result of testing the model on this hospital's patients leaves.")
+    else:
+        noise = _noised(privacy.evaluation_noise, f"{privacy.evaluation_noise:g} patients")
+        lines.append(
+            f"Once, at the end: a table of {2 * plan.evaluation.bins} counts of held-out patients "
+            f"(predicted risk in {plan.evaluation.bins} steps, by outcome), each {noise}."
+        )
+    lines.append(
+        "Besides: the decision to take part, the software's version, faults as a sentence without "
+        "patients' data, and a sign of life every few seconds."
+    )
+    return Section(title="What leaves the hospital", lines=tuple(lines))
+
+
+def _privacy(plan: StudyPlan) -> Section:
+    privacy = plan.privacy
+    if privacy.mode == "none":
+        lines: tuple[str, ...] = (
+            "NONE IS PROMISED. What leaves is not protected by noise; it can reveal single "
+            "patients. Accept this only for data that may be given away.",
+        )
+        return Section(title="Privacy", lines=lines)
+    factor = math.exp(privacy.epsilon)
+    lines = (
+        "The unit is the patient, with all records here. What leaves looks almost the same whether "
+        "or not any one patient takes part.",
+        f"Epsilon {privacy.epsilon:g}: by a factor of {factor:.3g} (e to the {privacy.epsilon:g}) "
+        "at most can what leaves in this study change anybody's odds that a given patient's record "
+        "was used, whatever else they know or own.",
+        f"Delta {privacy.delta:g}: the chance, at most, that this bound does not hold, about 1 in "
+        f"{round(1 / privacy.delta):,}.",
+        f"One patient's part in a training update is cut to size {privacy.clipping_norm:g}, and "
+        f"noise of {privacy.noise_multiplier:g} times that size is added here, before anything "
+        "leaves. It protects against everybody outside this hospital, the coordinator included.",
+        "For somebody with records in several hospitals of the study, the bounds of these "
+        "hospitals add up.",
+        "This hospital recomputes these figures from the plan, enters every use in its own ledger "
+        "before it happens, and refuses what the ledger does not allow.",
+    )
+    return Section(title="Privacy", lines=lines)
+
+
+def _staying(plan: StudyPlan) -> Section:
+    lines = (
+        "Records, names, numbers and dates of patients; single predictions; and who takes part.",
+        "How well the model does for this hospital in detail, and the local recalibration.",
+        f"Counts below {plan.sites.smallest_cell} are not shown in anything that is published.",
+    )
+    return Section(title="What does not leave", lines=lines)
+
+
+def _result(plan: StudyPlan) -> Section:
+    readers = " and ".join(
+        {"site": "the hospitals that are members", "researcher": "the consortium's researchers"}[
+            reader
+        ]
+        for reader in plan.readers
+    )
+    until = (
+        f"The study ends by {plan.expires:%d %B %Y}."
+        if plan.expires
+        else "No end date is set; the study ends with its last round."
+    )
+    lines = (
+        f"A signed model with a card that says what it was made of and how well it does, for "
+        f"{readers or 'nobody'}.",
+        until,
+        "This hospital can leave at any time; what it has sent by then stays in the model.",
+        *(f"Limits stated by the authors: {limit}" for limit in plan.limits),
+    )
+    return Section(title="Who gets the result, and until when", lines=lines)
+
+
+def _update(plan: StudyPlan) -> str:
+    count = noised_numbers(plan)
+    numbers = f"{count} numbers" if count else "as many numbers as the model has parameters"
+    if plan.training.mechanism == "gradient_sum":
+        what = f"{numbers}, the sum over all patients of the direction that would improve the model"
+    else:
+        what = (
+            f"{numbers}, the model after {plan.training.local_steps} steps of training here, each "
+            f"on a random {plan.privacy.sampling_rate:.1%} of the patients"
+        )
+    noise = plan.privacy.noise_multiplier * plan.privacy.clipping_norm
+    where = "" if plan.training.mechanism == "gradient_sum" else " in every step"
+    return f"{what}, {_noised(noise, f'{noise:.3g} in each number')}{where if noise else ''}"
+
+
+def _noised(noise: float, words: str) -> str:
+    return f"blurred by random noise of standard deviation {words}" if noise else "WITHOUT noise"
+
+
+def _family(plan: StudyPlan) -> str:
+    columns = len(plan.contract.columns)
+    if plan.model.family == "logistic_regression":
+        return f"a logistic regression of {columns} columns"
+    if plan.model.family == "network":
+        hidden = "-".join(str(width) for width in plan.model.hidden) or "no"
+        return f"a neural network of {columns} columns with {hidden} hidden units"
+    return f"'{plan.model.family}', which this hospital's IT must have installed"
+
+
+def _feature_row(feature: Feature) -> tuple[str, ...]:
+    origin = {"age": "date of birth", "sex": "recorded sex"}.get(feature.kind, "")
+    window = "" if feature.window_days is None else f" {_days(feature.window_days)} before"
+    when = f"{feature.summary},{window}" if window else f"{feature.summary}, any time before"
+    missing = {
+        "exclude": "patient left out",
+        "center": f"{feature.center:g} is assumed",
+        "flag": f"{feature.center:g} is assumed and marked",
+    }[feature.missing]
+    return (
+        feature.name,
+        _codes(feature.codes) if feature.codes else origin,
+        "" if feature.unit == "1" else feature.unit,
+        "" if feature.kind in {"age", "sex"} else when,
+        missing,
+    )
+
+
+def _codes(codes: Sequence[str]) -> str:
+    shown = [code.replace("//", " ", 1) for code in codes[:6]]
+    more = f" and {len(codes) - 6} more codes" if len(codes) > 6 else ""
+    return " or ".join(shown) + more
+
+
+def _days(days: int) -> str:
+    if days and days % 365 == 0:
+        return f"{days // 365} years" if days > 365 else "1 year"
+    return f"{days} days" if days != 1 else "1 day"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    if not table:
+        return []
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return [
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]

@@ -1,0 +1,182 @@
+"""What a node does with an offered study: verify, price, judge, build the cohort, reserve, decide.
+
+In this order, and each step only if the one before it let the study pass. Until the hospital has
+accepted, nothing about the study leaves but a refusal without its reason.
+"""
+
+import logging
+from collections.abc import Callable
+
+from fedtwin_client.node.home import NodeHome, NodeSettings
+from fedtwin_client.node.ledger import Ledger
+from fedtwin_client.node.ledger_account import Allotment, Mechanism, Reservation
+from fedtwin_client.node.policy import Policy, judge, load_policy
+from fedtwin_client.node.renyi import ORDERS
+from fedtwin_client.node.studies import KnownStudies, KnownStudy
+from fedtwin_client.node.workers import Clock, Workers
+from fedtwin_protocol.errors import CohortError, FedtwinError, PlanError
+from fedtwin_protocol.signing import PLAN_TYPE, TrustRoot, envelope_from_bytes, verify
+from fedtwin_protocol.study import StudyPlan, plan_from_bytes
+from fedtwin_protocol.v1 import exchange_pb2 as pb
+
+log = logging.getLogger("fedtwin.studies")
+LIVE = ("open", "running")
+Announce = Callable[[KnownStudy, bool], None]
+
+
+class StudyDesk:
+    """Decides on studies.
+
+    Args:
+        home: the node's folder.
+        settings: whose member this node is.
+        trust: whose signatures count.
+        studies: the node's memory of them.
+        ledger: the privacy ledger.
+        workers: where prices and cohorts are computed.
+        clock: the time.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the node's parts
+        self,
+        home: NodeHome,
+        settings: NodeSettings,
+        trust: TrustRoot,
+        studies: KnownStudies,
+        ledger: Ledger,
+        workers: Workers,
+        clock: Clock,
+    ) -> None:
+        self._home = home
+        self._settings = settings
+        self._trust = trust
+        self._studies = studies
+        self._ledger = ledger
+        self._workers = workers
+        self._clock = clock
+
+    async def hear(self, offer: pb.Offer, announce: Announce) -> None:
+        """Take an offer of the catalogue and do what is next for it."""
+        try:
+            plan = self._verified(offer.plan_envelope)
+        except FedtwinError as error:
+            log.warning("refused an offered study: %s", error)
+            return
+        study = self._studies.hear(plan, offer.plan_envelope, offer.state, self._clock())
+        await self.proceed(study, announce)
+
+    async def proceed(self, study: KnownStudy, announce: Announce) -> None:
+        """Take a study one step further, if it is the node's turn."""
+        if study.state not in LIVE:
+            await self._end(study)
+        elif study.decision == "new":
+            await self._judge(study, announce)
+        elif study.decision == "approved":
+            await self._accept(study, study.reasons, announce)
+        elif study.decision in {"accepted", "declined"}:
+            announce(study, study.decision == "accepted")
+
+    def _verified(self, envelope: bytes) -> StudyPlan:
+        body = verify(envelope_from_bytes(envelope), PLAN_TYPE, self._trust)
+        plan = plan_from_bytes(body)
+        if plan.consortium != self._settings.consortium:
+            raise PlanError(
+                f"the plan is one of {plan.consortium}; this node is a member of "
+                f"{self._settings.consortium}"
+            )
+        return plan
+
+    async def _judge(self, study: KnownStudy, announce: Announce) -> None:
+        plan = study.plan
+        try:
+            policy = load_policy(self._home.policy_file)
+            epsilon, _ = await self._price(plan)
+            if not self._workers.installed(plan.model.family):
+                raise PlanError(f"model family '{plan.model.family}' is not installed on this node")
+        except FedtwinError as error:
+            self._decline(study, str(error), announce)
+            return
+        verdict = judge(policy, plan, epsilon, self._clock())
+        log.info("study %s: the policy says %s", plan.study, verdict.decision)
+        if verdict.decision == "refuse":
+            self._decline(study, "\n".join(verdict.reasons), announce)
+        elif verdict.decision == "ask":
+            self._studies.decide(study.plan_hash, "held", verdict.reasons, self._clock())
+        else:
+            await self._accept(study, "\n".join(verdict.reasons), announce)
+
+    async def _accept(self, study: KnownStudy, reasons: str, announce: Announce) -> None:
+        plan = study.plan
+        try:
+            policy = load_policy(self._home.policy_file)
+            await self._check_cohort(plan, policy)
+            _, reservation = await self._price(plan)
+            self._ledger.reserve(reservation, policy.limits, self._clock())
+        except FedtwinError as error:
+            self._decline(study, str(error), announce)
+            return
+        self._studies.decide(
+            study.plan_hash, "accepted", tuple(reasons.splitlines()), self._clock()
+        )
+        log.info("study %s is accepted", plan.study)
+        announce(study, True)
+
+    async def _check_cohort(self, plan: StudyPlan, policy: Policy) -> None:
+        sizes = (await self._workers.worker(plan).ask({"op": "cohort"})).head
+        smallest = policy.smallest_cohort_for(plan)
+        if sizes["training"] < smallest:
+            raise CohortError(
+                f"study {plan.study} needs {smallest} patients for training, this hospital has "
+                f"{sizes['training']} (this number stays here); 'fedtwin client check' shows why "
+                "others were left out"
+            )
+
+    async def _price(self, plan: StudyPlan) -> tuple[float, Reservation]:
+        """Recompute every privacy number of a plan: its epsilon, and what to reserve.
+
+        Raises:
+            PlanError: the plan states less than it costs.
+        """
+        order = {"op": "price", "orders": list(ORDERS)}
+        price = (await self._workers.worker(plan).ask(order)).head["price"]
+        protected = plan.privacy.mode != "none"
+        allotments = tuple(
+            Allotment(
+                mechanism=Mechanism(
+                    kind=item["kind"],
+                    sigma=item["sigma"],
+                    sampling_rate=item["sampling_rate"],
+                    steps=item["steps"],
+                    population=item["population"],
+                    rdp=tuple(item["rdp"]) if protected else None,
+                ),
+                charges=item["charges"],
+            )
+            for item in price["mechanisms"]
+        )
+        reservation = Reservation(
+            study=plan.study,
+            plan_hash=plan.hash,
+            allotments=allotments,
+            epsilon_pld=price["epsilon"] if protected else None,
+            delta=plan.privacy.delta,
+        )
+        return price["epsilon"] if protected else float("inf"), reservation
+
+    def _decline(self, study: KnownStudy, reasons: str, announce: Announce) -> None:
+        log.warning("study %s is declined: %s", study.study, reasons)
+        self._studies.decide(
+            study.plan_hash, "declined", tuple(reasons.splitlines()), self._clock()
+        )
+        announce(study, False)
+
+    async def _end(self, study: KnownStudy) -> None:
+        await self._workers.stop(study.plan_hash)
+        if study.decision == "ended":
+            return
+        if study.decision == "accepted":
+            self._ledger.close(study.study, self._clock())
+            log.info(
+                "study %s has ended (%s); what was not used is given back", study.study, study.state
+            )
+        self._studies.decide(study.plan_hash, "ended", (), self._clock())

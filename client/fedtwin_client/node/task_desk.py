@@ -1,0 +1,184 @@
+"""What a node does with a task: check, charge, compute, keep, answer.
+
+In this order. A task that was answered before is answered with the same bytes. The ledger's charge
+is on disk before the worker may draw noise, and the answer is on disk before a byte of it leaves;
+so a crash between any two steps neither spends budget twice for one answer nor sends two answers
+for one charge.
+"""
+
+import logging
+
+from fedtwin_client.node.ledger import Ledger
+from fedtwin_client.node.ledger_account import ChargeKind
+from fedtwin_client.node.outbox import Outbox, Outgoing
+from fedtwin_client.node.studies import KnownStudies, KnownStudy
+from fedtwin_client.node.workers import Clock, Workers
+from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.content import ref_of
+from fedtwin_protocol.errors import FedtwinError, PlanError, WireError
+from fedtwin_protocol.payload import unpack
+from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.v1 import exchange_pb2 as pb
+
+log = logging.getLogger("fedtwin.tasks")
+KINDS: dict[str, ChargeKind] = {
+    "query.cohort": "count",
+    "train": "train",
+    "evaluate": "evaluate",
+}
+# What leaves when a site cannot: fixed sentences, because the reason may speak of patients.
+FAULTS = {
+    "BudgetError": "the site's privacy ledger does not allow it",
+    "LedgerError": "the site's privacy ledger cannot be written",
+    "PolicyError": "the site has not accepted this study",
+}
+OTHER_FAULT = "the site could not carry the task out"
+
+
+class TaskDesk:
+    """Answers tasks.
+
+    Args:
+        studies: what the hospital accepted.
+        ledger: charged first.
+        outbox: where answers are kept.
+        workers: where they are computed.
+        blobs: contents.
+        clock: the time.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the node's parts
+        self,
+        studies: KnownStudies,
+        ledger: Ledger,
+        outbox: Outbox,
+        workers: Workers,
+        blobs: BlobStore,
+        clock: Clock,
+    ) -> None:
+        self._studies = studies
+        self._ledger = ledger
+        self._outbox = outbox
+        self._workers = workers
+        self._blobs = blobs
+        self._clock = clock
+
+    def kept(self, task: pb.Task) -> Outgoing | None:
+        """The answer that was given to this task before, if any."""
+        return self._outbox.get(task.task_id)
+
+    def check(self, task: pb.Task) -> KnownStudy:
+        """Hold a task against what the hospital accepted.
+
+        Raises:
+            WireError: another plan, round or kind than the accepted study has.
+            FedtwinError: the hospital has not accepted the study.
+        """
+        study = self._studies.by_hash(task.plan_hash.hex())
+        if study is None or study.study != task.study or study.decision != "accepted":
+            raise WireError("a task came for a study that this hospital has not accepted")
+        plan = study.plan
+        first, last = {
+            "query.cohort": (0, 0),
+            "train": (1, plan.training.rounds),
+            "evaluate": (plan.training.rounds, plan.training.rounds),
+        }.get(task.kind, (1, 0))
+        if not first <= task.round <= last:
+            raise WireError(
+                f"a task '{task.kind[:30]}' came for round {task.round}, not in the plan"
+            )
+        return study
+
+    async def answer(self, task: pb.Task) -> Outgoing:
+        """Carry a task out; its contents are here already.
+
+        Raises:
+            FedtwinError: it cannot be done; nothing was sent.
+        """
+        study = self.check(task)
+        kind = KINDS[task.kind]
+        if kind == "train" and study.reported_count is None:
+            raise PlanError("a training task came before the cohort count was asked for")
+        self._ledger.charge(study.study, task.task_id, kind, self._clock())
+        order = {
+            "op": "task",
+            "kind": task.kind,
+            "round": task.round,
+            "reported_count": study.reported_count,
+        }
+        reply = await self._workers.worker(study.plan).ask(order, task.content.SerializeToString())
+        content = pb.Content.FromString(reply.body)
+        if kind == "count":
+            self._keep_count(study, content)
+        return self._keep(task, content)
+
+    def fault(self, task: pb.Task, error: FedtwinError) -> pb.Answer:
+        """What leaves when a task cannot be carried out: a fixed sentence."""
+        log.error("task %s of study %s round %d: %s", task.kind, task.study, task.round, error)
+        text = FAULTS.get(type(error).__name__, OTHER_FAULT)
+        code = type(error).__name__.removesuffix("Error").lower()
+        return pb.Answer(
+            task_id=task.task_id,
+            study=task.study,
+            plan_hash=task.plan_hash,
+            round=task.round,
+            fault=pb.Fault(code=code, text=text),
+        )
+
+    def receipt(self, received: pb.Received) -> None:
+        """The coordinator has, or refuses, an answer."""
+        if received.accepted:
+            self._outbox.acknowledge(received.task_id, self._clock())
+            self._outbox.prune()
+        else:
+            log.warning("the coordinator did not take an answer: %s", received.reason)
+
+    def _keep_count(self, study: KnownStudy, content: pb.Content) -> None:
+        metrics = unpack(content.records, content.inline).metrics.get("metrics", {})
+        count = metrics.get("cohort-count")
+        if not isinstance(count, float | int):
+            raise PlanError("the model family's app gave no cohort count")
+        self._studies.set_count(study.plan_hash, float(count))
+
+    def _keep(self, task: pb.Task, content: pb.Content) -> Outgoing:
+        message = pb.Answer(
+            task_id=task.task_id,
+            study=task.study,
+            plan_hash=task.plan_hash,
+            round=task.round,
+            content=content,
+        )
+        ref = ref_of(content)
+        outgoing = Outgoing(
+            task=task.task_id,
+            study=task.study,
+            round=task.round,
+            kind=task.kind,
+            head=message.SerializeToString(),
+            blob=None if ref is None else self._blobs.path(ref.sha256),
+            blob_sha256="" if ref is None else ref.sha256.hex(),
+            blob_size=0 if ref is None else ref.size,
+        )
+        return self._outbox.store(outgoing, self._clock())
+
+
+def in_words(answer: pb.Answer, plan: StudyPlan) -> str:
+    """What an answer holds, for the list of what left."""
+    if answer.WhichOneof("outcome") == "fault":
+        return f"a refusal: {answer.fault.text}"
+    noised = "noised" if plan.privacy.mode == "local" else "not noised (mode none)"
+    parts = [
+        f"{head.name}, {_size(head)} numbers, {noised}"
+        for record in answer.content.records
+        for head in record.arrays
+    ]
+    for record in answer.content.records:
+        parts += [f"{item.name}, {noised}" for item in record.fields]
+    return "; ".join(parts)
+
+
+def _size(head: pb.ArrayHead) -> int:
+    size = 1
+    for length in head.shape:
+        size *= length
+    return size

@@ -1,0 +1,89 @@
+"""A training worker as the agent sees it: a child process that is asked and answers."""
+
+import asyncio
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from fedtwin_client.training.worker_wire import PREFIX, Frame, sizes
+from fedtwin_protocol import errors
+from fedtwin_protocol.errors import FedtwinError
+
+STOP_PATIENCE_S: Final = 2.0
+PIPE_LIMIT: Final = 1024 * 1024
+
+
+class WorkerProcess:
+    """One study's training worker; started at the first order, restarted if it died.
+
+    Args:
+        plan_file: the plan in canonical bytes.
+        store: folder of the timelines.
+        blobs: folder of contents.
+        app_path: an installed ClientApp, or empty.
+        now: the time its cohort is built at.
+    """
+
+    def __init__(
+        self, plan_file: Path, store: Path, blobs: Path, app_path: str, now: datetime
+    ) -> None:
+        self._arguments = [str(plan_file), str(store), str(blobs), app_path, now.isoformat()]
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def ask(self, head: dict[str, Any], body: bytes = b"") -> Frame:
+        """Give an order and wait for the reply.
+
+        Raises:
+            FedtwinError: what the worker says went wrong, as the same kind of error.
+        """
+        async with self._turn:
+            reply = await self._exchange(Frame(head=head, body=body))
+        if not reply.head["ok"]:
+            kind = getattr(errors, reply.head["error"], FedtwinError)
+            raise kind(reply.head["text"])
+        return reply
+
+    async def stop(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_PATIENCE_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def _exchange(self, order: Frame) -> Frame:
+        process = await self._running()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(order.to_bytes())
+            await process.stdin.drain()
+            head_size, body_size = sizes(await process.stdout.readexactly(PREFIX.size))
+            head = json.loads(await process.stdout.readexactly(head_size))
+            return Frame(head=head, body=await process.stdout.readexactly(body_size))
+        except (ConnectionError, asyncio.IncompleteReadError) as error:
+            code = await process.wait()
+            raise FedtwinError(
+                f"the training worker ended with status {code} while at work (memory? see the log)"
+            ) from error
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "fedtwin_client.training.worker",
+                *self._arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=PIPE_LIMIT,
+            )
+        return self._process

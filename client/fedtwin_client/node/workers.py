@@ -1,0 +1,57 @@
+"""The training workers of a node, one a study; started when first asked, stopped when idle."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from fedtwin_client.node.home import NodeHome, NodeSettings
+from fedtwin_client.node.worker_process import WorkerProcess
+from fedtwin_protocol.study import StudyPlan
+
+Clock = Callable[[], datetime]
+BUILT_IN_FAMILIES = ("logistic_regression", "network")
+
+
+class Workers:
+    """All workers of a node.
+
+    Args:
+        home: the node's folder.
+        settings: names the ClientApps that are installed here.
+        clock: the time.
+    """
+
+    def __init__(self, home: NodeHome, settings: NodeSettings, clock: Clock) -> None:
+        self._home = home
+        self._settings = settings
+        self._clock = clock
+        self._workers: dict[str, WorkerProcess] = {}
+        home.plans.mkdir(mode=0o700, exist_ok=True)
+
+    def installed(self, family: str) -> bool:
+        """Whether this node can train that family."""
+        return family in BUILT_IN_FAMILIES or family in self._settings.client_apps
+
+    def worker(self, plan: StudyPlan) -> WorkerProcess:
+        """The worker of a study."""
+        if plan.hash not in self._workers:
+            plan_file = self._home.plans / f"{plan.hash}.json"
+            plan_file.write_bytes(plan.to_bytes())
+            self._workers[plan.hash] = WorkerProcess(
+                plan_file,
+                self._home.records,
+                self._home.contents,
+                self._settings.client_apps.get(plan.model.family, ""),
+                self._clock(),
+            )
+        return self._workers[plan.hash]
+
+    async def stop(self, plan_hash: str) -> None:
+        """End the worker of a study that is over."""
+        worker = self._workers.pop(plan_hash, None)
+        if worker is not None:
+            await worker.stop()
+
+    async def stop_all(self) -> None:
+        """End every worker."""
+        for plan_hash in list(self._workers):
+            await self.stop(plan_hash)

@@ -1,0 +1,262 @@
+"""The mapping file: what the columns of a hospital's table mean.
+
+Written by the hospital's IT in YAML; `docs/records.md` explains every key. Unknown keys are
+refused, and every error names the file and the key.
+"""
+
+from codecs import lookup
+from collections.abc import Iterable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from fedtwin_client.records.moments import read_zone
+from fedtwin_client.records.reading import UnusableError, checked_number
+from fedtwin_protocol.contract import Code
+from fedtwin_protocol.errors import RecordError
+
+Mark: TypeAlias = StrictBool | StrictInt | StrictFloat | StrictStr
+Marks: TypeAlias = tuple[Mark | None, ...]
+Kind: TypeAlias = Literal["number", "flag", "text", "presence"]
+NOT_RECORDED: Marks = ("", "NA", "NaN", "null")
+
+
+class Block(BaseModel):
+    """A block of the file: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SubjectColumn(Block):
+    """Whose row it is: a column, or every row another patient."""
+
+    column: str | None = None
+    row_number: bool = False
+    system: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "SubjectColumn":
+        if (self.column is not None) == self.row_number:
+            raise ValueError("expected either 'column' or 'row_number: true'")
+        return self
+
+
+class TimeColumn(Block):
+    """When a row happened: a column, or one date for all rows."""
+
+    column: str | None = None
+    format: str | None = None
+    date: datetime | date | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "TimeColumn":
+        if (self.column is None) == (self.date is None):
+            raise ValueError("expected either 'column' or 'date'")
+        return self
+
+
+class BirthColumn(Block):
+    """When the patient was born: a date, or the age in years at the row's time."""
+
+    column: str | None = None
+    format: str | None = None
+    age_column: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "BirthColumn":
+        if (self.column is None) == (self.age_column is None):
+            raise ValueError("expected either 'column' or 'age_column'")
+        return self
+
+
+class SexColumn(Block):
+    """Which marks of a column mean male and female."""
+
+    column: str
+    male: Marks
+    female: Marks
+
+
+class RowEvent(Block):
+    """An event without a value that every row makes."""
+
+    code: Code
+    offset_days: float = 0.0
+
+
+class ColumnMeaning(Block):
+    """What one column's cells mean."""
+
+    code: Code
+    kind: Kind = "number"
+    unit: str | None = None
+    missing: Marks = ()
+    values: dict[Mark, Mark] | None = None
+    offset_days: float = 0.0
+
+    @model_validator(mode="after")
+    def _unit_fits(self) -> "ColumnMeaning":
+        if self.kind != "number":
+            if self.unit is not None:
+                raise ValueError(f"'unit' belongs to kind 'number', and this is a {self.kind}")
+            return self
+        if self.unit is None:
+            raise ValueError("a number needs its 'unit'; write unit: \"1\" for a bare number")
+        try:
+            checked_number(self.code, 1.0, self.unit)
+        except UnusableError as error:
+            raise ValueError(error.reason) from error
+        return self
+
+
+class TableMapping(Block):
+    """A whole mapping file."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$")
+    format: Literal["csv", "parquet"] | None = None
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    encoding: str = "utf-8"
+    header: bool = True
+    column_names: tuple[str, ...] = ()
+    decimal: Literal[".", ","] = "."
+    timezone: str = "UTC"
+    missing: Marks = NOT_RECORDED
+    subject: SubjectColumn
+    time: TimeColumn
+    birth: BirthColumn | None = None
+    sex: SexColumn | None = None
+    events: tuple[RowEvent, ...] = ()
+    columns: dict[str, tuple[ColumnMeaning, ...]] = Field(default_factory=dict)
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _one_meaning_is_a_list_of_one(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            str(column): meaning if isinstance(meaning, list) else [meaning]
+            for column, meaning in value.items()
+        }
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        try:
+            name = lookup(value).name
+        except LookupError as error:
+            raise ValueError("expected an encoding such as utf-8, latin-1 or cp1252") from error
+        return "utf-8-sig" if name == "utf-8" else name
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_zone(cls, value: str) -> str:
+        try:
+            read_zone(value)
+        except RecordError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> "TableMapping":
+        if self.header == bool(self.column_names):
+            raise ValueError("'column_names' belongs to 'header: false', and is needed there")
+        twice = {name for name in self.column_names if self.column_names.count(name) > 1}
+        if twice:
+            raise ValueError(f"'column_names' names twice: {', '.join(sorted(twice))}")
+        if not self.columns and not self.events:
+            raise ValueError("expected at least one entry under 'columns' or 'events'")
+        return self
+
+    def needed(self) -> list[str]:
+        """The columns that the file must have, in the order of the mapping."""
+        named: list[str | None] = [self.subject.column, self.time.column]
+        if self.birth is not None:
+            named += [self.birth.column, self.birth.age_column]
+        if self.sex is not None:
+            named.append(self.sex.column)
+        return list(dict.fromkeys([name for name in named if name is not None] + [*self.columns]))
+
+
+class MarkTable:
+    """Looks a cell up among marks: by its text, or by its number where both are numbers.
+
+    YAML reads unquoted yes, no, on, off, true and false as truth values; these match any of those
+    words of the same sense.
+    """
+
+    def __init__(self, marks: Iterable[tuple[Mark | None, Any]]) -> None:
+        """Take marks with what each stands for."""
+        self._texts: dict[str, Any] = {}
+        self._numbers: dict[float, Any] = {}
+        for mark, meaning in marks:
+            if isinstance(mark, bool):
+                words = ("true", "yes", "on") if mark else ("false", "no", "off")
+                self._texts |= {
+                    spelling: meaning
+                    for word in words
+                    for spelling in (word, word.upper(), word.capitalize())
+                }
+                continue
+            text = "" if mark is None else str(mark).strip()
+            self._texts[text] = meaning
+            number = _number(text)
+            if number is not None:
+                self._numbers[number] = meaning
+
+    def find(self, text: str) -> tuple[bool, Any]:
+        """Whether a stripped cell is among the marks, and what it stands for."""
+        if text in self._texts:
+            return True, self._texts[text]
+        number = _number(text) if self._numbers else None
+        if number is not None and number in self._numbers:
+            return True, self._numbers[number]
+        return False, None
+
+
+def read_mapping(path: Path) -> TableMapping:
+    """Read a mapping file.
+
+    Raises:
+        RecordError: it cannot be read, is not YAML, or a key is wrong (named in the text).
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"cannot read the mapping {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise RecordError(f"the mapping {path} is not YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise RecordError(f"the mapping {path} holds no keys; expected 'name', 'subject', 'time' …")
+    try:
+        return TableMapping.model_validate(value)
+    except ValidationError as error:
+        raise RecordError(_explain(error, path)) from error
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    lines = [f"the mapping {path} does not add up (keys are explained in docs/records.md):"]
+    for item in error.errors(include_url=False):
+        place = ".".join(str(part) for part in item["loc"]) or "the file as a whole"
+        lines.append(f"  {place}: {item['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,156 @@
+"""The rules that every door applies: when something happened, and when it was known.
+
+- What has no time, or lies after now, is put aside; no date is ever made up.
+- A number is a finite number; booleans and text are not numbers.
+- A value of a known code comes in a known unit, or it is put aside.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from fedtwin_client.records.analytes import analyte, analyte_conversion
+from fedtwin_client.records.moments import Moment, read_moment
+from fedtwin_client.records.report import Place, Tally
+from fedtwin_client.records.units import normal_unit
+
+OLDEST_YEAR = 1870
+
+
+class UnusableError(Exception):
+    """A resource, row or cell makes no event.
+
+    Attributes:
+        reason: in words; equal reasons are counted together.
+        wrong: put it aside for a person to look at; otherwise it is only counted.
+    """
+
+    def __init__(self, reason: str, *, wrong: bool = True) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.wrong = wrong
+
+
+class Number(NamedTuple):
+    """A checked value in the unit its code is kept in, and the unit as it was written."""
+
+    value: float
+    unit: str | None
+    src_unit: str | None
+
+
+class Times(NamedTuple):
+    """When it happened, and when it became known."""
+
+    time: datetime
+    available_time: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What one import hands to everything it reads.
+
+    Attributes:
+        source: the name of the source; the start of every event's `source`.
+        zone: of times that name none.
+        now: nothing may lie after it.
+        tally: the import's account.
+    """
+
+    source: str
+    zone: ZoneInfo
+    now: datetime
+    tally: Tally
+
+    def unusable(self, error: UnusableError, place: Place, raw: object) -> None:
+        """Account for something that makes no event."""
+        if error.wrong:
+            self.tally.put_aside(error.reason, place, raw)
+        else:
+            self.tally.skip(error.reason, place)
+
+    def times(self, happened: Iterable[Any], known: Any = None) -> Times:
+        """When something happened and became known.
+
+        Args:
+            happened: candidates as they were written, best first; the first present one counts.
+            known: when it became known, as written; without it, when it happened.
+
+        Raises:
+            UnusableError: no time, an unreadable one, or one after now.
+        """
+        written = next((text for text in happened if text), None)
+        if written is None:
+            raise UnusableError("no time")
+        moment = self.moment(written)
+        if not known:
+            return Times(moment.start, moment.known)
+        return Times(moment.start, self.moment(known).known)
+
+    def moment(self, written: Any) -> Moment:
+        """Read one date or time.
+
+        Raises:
+            UnusableError: it is no date, lies after now, or too long ago to be true.
+        """
+        moment = read_moment(written, self.zone) if isinstance(written, str) else None
+        if moment is None:
+            raise UnusableError("a time that cannot be read")
+        self.check(moment.start)
+        return moment
+
+    def check(self, time: datetime) -> None:
+        """Refuse a time that cannot be.
+
+        Raises:
+            UnusableError: it lies after now, or too long ago to be true.
+        """
+        if time > self.now:
+            raise UnusableError("lies in the future")
+        if time.year < OLDEST_YEAR:
+            raise UnusableError(f"lies before {OLDEST_YEAR}")
+
+
+def finite(value: Any) -> float:
+    """A finite number.
+
+    Raises:
+        UnusableError: something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UnusableError("expected a number, found text")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise UnusableError("expected a finite number")
+    return number
+
+
+def checked_number(code: str, value: float, unit: str | None) -> Number:
+    """Bring a number into the unit that its code is kept in.
+
+    A code this node does not know keeps its unit, in UCUM spelling if the spelling is known.
+
+    Raises:
+        UnusableError: a known code with no unit, an unknown one, or one of another kind.
+    """
+    written = unit.strip() if unit and unit.strip() else None
+    normal = normal_unit(written)
+    known = analyte(code)
+    if known is None:
+        return Number(value, normal or written, written)
+    if written is None:
+        raise UnusableError(f"no unit for {known.name}, which is kept in {known.unit}")
+    if normal is None:
+        raise UnusableError(f"unit '{written[:24]}' is not known for {known.name}")
+    convert = analyte_conversion(code, normal, known.unit)
+    if convert is None:
+        raise UnusableError(
+            f"unit '{written[:24]}' does not fit {known.name}, kept in {known.unit}"
+        )
+    return Number(convert(value), known.unit, written)

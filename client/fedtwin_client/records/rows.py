@@ -1,0 +1,121 @@
+"""Reading the lines of a CSV or Parquet file as text cells, with their numbers.
+
+A CSV line with too many or too few cells (a half-written last line, a stray delimiter) is put aside
+as a whole, because its cells may stand under the wrong columns.
+"""
+
+import csv
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fedtwin_client.records.mapping import TableMapping
+from fedtwin_client.records.report import Place, Tally
+from fedtwin_protocol.errors import RecordError
+
+
+class Row(NamedTuple):
+    """One line: where it stands, and its stripped cells by column."""
+
+    place: Place
+    cells: dict[str, str]
+
+
+def read_rows(path: Path, mapping: TableMapping, tally: Tally) -> Iterator[Row]:
+    """All lines of a table that have the right number of cells.
+
+    Raises:
+        RecordError: the file cannot be read, or lacks a column that the mapping names.
+    """
+    form = mapping.format or ("parquet" if path.suffix in {".parquet", ".pq"} else "csv")
+    try:
+        if form == "parquet":
+            yield from _parquet(path, mapping, tally)
+            return
+        with path.open(encoding=mapping.encoding, newline="") as file:
+            yield from _csv(file, path, mapping, tally)
+    except OSError as error:
+        raise RecordError(f"cannot read the table {path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise RecordError(
+            f"{path} is not {mapping.encoding.removesuffix('-sig')} text ({error.reason}); set "
+            "'encoding' in the mapping, for example to cp1252"
+        ) from error
+    except pa.ArrowException as error:
+        raise RecordError(f"{path} is not a whole Parquet file: {error}") from error
+
+
+def _csv(file: TextIO, path: Path, mapping: TableMapping, tally: Tally) -> Iterator[Row]:
+    reader = csv.reader(file, delimiter=mapping.delimiter, strict=True)
+    names = list(mapping.column_names)
+    if mapping.header:
+        names = _header(reader, path)
+    _check_columns(names, path, mapping)
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            tally.read["rows"] += 1
+            tally.put_aside(f"not CSV: {error}", Place(path.name, reader.line_num), "")
+            continue
+        if cells is None:
+            return
+        if not cells or (len(names) > 1 and not any(cell.strip() for cell in cells)):
+            continue
+        tally.read["rows"] += 1
+        place = Place(path.name, reader.line_num)
+        if len(cells) != len(names):
+            reason = f"expected {len(names)} cells, found {min(len(cells), 10_000)}"
+            tally.put_aside(reason, place, mapping.delimiter.join(cells))
+            continue
+        yield Row(place, {name: cell.strip() for name, cell in zip(names, cells, strict=True)})
+
+
+def _header(reader: Any, path: Path) -> list[str]:
+    try:
+        names = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise RecordError(f"the first line of {path} is not CSV: {error}") from error
+    if not names:
+        raise RecordError(f"expected the names of the columns in the first line of {path}")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RecordError(f"{path} has several columns named {', '.join(twice)}; rename them")
+    return names
+
+
+def _parquet(path: Path, mapping: TableMapping, tally: Tally) -> Iterator[Row]:
+    with pq.ParquetFile(path) as file:
+        names = list(file.schema_arrow.names)
+        _check_columns(names, path, mapping)
+        number = 0
+        for batch in file.iter_batches(columns=mapping.needed()):
+            for cells in batch.to_pylist():
+                number += 1
+                tally.read["rows"] += 1
+                yield Row(
+                    Place(path.name, number), {name: _spell(cell) for name, cell in cells.items()}
+                )
+
+
+def _check_columns(names: list[str], path: Path, mapping: TableMapping) -> None:
+    absent = [name for name in mapping.needed() if name not in names]
+    if absent:
+        raise RecordError(
+            f"the mapping names the columns {', '.join(absent)}, which {path} lacks; "
+            f"it has: {', '.join(names)}"
+        )
+
+
+def _spell(cell: Any) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, datetime | date):
+        return cell.isoformat()
+    return str(cell).strip()

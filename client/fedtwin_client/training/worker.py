@@ -1,0 +1,156 @@
+"""The training worker: one process a study, started by the agent, where the patients' rows are.
+
+It prices plans, builds the cohort, and turns a task's content into an answer's content. The agent
+has charged the ledger before the worker is asked for anything noised. Torch, DuckDB and the
+accountant are loaded here, when first needed, and never in the agent.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from fedtwin_client.training.apps import TaskInput, TrainingApp
+from fedtwin_client.training.worker_wire import Frame, read_frame
+from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.content import make_content, read_content
+from fedtwin_protocol.errors import ConfigurationError, FedtwinError
+from fedtwin_protocol.study import StudyPlan, plan_from_bytes
+from fedtwin_protocol.v1 import exchange_pb2 as pb
+
+
+class Worker:
+    """Answers orders about one study.
+
+    Args:
+        plan: the study's plan.
+        store: folder of the timelines.
+        blobs: contents too large for a pipe.
+        app_path: `module:name` of an installed Flower ClientApp for the plan's model family, or
+            empty for the families built in.
+        now: the time, for cohorts.
+    """
+
+    def __init__(
+        self, plan: StudyPlan, store: Path, blobs: BlobStore, app_path: str, now: datetime
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._blobs = blobs
+        self._app_path = app_path
+        self._now = now
+        self._app: TrainingApp | None = None
+
+    def answer(self, order: Frame) -> Frame:
+        """Carry out one order."""
+        operations: dict[str, Callable[[Frame], Frame]] = {
+            "price": self._price,
+            "cohort": self._cohort,
+            "task": self._task,
+            "report": self._report,
+        }
+        return operations[order.head["op"]](order)
+
+    def _price(self, order: Frame) -> Frame:
+        from fedtwin_client.training.accounting import price  # noqa: PLC0415 - a second to import
+
+        del order
+        return Frame(head={"ok": True, "price": asdict(price(self._plan))})
+
+    def _cohort(self, order: Frame) -> Frame:
+        del order
+        training, held_out = self._training_app().cohort_sizes()
+        return Frame(head={"ok": True, "training": training, "held_out": held_out})
+
+    def _task(self, order: Frame) -> Frame:
+        content = pb.Content.FromString(order.body)
+        task = TaskInput(
+            kind=order.head["kind"],
+            round_number=order.head["round"],
+            payload=read_content(content, self._blobs),
+            reported_count=order.head.get("reported_count"),
+        )
+        answer = self._training_app().answer(task)
+        return Frame(head={"ok": True}, body=make_content(answer, self._blobs).SerializeToString())
+
+    def _report(self, order: Frame) -> Frame:
+        """The local report of a model, before and after recalibration; it stays at the site."""
+        payload = read_content(pb.Content.FromString(order.body), self._blobs)
+        report = self._training_app().local_report(payload.arrays["arrays"])
+        return Frame(head={"ok": True, "report": report})
+
+    def _training_app(self) -> TrainingApp:
+        if self._app is None:
+            self._app = self._make_app()
+        return self._app
+
+    def _make_app(self) -> TrainingApp:
+        if self._app_path:
+            from fedtwin_client.training.flower import ClientAppRunner  # noqa: PLC0415 - Flower
+
+            return ClientAppRunner(load_object(self._app_path), self._plan)
+        from fedtwin_client.training.built_in import BuiltIn, load_rows  # noqa: PLC0415 - DuckDB
+
+        app = BuiltIn(self._plan, load_rows(self._plan, self._store, self._now), os.urandom(32))
+        if self._plan.aggregation.rule != "flower":
+            return app
+        from fedtwin_client.training.flower import ClientAppRunner, client_app  # noqa: PLC0415
+
+        return ClientAppRunner(client_app(app), self._plan)
+
+
+def load_object(path: str) -> Any:
+    """Import `module:name`.
+
+    Raises:
+        ConfigurationError: there is no such module or name on this node.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"node.yaml names the app '{path}', which cannot be imported here: {error}"
+        ) from error
+
+
+def serve(worker: Worker, orders: BinaryIO, replies: BinaryIO) -> None:
+    """Answer orders until the agent closes the pipe; an error is an answer, not an end."""
+    while (order := read_frame(orders)) is not None:
+        try:
+            reply = worker.answer(order)
+        except FedtwinError as error:
+            reply = Frame(head={"ok": False, "error": type(error).__name__, "text": str(error)})
+        except Exception as error:  # noqa: BLE001 - whatever it was, the agent must hear of it
+            traceback.print_exc()
+            text = f"the training worker failed: {type(error).__name__} (see the node's log)"
+            reply = Frame(head={"ok": False, "error": "FedtwinError", "text": text})
+        replies.write(reply.to_bytes())
+        replies.flush()
+
+
+def main() -> None:
+    """Entry point: `python -m fedtwin_client.training.worker PLAN STORE BLOBS APP NOW`."""
+    plan_file, store, blobs, app_path, now = sys.argv[1:6]
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not reach the agent's pipe
+    np.seterr(all="ignore")
+    worker = Worker(
+        plan_from_bytes(Path(plan_file).read_bytes()),
+        Path(store),
+        BlobStore(Path(blobs)),
+        app_path,
+        datetime.fromisoformat(now),
+    )
+    serve(worker, sys.stdin.buffer, replies)
+
+
+if __name__ == "__main__":
+    main()
