@@ -20,7 +20,7 @@ from fedtwin_protocol.card import (
     SiteFacts,
 )
 from fedtwin_protocol.errors import ReleaseError
-from fedtwin_protocol.hold_out import hold_out_metrics
+from fedtwin_protocol.hold_out import hold_out_metrics, metric_noise
 from fedtwin_protocol.study import StudyPlan
 
 
@@ -119,6 +119,7 @@ _LIMITS = (
     "It describes association, not the effect of a treatment.",
     "Sites with few patients, and groups that are rare at every site, are described less well.",
 )
+_COUNTS = {"patients", "outcomes"}
 _PROTECTION = {
     "local": (
         "Each site adds noise to everything before it leaves. Whatever anybody outside the site "
@@ -197,18 +198,23 @@ def _checked(plan: StudyPlan, name: str, table: NDArray[np.float64]) -> NDArray[
 
 
 def _metrics(plan: StudyPlan, facts: RunFacts) -> tuple[Metric, ...]:
+    """Figures of the summed table; counts, and a table of too few patients, are held back."""
     if not facts.tables:
         return ()
     table, noise_sd = _summed(plan, facts)
+    values, noise = hold_out_metrics(table), metric_noise(table, noise_sd)
+    smallest = plan.sites.smallest_cell
+    if values["patients"] < smallest:
+        return ()
     bought = (
         f"from {plan.evaluation.bins} bins of predicted risk by outcome, held-out patients of "
         f"{len(facts.tables)} sites, each cell of the sum with noise of sd {noise_sd:.3g}"
     )
-    values = hold_out_metrics(table)
+    moved = {name: f"; the noise alone moves it by {sd:.2g} (sd)" for name, sd in noise.items()}
     return tuple(
-        Metric(name=name, value=round(value, 4), bought=bought)
+        Metric(name=name, value=round(value, 4), bought=bought + moved.get(name, ""))
         for name, value in values.items()
-        if np.isfinite(value)
+        if np.isfinite(value) and not (name in _COUNTS and value < smallest)
     )
 
 

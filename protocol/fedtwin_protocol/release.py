@@ -137,8 +137,7 @@ def build_release(
         files={name: _fact(data) for name, data in files.items()},
         created=created,
     )
-    unsigned = sign(RELEASE_TYPE, statement.to_bytes(), [])
-    return {**files, STATEMENT: unsigned.to_bytes()}
+    return {**files, STATEMENT: sign(RELEASE_TYPE, statement.to_bytes(), []).to_bytes()}
 
 
 def sign_release(

@@ -155,7 +155,7 @@ def _number(feature: Feature, row: int, value: Any, conversion: Conversion) -> f
     low, high = feature.plausible or (-math.inf, math.inf)
     if not (math.isfinite(converted) and low <= converted <= high):
         expected = f"{low:g} to {high:g} {feature.unit}" if feature.plausible else "a finite number"
-        raise _refusal(feature, row, value, expected + _unit_hint(feature, number))
+        raise _refusal(feature, row, value, expected, _unit_hint(feature, number))
     return converted
 
 
@@ -180,14 +180,22 @@ def _is_missing(value: Any) -> bool:
 
 
 def _unit_hint(feature: Feature, number: float) -> str:
-    """Another unit in which the value would make sense, if there is one."""
+    """Other units in which the value would make sense, if there are any."""
     if feature.plausible is None:
         return ""
     low, high = feature.plausible
-    for unit, conversion in conversions_to(_unit_of(feature), feature.codes).items():
-        if unit != ucum(_unit_of(feature)) and low <= conversion.of(number) <= high:
-            return f"; if the column is in {unit}, say units={{'{feature.name}': '{unit}'}}"
-    return ""
+    own = ucum(_unit_of(feature))
+    fitting = [
+        unit
+        for unit, conversion in conversions_to(own, feature.codes).items()
+        if unit != own and low <= conversion.of(number) <= high
+    ]
+    if not fitting:
+        return ""
+    return (
+        f"; if the column is in {' or '.join(fitting)}, say so, "
+        f"such as units={{'{feature.name}': '{fitting[0]}'}}"
+    )
 
 
 def _category(feature: Feature, row: int, value: Any) -> str | None:
@@ -200,8 +208,10 @@ def _category(feature: Feature, row: int, value: Any) -> str | None:
     return text
 
 
-def _refusal(feature: Feature, row: int, value: Any, expected: str) -> ReleaseError:
-    return ReleaseError(f"column '{feature.name}', row {row}: expected {expected}, found {value!r}")
+def _refusal(feature: Feature, row: int, value: Any, expected: str, hint: str = "") -> ReleaseError:
+    return ReleaseError(
+        f"column '{feature.name}', row {row}: expected {expected}, found {value!r}{hint}"
+    )
 
 
 def _warnings(feature: Feature, column: Sequence[Value]) -> list[str]:

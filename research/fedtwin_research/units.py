@@ -101,7 +101,7 @@ def conversions_to(unit: str, codes: Iterable[str]) -> dict[str, Conversion]:
     Returns:
         Conversion by source unit (UCUM), `unit` itself included.
     """
-    tables = [_GENERAL, *(_SUBSTANCES[code] for code in codes if code in _SUBSTANCES)]
+    tables = [*(_SUBSTANCES[code] for code in codes if code in _SUBSTANCES), _GENERAL]
     found = {ucum(unit): Conversion(factor=1.0)}
     for table in tables:
         for (source, target), conversion in table.items():

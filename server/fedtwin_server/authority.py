@@ -1,20 +1,10 @@
 """The consortium's certificate authority: an offline root, and the issuing CA at the coordinator.
 
-| certificate | key   | life          | may sign                | names and use                      |
-|-------------|-------|---------------|-------------------------|------------------------------------|
-| root        | P-384 | 10 years      | CAs, path length 1      | none; kept offline                 |
-| issuing CA  | P-384 | 1 year        | leaves, path length 0   | none                               |
-| coordinator | P-256 | 24 h          | nothing                 | URI and host names; server         |
-| member      | P-256 | 24 h or 14 d  | nothing                 | URI only; client                   |
-| invited     | P-256 | the invitation's | nothing              | URI only; client                   |
-
-Rules: whatever a request says about names is ignored, only its key and its signature count. A leaf
-starts 60 s in the past, for clocks that differ. No leaf outlives the issuing CA. Keys and serial
-numbers come from the operating system's generator, the time is handed in.
+`home/authority` holds the issuing CA, `home/coordinator` the coordinator's own certificate. The
+root lies elsewhere, offline: who holds its key can speak for the consortium. What each certificate
+may do stands in `fedtwin_server.certificates`.
 """
 
-import ipaddress
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,10 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedtwin_protocol.credentials import (
     CREDENTIALS_FILE,
@@ -40,25 +28,28 @@ from fedtwin_protocol.credentials import (
 )
 from fedtwin_protocol.errors import ConfigurationError, IdentityError
 from fedtwin_protocol.identity import (
-    MEMBER_ROLES,
     PeerIdentity,
     certificates_from_pem,
     check_consortium,
     identity_from_certificate,
     root_fingerprint,
-    uri_name,
+)
+from fedtwin_server.certificates import (
+    Holder,
+    Signer,
+    consortium_of,
+    host_names,
+    issuing_certificate,
+    leaf_certificate,
+    requested_key,
+    root_certificate,
 )
 
-ROOT_LIFE: Final = timedelta(days=3652)
-ISSUING_LIFE: Final = timedelta(days=365)
 LEAF_LIFETIME: Final = timedelta(hours=24)
 LONGEST_LEAF: Final = timedelta(days=14)
 LIFETIMES: Final[Mapping[str, timedelta]] = {"24h": LEAF_LIFETIME, "14d": LONGEST_LEAF}
-BACKDATE: Final = timedelta(seconds=60)
-
-_HOST: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
-PublicKey = ec.EllipticCurvePublicKey
-PrivateKey = ec.EllipticCurvePrivateKey
+ROOT_KEY_FILE: Final = "root.key"
+ROOT_FILE: Final = "root.pem"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,14 +58,6 @@ class IssuedLeaf:
 
     identity: PeerIdentity
     chain_pem: bytes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Signer:
-    """A CA: its certificate and its key."""
-
-    certificate: x509.Certificate
-    key: PrivateKey
 
 
 class Authority:
@@ -90,8 +73,8 @@ class Authority:
         self.roots_pem = credentials.roots_pem
         self.issuer_pem = credentials.chain_pem
         certificate = certificates_from_pem(credentials.chain_pem)[0]
-        self._signer = _Signer(certificate=certificate, key=load_key(credentials.key_pem))
-        self.consortium = _organization(certificate)
+        self._signer = Signer(certificate=certificate, key=load_key(credentials.key_pem))
+        self.consortium = consortium_of(certificate)
 
     @classmethod
     def load(cls, home: Path) -> "Authority":
@@ -118,8 +101,8 @@ class Authority:
         """End of the issuing CA's life; it must be renewed with the root before."""
         return self._signer.certificate.not_valid_after_utc
 
-    def check_request(self, request: bytes) -> PublicKey:
-        """Refuse a request that cannot be answered.
+    def check_request(self, request: bytes) -> ec.EllipticCurvePublicKey:
+        """Refuse a request that could not be answered.
 
         Args:
             request: a certificate signing request, DER or PEM.
@@ -130,7 +113,7 @@ class Authority:
         Raises:
             IdentityError: it is damaged, not signed with its key, or its key is not EC P-256.
         """
-        return _requested_key(request)
+        return requested_key(request)
 
     def issue_leaf(
         self,
@@ -152,12 +135,17 @@ class Authority:
         Raises:
             IdentityError: the request, the role, the name or the lifetime is not acceptable.
         """
-        if role not in MEMBER_ROLES:
-            raise IdentityError(f"expected a role of {' or '.join(MEMBER_ROLES)}, got {role!r}")
-        return self._issue_client(_requested_key(request), role, name, now, now + lifetime)
+        key = requested_key(request)
+        holder = self._member(role, name, invited=False)
+        return self._sign(key, holder, now, now + lifetime)
 
     def bootstrap_certificate(
-        self, key: PublicKey, role: str, name: str, now: datetime, expires: datetime
+        self,
+        key: ec.EllipticCurvePublicKey,
+        role: str,
+        name: str,
+        now: datetime,
+        expires: datetime,
     ) -> IssuedLeaf:
         """Certify the bootstrap key of an invitation, until the invitation expires.
 
@@ -166,14 +154,12 @@ class Authority:
             role: `site` or `researcher`: what the invited party will be.
             name: what it will be called.
             now: the time, UTC.
-            expires: end of the invitation.
+            expires: end of the invitation; at most 14 days ahead.
 
         Raises:
             IdentityError: the role, the name or the lifetime is not acceptable.
         """
-        if role not in MEMBER_ROLES:
-            raise IdentityError(f"expected a role of {' or '.join(MEMBER_ROLES)}, got {role!r}")
-        return self._issue_client(key, f"invited-{role}", name, now, expires)
+        return self._sign(key, self._member(role, name, invited=True), now, expires)
 
     def issue_coordinator(
         self, addresses: Sequence[str], now: datetime, lifetime: timedelta = LEAF_LIFETIME
@@ -189,15 +175,10 @@ class Authority:
             ConfigurationError: there is no address, or one is no host name or IP address.
             IdentityError: the lifetime is not acceptable, or the issuing CA has expired.
         """
-        hosts = [_host(address) for address in addresses]
-        if not hosts:
-            raise ConfigurationError(
-                "expected at least one host name or IP address under which sites reach the "
-                "coordinator, got none"
-            )
+        hosts = host_names(addresses)
+        holder = Holder(consortium=self.consortium, role="coordinator", hosts=hosts)
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.UniformResourceIdentifier(uri_name(self.consortium, "coordinator")), *hosts]
-        leaf = self._sign_leaf(key.public_key(), "coordinator", names, now, now + lifetime)
+        leaf = self._sign(key.public_key(), holder, now, now + lifetime)
         return Credentials(
             key_pem=key_to_pem(key), chain_pem=leaf.chain_pem, roots_pem=self.roots_pem
         )
@@ -215,55 +196,49 @@ class Authority:
         crl = listed.sign(signer.key, hashes.SHA384())
         return crl.public_bytes(serialization.Encoding.DER)
 
-    def _issue_client(
-        self, key: PublicKey, role: str, name: str, now: datetime, not_after: datetime
-    ) -> IssuedLeaf:
-        uri = uri_name(self.consortium, role, name)
-        title = f"{role} {name}"
-        return self._sign_leaf(key, title, [x509.UniformResourceIdentifier(uri)], now, not_after)
+    def _member(self, role: str, name: str, *, invited: bool) -> Holder:
+        if role == "site":
+            return Holder(
+                consortium=self.consortium, role="invited-site" if invited else "site", name=name
+            )
+        if role == "researcher":
+            return Holder(
+                consortium=self.consortium,
+                role="invited-researcher" if invited else "researcher",
+                name=name,
+            )
+        raise IdentityError(f"expected a role of site or researcher, got {role!r}")
 
-    def _sign_leaf(
+    def _sign(
         self,
-        key: PublicKey,
-        title: str,
-        names: Sequence[x509.GeneralName],
+        key: ec.EllipticCurvePublicKey,
+        holder: Holder,
         now: datetime,
         not_after: datetime,
     ) -> IssuedLeaf:
-        self._check_lifetime(now, not_after)
-        server = title == "coordinator"
-        usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
-        builder = (
-            _builder(self._signer, key, _name(self.consortium, title))
-            .not_valid_before(now - BACKDATE)
-            .not_valid_after(min(not_after, self.not_after))
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(ca=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        )
-        leaf = builder.sign(self._signer.key, hashes.SHA384())
+        self._check_times(now, not_after)
+        leaf = leaf_certificate(self._signer, key, holder, now, not_after)
         return IssuedLeaf(
             identity=identity_from_certificate(leaf),
             chain_pem=certificates_to_pem([leaf]) + self.issuer_pem,
         )
 
-    def _check_lifetime(self, now: datetime, not_after: datetime) -> None:
+    def _check_times(self, now: datetime, not_after: datetime) -> None:
         if not timedelta(0) < not_after - now <= LONGEST_LEAF:
             raise IdentityError(
-                f"expected a lifetime of more than nothing and at most {LONGEST_LEAF.days} days, "
-                f"got {not_after - now}"
+                "expected a lifetime of more than nothing and at most "
+                f"{LONGEST_LEAF.days} days, got {not_after - now}"
             )
-        if not self._signer.certificate.not_valid_before_utc <= now < self.not_after:
+        start = self._signer.certificate.not_valid_before_utc
+        if not start <= now < self.not_after:
             raise IdentityError(
-                f"the issuing CA of {self.consortium} is valid from "
-                f"{self._signer.certificate.not_valid_before_utc:%Y-%m-%d %H:%M} to "
+                f"the issuing CA of {self.consortium} is valid from {start:%Y-%m-%d %H:%M} to "
                 f"{self.not_after:%Y-%m-%d %H:%M} UTC and it is {now:%Y-%m-%d %H:%M} UTC here: "
                 "renew it with the root key, or set this computer's clock"
             )
 
 
-def create_authority(  # noqa: PLR0913 - each is a decision of the consortium
+def create_authority(
     home: Path,
     *,
     consortium: str,
@@ -291,18 +266,17 @@ def create_authority(  # noqa: PLR0913 - each is a decision of the consortium
         IdentityError: the consortium's name cannot stand in a URI name.
     """
     check_consortium(consortium)
-    for address in addresses:
-        _host(address)
-    for taken in (_issuing_folder(home) / CREDENTIALS_FILE, root_folder / "root.key"):
+    host_names(addresses)
+    for taken in (_issuing_folder(home) / CREDENTIALS_FILE, root_folder / ROOT_KEY_FILE):
         if taken.exists():
             raise ConfigurationError(
                 f"{taken} exists already and is never overwritten: choose another folder"
             )
     key = ec.generate_private_key(ec.SECP384R1())
-    root = _self_sign(key, consortium, now)
-    write_atomically(root_folder / "root.key", key_to_pem(key, passphrase))
-    write_atomically(root_folder / "root.pem", certificates_to_pem([root]), mode=0o644)
-    signer = _Signer(certificate=root, key=key)
+    root = root_certificate(key, consortium, now)
+    write_atomically(root_folder / ROOT_KEY_FILE, key_to_pem(key, passphrase))
+    write_atomically(root_folder / ROOT_FILE, certificates_to_pem([root]), mode=0o644)
+    signer = Signer(certificate=root, key=key)
     authority = _install_issuing(home, signer, certificates_to_pem([root]), now)
     save_credentials(home / "coordinator", authority.issue_coordinator(addresses, now))
     return authority
@@ -313,7 +287,7 @@ def renew_issuing(
 ) -> Authority:
     """Replace the issuing CA, with a new key; certificates of the old one stay valid.
 
-    Publish the revocation list again afterwards: the new issuing CA signs it.
+    The new issuing CA must sign the revocation list: publish it again afterwards.
 
     Args:
         home: the coordinator's folder.
@@ -327,123 +301,24 @@ def renew_issuing(
             this consortium.
     """
     old = Authority.load(home)
-    key_path = root_folder / "root.key"
-    key = load_key(read_private(key_path, f"there is no root key at {key_path}"), passphrase)
+    path = root_folder / ROOT_KEY_FILE
+    key = load_key(read_private(path, f"there is no root key at {path}"), passphrase)
     for root in certificates_from_pem(old.roots_pem):
         if root.public_key() == key.public_key():
-            return _install_issuing(home, _Signer(certificate=root, key=key), old.roots_pem, now)
+            return _install_issuing(home, Signer(certificate=root, key=key), old.roots_pem, now)
     raise IdentityError(
-        f"{key_path} is not the root of {old.consortium}: its members trust another one"
+        f"{path} is not the root of {old.consortium}: its members trust another one"
     )
 
 
-def _install_issuing(home: Path, root: _Signer, roots_pem: bytes, now: datetime) -> Authority:
+def _install_issuing(home: Path, root: Signer, roots_pem: bytes, now: datetime) -> Authority:
     key = ec.generate_private_key(ec.SECP384R1())
-    consortium = _organization(root.certificate)
-    builder = (
-        _builder(root, key.public_key(), _name(consortium, f"issuing CA {now:%Y-%m-%d}"))
-        .not_valid_before(now - BACKDATE)
-        .not_valid_after(min(now + ISSUING_LIFE, root.certificate.not_valid_after_utc))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(ca=True), critical=True)
-    )
-    certificate = builder.sign(root.key, hashes.SHA384())
+    certificate = issuing_certificate(root, key.public_key(), now)
     credentials = Credentials(
         key_pem=key_to_pem(key), chain_pem=certificates_to_pem([certificate]), roots_pem=roots_pem
     )
     save_credentials(_issuing_folder(home), credentials)
     return Authority(home, credentials)
-
-
-def _self_sign(key: PrivateKey, consortium: str, now: datetime) -> x509.Certificate:
-    name = _name(consortium, f"root CA {now:%Y-%m-%d}")
-    public = key.public_key()
-    builder = (
-        _unnamed(public, name)
-        .issuer_name(name)
-        .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + ROOT_LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(_key_usage(ca=True), critical=True)
-    )
-    return builder.sign(key, hashes.SHA384())
-
-
-def _builder(issuer: _Signer, key: PublicKey, subject: x509.Name) -> x509.CertificateBuilder:
-    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
-    named = _unnamed(key, subject).issuer_name(issuer.certificate.subject)
-    return named.add_extension(identifier, critical=False)
-
-
-def _unnamed(key: PublicKey, subject: x509.Name) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _name(consortium: str, title: str) -> x509.Name:
-    """A subject for the eyes of people; programs read the URI name only."""
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, consortium),
-            x509.NameAttribute(NameOID.COMMON_NAME, title),
-        ]
-    )
-
-
-def _organization(certificate: x509.Certificate) -> str:
-    found = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    if len(found) != 1:
-        raise IdentityError("expected the consortium's name in the issuing CA's certificate")
-    return str(found[0].value)
-
-
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not ca,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _requested_key(request: bytes) -> PublicKey:
-    pem = request.lstrip().startswith(b"-----BEGIN")
-    load = x509.load_pem_x509_csr if pem else x509.load_der_x509_csr
-    try:
-        parsed = load(request)
-        signed = parsed.is_signature_valid
-        key = parsed.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
-        raise IdentityError(
-            "expected a certificate signing request (PKCS#10), got something else or a damaged one"
-        ) from error
-    if not isinstance(key, PublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise IdentityError("expected a certificate signing request for an EC P-256 key")
-    if not signed:
-        raise IdentityError("the certificate signing request is not signed with its own key")
-    return key
-
-
-def _host(address: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(address))
-    except ValueError:
-        if len(address) <= 253 and _HOST.fullmatch(address):
-            return x509.DNSName(address)
-    raise ConfigurationError(
-        "expected a host name or an IP address without a port, such as fed.example.org; got "
-        f"{address!r}"
-    )
 
 
 def _issuing_folder(home: Path) -> Path:

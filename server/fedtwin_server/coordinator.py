@@ -9,7 +9,7 @@ import fcntl
 import logging
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.channel import SERVER_OPTIONS, grpc
+from fedtwin_protocol.credentials import Credentials
 from fedtwin_protocol.errors import ConfigurationError
 from fedtwin_protocol.signing import TrustRoot
 from fedtwin_protocol.study import StudyPlan
@@ -27,7 +28,7 @@ from fedtwin_server.desk import EnrolmentDesk
 from fedtwin_server.guard import Guard
 from fedtwin_server.hub import Clock, Hub
 from fedtwin_server.releases import ReleaseShelf
-from fedtwin_server.revocation import RevocationWatch
+from fedtwin_server.revocation import IssuedBook, RevocationWatch
 from fedtwin_server.rules import MeanRule, Rule, SumRule
 from fedtwin_server.service import ExchangeService, Rooms
 from fedtwin_server.store import LIVE_STATUSES, Store
@@ -35,6 +36,7 @@ from fedtwin_server.study_run import StudyRun, plan_of
 
 log = logging.getLogger("fedtwin.coordinator")
 LOOK_S: Final = 0.2
+PUBLISH_S: Final = 60.0
 
 
 class CoordinatorSettings(BaseModel):
@@ -133,13 +135,18 @@ class Coordinator:
         self._hub = Hub()
         self._authority = Authority.load(home.folder)
         revocation = RevocationWatch(home.folder / "revoked.crl", self._authority.issuer_pem)
+        self._issued = IssuedBook(self._store.connection)
+        self._issued.publish_if_due(self._authority, clock())
+        lifetime = timedelta(hours=self._settings.certificate_hours)
         self._rooms = Rooms(
             guard=Guard(self._settings.consortium, revocation, clock),
             hub=self._hub,
             store=self._store,
             blobs=self._blobs,
             catalogue=StudyCatalogue(self._store),
-            desk=EnrolmentDesk(self._authority, self._store, self._settings.trust, clock),
+            desk=EnrolmentDesk(
+                self._authority, self._store, self._settings.trust, clock, lifetime
+            ),
             shelf=home.shelf(),
             clock=clock,
         )
@@ -176,30 +183,36 @@ class Coordinator:
 
     def _server_credentials(self) -> grpc.ServerCredentials:
         """TLS with a leaf of our own CA that is replaced while running, without a restart."""
-        leaf = self._authority.issue_coordinator(self._settings.addresses, self._clock())
-        current = {"leaf": leaf}
+        lifetime = timedelta(hours=self._settings.certificate_hours)
+        leaf = self._authority.issue_coordinator(
+            self._settings.addresses, self._clock(), lifetime
+        )
 
-        def configuration() -> grpc.ServerCertificateConfiguration | None:
-            now = self._clock()
-            if now < current["leaf"].renew_at and current.get("given") is not None:
-                return None
-            if now >= current["leaf"].renew_at:
-                current["leaf"] = self._authority.issue_coordinator(self._settings.addresses, now)
-            given = current["leaf"]
-            current["given"] = given
+        def configure(credentials: Credentials) -> grpc.ServerCertificateConfiguration:
             return grpc.ssl_server_certificate_configuration(
-                [(given.key_pem, given.chain_pem)], self._authority.roots_pem
+                [(credentials.key_pem, credentials.chain_pem)], self._authority.roots_pem
             )
 
-        first = configuration()
+        def when_due() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal leaf
+            now = self._clock()
+            if now < leaf.renew_at:
+                return None
+            leaf = self._authority.issue_coordinator(self._settings.addresses, now, lifetime)
+            return configure(leaf)
+
         return grpc.dynamic_ssl_server_credentials(
-            first, configuration, require_client_authentication=True
+            configure(leaf), when_due, require_client_authentication=True
         )
 
     async def _look_after_studies(self) -> None:
         """Start live studies, stop those that were stopped by a command, notice new ones."""
-        seen = -1
+        seen, publish_at = -1, 0.0
         while True:
+            now = self._clock()
+            if now.timestamp() >= publish_at:
+                self._issued.publish_if_due(self._authority, now)
+                publish_at = now.timestamp() + PUBLISH_S
             version = self._store.version()
             if version != seen:
                 seen = version

@@ -1,6 +1,7 @@
 """Where members get certificates: the first by invitation, the next by the one they have."""
 
 import sqlite3
+from datetime import timedelta
 
 from fedtwin_protocol.identity import PeerIdentity
 
@@ -22,14 +23,23 @@ class EnrolmentDesk:
         store: members are noted there.
         trust: the signers' keys, handed to new members.
         clock: the time.
+        lifetime: of the certificates.
     """
 
-    def __init__(self, authority: Authority, store: Store, trust: TrustRoot, clock: Clock) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        store: Store,
+        trust: TrustRoot,
+        clock: Clock,
+        lifetime: timedelta,
+    ) -> None:
         connection: sqlite3.Connection = store.connection
         self._authority = authority
         self._store = store
         self._trust = trust
         self._clock = clock
+        self._lifetime = lifetime
         self._invitations = InvitationBook(connection)
         self._issued = IssuedBook(connection)
 
@@ -57,7 +67,7 @@ class EnrolmentDesk:
         return self._issue(identity.role, identity.name, request.request)
 
     def _issue(self, role: str, name: str, request: bytes) -> bytes:
-        leaf = self._authority.issue_leaf(request, role, name, self._clock())
+        leaf = self._authority.issue_leaf(request, role, name, self._clock(), self._lifetime)
         self._issued.add(leaf)
         return pb.IssuedCredentials(
             chain_pem=leaf.chain_pem,

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedtwin_protocol.credentials import write_atomically
-from fedtwin_protocol.errors import ConfigurationError, IdentityError
+from fedtwin_protocol.errors import IdentityError
 from fedtwin_protocol.identity import PeerIdentity, certificates_from_pem, check_name
 from fedtwin_server.authority import Authority, IssuedLeaf
 
@@ -333,7 +334,8 @@ def _check_signature(
 ) -> None:
     issuer = certificates_from_pem(issuer_pem)[0]
     key = issuer.public_key()
-    if crl.issuer != issuer.subject or not crl.is_signature_valid(key):
+    signed = isinstance(key, ec.EllipticCurvePublicKey) and crl.is_signature_valid(key)
+    if crl.issuer != issuer.subject or not signed:
         raise IdentityError(
             f"nobody is let in, because {file_name} in the coordinator's home is not signed by "
             "this consortium's issuing CA: publish the list of revoked certificates again"

@@ -78,9 +78,21 @@ def test_metrics_say_how_they_were_bought_and_none_are_made_up() -> None:
     card = write_card(heart_plan(), facts())
     assert card.metrics
     assert all("noise of sd 5.37" in metric.bought for metric in card.metrics)
+    figures = {metric.name: metric for metric in card.metrics}
+    assert figures["expected_over_observed"].value == pytest.approx(1.0)
+    assert "the noise alone moves it by" in figures["auroc"].bought
     bare = write_card(heart_plan(), facts(tables={}))
     assert (bare.metrics, bare.calibration) == ((), ())
     assert "Validate before use" in card_page(bare)
+
+
+def test_a_small_count_of_held_out_patients_is_not_shown() -> None:
+    few = write_card(heart_plan(), facts(tables={"geneva": table(0.8)}))
+    assert few.metrics == ()
+    rare = table(30.0) * [1.0, 0.02]
+    names = [metric.name for metric in write_card(heart_plan(), facts(tables={"a": rare})).metrics]
+    assert "patients" in names
+    assert "outcomes" not in names
 
 
 def test_a_table_of_another_shape_is_refused_with_its_site() -> None:

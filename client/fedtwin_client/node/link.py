@@ -41,7 +41,7 @@ class LinkSession:
         software: our name and version, told to the coordinator.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the node's parts
+    def __init__(
         self,
         study_desk: StudyDesk,
         task_desk: TaskDesk,

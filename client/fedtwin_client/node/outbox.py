@@ -179,21 +179,21 @@ class Outbox:
             )
             return tuple(task for (task,) in rows)
 
-    def acknowledge(self, task: str, now: datetime) -> None:
+    def acknowledge(self, task: str, now: datetime) -> bool:
         """Note that the coordinator has an answer; to repeat it changes nothing.
 
+        Returns:
+            Whether an answer was stored for the task; refusals are not.
+
         Raises:
-            LedgerError: it could not be written, or nothing was stored for the task.
+            LedgerError: it could not be written.
         """
         with self._database.transaction() as connection:
             known = connection.execute(
                 "UPDATE answers SET acknowledged = COALESCE(acknowledged, ?) WHERE task = ?",
                 (spell_time(now), task),
             ).rowcount
-        if not known:
-            raise LedgerError(
-                f"the coordinator acknowledged task {task}, to which nothing was ever answered"
-            )
+        return bool(known)
 
     def prune(self) -> int:
         """Remove the bytes of acknowledged answers; the tasks themselves stay known.

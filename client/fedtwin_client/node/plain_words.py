@@ -232,20 +232,30 @@ def _family(plan: StudyPlan) -> str:
 
 def _feature_row(feature: Feature) -> tuple[str, ...]:
     origin = {"age": "date of birth", "sex": "recorded sex"}.get(feature.kind, "")
-    window = "" if feature.window_days is None else f" {_days(feature.window_days)} before"
-    when = f"{feature.summary},{window}" if window else f"{feature.summary}, any time before"
-    missing = {
-        "exclude": "patient left out",
-        "center": f"{feature.center:g} is assumed",
-        "flag": f"{feature.center:g} is assumed and marked",
-    }[feature.missing]
     return (
         feature.name,
         _codes(feature.codes) if feature.codes else origin,
-        "" if feature.unit == "1" else feature.unit,
-        "" if feature.kind in {"age", "sex"} else when,
-        missing,
+        {"1": "", "a": "years"}.get(feature.unit, feature.unit),
+        _window(feature),
+        _if_missing(feature),
     )
+
+
+def _window(feature: Feature) -> str:
+    if feature.kind in {"age", "sex"}:
+        return ""
+    days = feature.window_days
+    reach = "any time before" if days is None else f"{_days(days)} before"
+    return reach if feature.kind == "presence" else f"{feature.summary}, {reach}"
+
+
+def _if_missing(feature: Feature) -> str:
+    if feature.kind == "presence":
+        return "no record counts as no"
+    if feature.missing == "exclude":
+        return "patient left out"
+    usual = "no category" if feature.kind == "category" else f"{feature.center:g}"
+    return f"{usual} is assumed" + (" and marked" if feature.missing == "flag" else "")
 
 
 def _codes(codes: Sequence[str]) -> str:
@@ -255,8 +265,9 @@ def _codes(codes: Sequence[str]) -> str:
 
 
 def _days(days: int) -> str:
-    if days and days % 365 == 0:
-        return f"{days // 365} years" if days > 365 else "1 year"
+    years = round(days / 365.25)
+    if years and abs(days - years * 365.25) < 3:
+        return f"{years} years" if years > 1 else "1 year"
     return f"{days} days" if days != 1 else "1 day"
 
 

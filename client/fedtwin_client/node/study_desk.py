@@ -37,7 +37,7 @@ class StudyDesk:
         clock: the time.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the node's parts
+    def __init__(
         self,
         home: NodeHome,
         settings: NodeSettings,

@@ -47,7 +47,7 @@ class TaskDesk:
         clock: the time.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the node's parts
+    def __init__(
         self,
         studies: KnownStudies,
         ledger: Ledger,

@@ -26,6 +26,7 @@ VOCABULARIES = {
     "http://hl7.org/fhir/sid/ndc": "NDC",
     "http://hl7.org/fhir/sid/cvx": "CVX",
 }
+_SHARED = frozenset(VOCABULARIES.values())
 PRIORITY = ("LOINC", "SNOMED", "RXNORM", "ATC", "ICD10")
 
 # SNOMED CT qualifiers, LOINC answers and HL7 table 0136 for yes and no.
@@ -52,7 +53,7 @@ def codes_of(concept: Any) -> list[str]:
 
 def is_local(code: str) -> bool:
     """Whether a code is of no vocabulary that hospitals share."""
-    return code.partition("//")[0] not in set(VOCABULARIES.values())
+    return code.partition("//")[0] not in _SHARED
 
 
 def yes_or_no(code: str) -> float | None:

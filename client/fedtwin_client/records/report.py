@@ -74,10 +74,11 @@ class ImportReport:
             return []
         width = min(60, max(len(reason) for reason in counts))
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return [f"  {title}"] + [
-            f"  {count:>8,}  {reason:<{width}}  {', '.join(self.examples.get(reason, ()))}".rstrip()
-            for reason, count in ordered
-        ]
+        lines = [f"  {title}"]
+        for reason, count in ordered:
+            places = ", ".join(self.examples.get(reason, ())[:2])
+            lines.append(f"  {count:>8,}  {reason:<{width}}  {places}".rstrip())
+        return lines
 
 
 @dataclass(kw_only=True, slots=True)

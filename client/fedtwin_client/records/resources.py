@@ -21,6 +21,13 @@ _ENDINGS = (".ndjson", ".jsonl", ".json", ".ndjson.gz", ".jsonl.gz", ".json.gz")
 _SINGLE_LIMIT = 512 * 1024 * 1024
 
 
+def _refuse(constant: str) -> float:
+    raise ValueError(constant)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
     """A resource with where it stands.
@@ -109,13 +116,9 @@ def _open(file: Path) -> BinaryIO:
 def _parse(data: bytes) -> Any:
     """Parsed JSON, or none: not JSON, not UTF-8, or a number that JSON does not allow."""
     try:
-        return json.loads(data.removeprefix(b"\xef\xbb\xbf"), parse_constant=_refuse)
+        return _DECODER.decode(data.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(constant)
 
 
 def _lines(file: Path, tally: Tally) -> Iterator[Found]:

@@ -61,8 +61,8 @@ class Worker:
     def _price(self, order: Frame) -> Frame:
         from fedtwin_client.training.accounting import price  # noqa: PLC0415 - a second to import
 
-        del order
-        return Frame(head={"ok": True, "price": asdict(price(self._plan))})
+        found = price(self._plan, order.head["orders"])
+        return Frame(head={"ok": True, "price": asdict(found)})
 
     def _cohort(self, order: Frame) -> Frame:
         del order
@@ -128,7 +128,7 @@ def serve(worker: Worker, orders: BinaryIO, replies: BinaryIO) -> None:
             reply = worker.answer(order)
         except FedtwinError as error:
             reply = Frame(head={"ok": False, "error": type(error).__name__, "text": str(error)})
-        except Exception as error:  # noqa: BLE001 - whatever it was, the agent must hear of it
+        except Exception as error:
             traceback.print_exc()
             text = f"the training worker failed: {type(error).__name__} (see the node's log)"
             reply = Frame(head={"ok": False, "error": "FedtwinError", "text": text})

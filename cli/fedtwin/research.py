@@ -1,0 +1,153 @@
+"""`fedtwin research …`: fetch, verify and read released models; get public data."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedtwin.paper import data_folder, now, say, show_table
+
+app = typer.Typer(rich_markup_mode=None)
+Home = Annotated[
+    Path,
+    typer.Option(
+        "--home",
+        envvar="FEDTWIN_RESEARCH_HOME",
+        help="Folder of the researcher's identity and settings.",
+    ),
+]
+DEFAULT_HOME = data_folder("research")
+
+
+@app.command()
+def enrol(
+    invitation: Annotated[Path, typer.Option(help="The invitation file from the consortium.")],
+    home: Home = DEFAULT_HOME,
+    proxy: Annotated[str | None, typer.Option(help="http://host:port of a proxy.")] = None,
+) -> None:
+    """Become a member with an invitation.
+
+    Example: fedtwin research enrol --invitation ada.invitation
+    """
+    from fedtwin_protocol.enrolment import enrol as spend
+    from fedtwin_protocol.invitation import read_invitation
+    from fedtwin_research.library import Library, default_folder
+
+    found = read_invitation(invitation, now())
+    say(f"root certificate of {found.consortium}: {found.root_fingerprint}")
+    asyncio.run(spend(found, home / "identity", proxy=proxy))
+    Library(default_folder()).pin(found.trust)
+    settings = {"consortium": found.consortium, "coordinator": found.address, "proxy": proxy}
+    (home / "research.json").write_text(json.dumps(settings, indent=2))
+    say(f"{found.name} is enrolled in {found.consortium}. Next: fedtwin research fetch")
+
+
+@app.command()
+def fetch(
+    study: Annotated[str | None, typer.Argument(help="The study; without it, a list.")] = None,
+    home: Home = DEFAULT_HOME,
+    version: Annotated[int, typer.Option(help="Version of the plan; 0 is the newest.")] = 0,
+) -> None:
+    """Fetch and verify a release, or list those there are.
+
+    Example: fedtwin research fetch heart-disease-risk
+    """
+    from fedtwin_protocol.credentials import load_credentials
+    from fedtwin_protocol.errors import ConfigurationError
+    from fedtwin_protocol.fetching import Source, fetch_release, list_releases
+    from fedtwin_research.library import Library, default_folder
+
+    try:
+        settings = json.loads((home / "research.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigurationError(
+            f"no researcher is enrolled in {home}: run 'fedtwin research enrol' first"
+        ) from error
+    source = Source(
+        address=settings["coordinator"],
+        credentials=load_credentials(home / "identity"),
+        proxy=settings.get("proxy"),
+    )
+    if study is None:
+        entries = asyncio.run(list_releases(source))
+        rows = [[entry.study, str(entry.version), entry.created] for entry in entries]
+        show_table("Releases", ["study", "version", "created"], rows)
+        return
+    files = asyncio.run(fetch_release(source, study, version))
+    release = Library(default_folder()).add(files, settings["consortium"])
+    say(
+        f"{study} version {release.statement.version} of {release.statement.created:%Y-%m-%d %H:%M}"
+        f" is verified and in your library. Next: fedtwin research show {study}"
+    )
+
+
+@app.command()
+def show(
+    study: Annotated[str, typer.Argument(help="A study whose release was fetched.")],
+) -> None:
+    """What a released model is, what it was learned from, and how to use it.
+
+    Example: fedtwin research show heart-disease-risk
+    """
+    from fedtwin_research.bench import open_release
+
+    model = open_release(study)
+    say(*model.explain())
+
+
+@app.command()
+def verify(
+    study: Annotated[str, typer.Argument(help="A study in the library, or a folder of files.")],
+    trust: Annotated[
+        Path | None, typer.Option(help="trust.json to verify a folder against.")
+    ] = None,
+) -> None:
+    """Verify a release again: signatures, plan, hashes, numbers. Fails with the reason.
+
+    Example: fedtwin research verify heart-disease-risk
+    """
+    from pydantic import ValidationError
+
+    from fedtwin_protocol.errors import ConfigurationError
+    from fedtwin_protocol.release import verify_release
+    from fedtwin_protocol.signing import TrustRoot
+    from fedtwin_research.library import Library, default_folder
+
+    if trust is None:
+        release = Library(default_folder()).open(study)
+    else:
+        try:
+            root = TrustRoot.model_validate_json(trust.read_bytes())
+            files = {path.name: path.read_bytes() for path in Path(study).iterdir()}
+        except (OSError, ValidationError) as error:
+            raise ConfigurationError(f"cannot verify {study} against {trust}: {error}") from error
+        release = verify_release(files, root)
+    names = ", ".join(sorted(release.statement.files))
+    say(
+        f"verified: {release.plan.study} version {release.plan.version}",
+        f"plan {release.plan.hash[:16]}…, {len(release.parameters)} arrays, files {names}",
+        f"privacy per patient: epsilon {release.card.mechanism.epsilon:g}, "
+        f"delta {release.card.mechanism.delta:g}",
+    )
+
+
+data = typer.Typer(help="Public data sets, by URL with checksums.", rich_markup_mode=None)
+app.add_typer(data, name="data", no_args_is_help=True)
+
+
+@data.command("heart-disease")
+def heart_disease(
+    folder: Annotated[Path, typer.Option(help="Where the files go.")] = Path("heart-disease"),
+    copies: Annotated[
+        Path | None, typer.Option("--from", help="Take copies that are here already.")
+    ] = None,
+) -> None:
+    """The UCI heart disease set: four hospitals, 920 patients, CC BY 4.0.
+
+    Example: fedtwin research data heart-disease --folder heart-disease
+    """
+    from fedtwin_research.datasets import fetch_heart_disease
+
+    say(*fetch_heart_disease(folder, copies))

@@ -1,0 +1,304 @@
+"""`fedtwin server …`: the consortium's coordinator."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedtwin.paper import data_folder, now, say, show_table, start_log
+
+app = typer.Typer(rich_markup_mode=None)
+Folder = Annotated[
+    Path, typer.Option("--home", envvar="FEDTWIN_SERVER_HOME", help="The coordinator's folder.")
+]
+Keys = Annotated[
+    list[Path], typer.Option("--key", help="A signer's private key; repeat for each signer.")
+]
+DEFAULT_HOME = data_folder("server")
+
+
+@app.command()
+def init(
+    consortium: Annotated[str, typer.Option(help="Name, such as heart-north.")],
+    address: Annotated[
+        list[str], typer.Option(help="Host name or number sites reach it by; repeatable.")
+    ],
+    home: Folder = DEFAULT_HOME,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8443,
+    listen: Annotated[str, typer.Option(help="Interface to listen on.")] = "0.0.0.0",  # noqa: S104
+    signer: Annotated[
+        list[str] | None, typer.Option(help="Holder of a signing key; repeatable.")
+    ] = None,
+    threshold: Annotated[int, typer.Option(help="Signatures a plan or release needs.")] = 1,
+    offline: Annotated[
+        Path | None, typer.Option(help="Folder for the root and signing keys.")
+    ] = None,
+    certificate_hours: Annotated[float, typer.Option(help="Life of certificates.")] = 24,
+) -> None:
+    """Set up a consortium: certificate authority, signers, settings.
+
+    Example: fedtwin server init --consortium heart-north --address fed.example.org
+             --signer oslo --signer bergen --signer tromso --threshold 2
+    """
+    from pydantic import ValidationError
+
+    from fedtwin_protocol.errors import ConfigurationError
+    from fedtwin_protocol.signing import TrustRoot
+    from fedtwin_server.authority import create_authority
+    from fedtwin_server.consortium import make_signer, write_settings
+    from fedtwin_server.coordinator import CoordinatorSettings, Home
+
+    place = offline or home / "offline"
+    if Home(folder=home).settings_file.exists():
+        raise ConfigurationError(f"{home} holds a coordinator already")
+    authority = create_authority(
+        home, consortium=consortium, addresses=address, now=now(), root_folder=place
+    )
+    holders = signer or [consortium]
+    keys = tuple(make_signer(place / f"{holder}.key", holder) for holder in holders)
+    try:
+        settings = CoordinatorSettings(
+            consortium=consortium,
+            addresses=tuple(address),
+            listen=f"{listen}:{port}",
+            public=f"{address[0]}:{port}",
+            trust=TrustRoot(consortium=consortium, keys=keys, threshold=threshold),
+            certificate_hours=certificate_hours,
+        )
+    except ValidationError as error:
+        reasons = "; ".join(str(item["msg"]) for item in error.errors())
+        raise ConfigurationError(f"these settings do not fit together: {reasons}") from error
+    write_settings(Home(folder=home), settings)
+    say(
+        f"the coordinator of {consortium} is set up in {home}",
+        f"root fingerprint, to read out to sites: {authority.root_fingerprint}",
+        f"the root key and the signers' keys lie in {place}: hand each signer theirs, and move the "
+        "root key to a medium that is kept offline",
+        "next: fedtwin server invite NAME, then fedtwin server run",
+    )
+
+
+@app.command()
+def invite(
+    name: Annotated[str, typer.Argument(help="The site's or researcher's name, for good.")],
+    home: Folder = DEFAULT_HOME,
+    role: Annotated[str, typer.Option(help="site or researcher.")] = "site",
+    out: Annotated[Path | None, typer.Option(help="Where the invitation is written.")] = None,
+    hours: Annotated[float, typer.Option(help="How long it may be used.")] = 24,
+) -> None:
+    """Write a one-time invitation; hand the file over by a safe way.
+
+    Example: fedtwin server invite st-olav --out st-olav.invitation
+    """
+    from fedtwin_protocol.errors import ConfigurationError
+    from fedtwin_protocol.invitation import write_invitation
+    from fedtwin_server.authority import Authority
+    from fedtwin_server.coordinator import Home
+    from fedtwin_server.invitations import Guest, InvitationBook
+
+    place = Home(folder=home)
+    settings, store = place.settings(), place.store()
+    if role not in ("site", "researcher"):
+        raise ConfigurationError(f"expected --role site or researcher, got {role}")
+    guest = Guest(
+        role=role, name=name, address=settings.public, lifetime=timedelta(hours=hours)
+    )
+    authority = Authority.load(home)
+    invitation = InvitationBook(store.connection).create(guest, authority, settings.trust, now())
+    path = out or Path(f"{name}.invitation")
+    write_invitation(path, invitation)
+    store.close()
+    command = "client" if role == "site" else "research"
+    say(
+        f"{path} invites {role} {name}, once, until {invitation.expires:%Y-%m-%d %H:%M} UTC",
+        f"root fingerprint, to read out by telephone: {invitation.root_fingerprint}",
+        f"there: fedtwin {command} enrol --invitation {path.name}",
+    )
+
+
+@app.command()
+def run(
+    home: Folder = DEFAULT_HOME,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Run the coordinator until stopped (Ctrl-C); it resumes studies where they were.
+
+    Example: fedtwin server run --home /srv/fedtwin
+    """
+    from fedtwin_server.coordinator import Coordinator, Home
+    from fedtwin_server.handshakes import translate_handshake_failures
+
+    start_log(log_level)
+    translate_handshake_failures()
+    asyncio.run(Coordinator(Home(folder=home)).serve())
+
+
+@app.command()
+def sites(home: Folder = DEFAULT_HOME) -> None:
+    """Who is a member, since when, and when last seen.
+
+    Example: fedtwin server sites
+    """
+    from fedtwin_server.coordinator import Home
+
+    store = Home(folder=home).store()
+    rows = []
+    for role in ("site", "researcher"):
+        for member in store.members(role):
+            state = f"revoked {_short(member['revoked'])}" if member["revoked"] else "member"
+            rows.append(
+                [
+                    str(member["name"]),
+                    role,
+                    state,
+                    _short(member["enrolled"]),
+                    _short(member["last_seen"]) or "never",
+                    str(member["software"]),
+                ]
+            )
+    show_table("", ["name", "role", "state", "enrolled", "last link", "software"], rows)
+
+
+@app.command()
+def revoke(
+    name: Annotated[str, typer.Argument(help="Whose certificates end now.")],
+    home: Folder = DEFAULT_HOME,
+    role: Annotated[str, typer.Option(help="site or researcher.")] = "site",
+) -> None:
+    """Revoke a member; an open link is cut within a second.
+
+    Example: fedtwin server revoke st-olav
+    """
+    from fedtwin_server.authority import Authority
+    from fedtwin_server.coordinator import Home
+    from fedtwin_server.revocation import IssuedBook
+
+    place = Home(folder=home)
+    store, moment = place.store(), now()
+    book = IssuedBook(store.connection)
+    count = book.revoke(role, name, moment)
+    book.publish(Authority.load(home), moment)
+    store.mark_revoked(role, name, moment)
+    store.close()
+    say(f"{role} {name} is revoked ({count} certificates); a new invitation admits it again")
+
+
+studies = typer.Typer(help="Studies: add, list, show, stop.", rich_markup_mode=None)
+app.add_typer(studies, name="studies", invoke_without_command=True)
+
+
+@studies.callback()
+def studies_default(context: typer.Context, home: Folder = DEFAULT_HOME) -> None:
+    """List the studies.
+
+    Example: fedtwin server studies
+    """
+    context.obj = home
+    if context.invoked_subcommand is not None:
+        return
+    from fedtwin_server.coordinator import Home
+    from fedtwin_server.study_run import plan_of
+
+    store = Home(folder=home).store()
+    rows = []
+    for record in store.studies():
+        decisions = store.decisions(record.study)
+        rows.append(
+            [
+                record.study,
+                str(record.version),
+                record.status,
+                f"{len(store.rounds(record.study))}/{plan_of(record).training.rounds}",
+                ", ".join(site for site, yes in decisions.items() if yes) or "none yet",
+                record.reason,
+            ]
+        )
+    show_table("", ["study", "version", "state", "rounds", "sites", "reason"], rows)
+
+
+@studies.command("add")
+def add(
+    plan: Annotated[Path, typer.Argument(help="The plan, YAML.")],
+    key: Keys,
+    home: Folder = DEFAULT_HOME,
+    initial: Annotated[Path | None, typer.Option(help="Initial parameters.")] = None,
+) -> None:
+    """Check, sign and open a study; sites see it when they next ask.
+
+    Example: fedtwin server studies add plan.yaml --key oslo.key --key bergen.key
+    """
+    from fedtwin_server.consortium import add_study
+    from fedtwin_server.coordinator import Home
+
+    added = add_study(Home(folder=home), plan, key, initial, now())
+    say(f"study {added.study} version {added.version} is open; plan hash {added.hash}")
+
+
+@studies.command("show")
+def show(
+    study: Annotated[str, typer.Argument(help="Its name.")], home: Folder = DEFAULT_HOME
+) -> None:
+    """How a study stands: decisions, rounds, and its journal.
+
+    Example: fedtwin server studies show heart-disease-risk
+    """
+    from fedtwin_server.coordinator import Home
+    from fedtwin_server.study_run import plan_of
+
+    store = Home(folder=home).store()
+    record = store.study(study)
+    plan = plan_of(record)
+    say(f"{plan.title} ({record.study} version {record.version}): {record.status}", record.reason)
+    decisions = store.decisions(study)
+    rows = [[site, "takes part" if yes else "does not"] for site, yes in decisions.items()]
+    show_table("Decisions", ["site", "decision"], rows)
+    rounds = [
+        [str(item.round), ", ".join(item.sites), f"{item.seconds:.3f}"]
+        for item in store.rounds(study)
+    ]
+    show_table("Rounds", ["round", "sites", "seconds"], rounds)
+    for event in store.journal(study):
+        say(f"{_short(event.time)} {event.site or '-'}: {event.text}")
+
+
+@studies.command("stop")
+def stop(
+    study: Annotated[str, typer.Argument(help="Its name.")], home: Folder = DEFAULT_HOME
+) -> None:
+    """Stop a study for good; sites give back what was reserved and not used.
+
+    Example: fedtwin server studies stop heart-disease-risk
+    """
+    from fedtwin_protocol.errors import ConfigurationError
+    from fedtwin_server.coordinator import Home
+    from fedtwin_server.store import LIVE_STATUSES
+
+    store = Home(folder=home).store()
+    record = store.study(study)
+    if record.status not in LIVE_STATUSES:
+        raise ConfigurationError(f"study {study} is {record.status} already")
+    store.set_status(study, "stopped", "stopped by the consortium", now())
+    say(f"study {study} is stopped")
+
+
+@app.command()
+def release(
+    study: Annotated[str, typer.Argument(help="A finished study.")],
+    key: Keys,
+    home: Folder = DEFAULT_HOME,
+) -> None:
+    """Write the card of a finished study, sign the release and publish it.
+
+    Example: fedtwin server release heart-disease-risk --key oslo.key --key bergen.key
+    """
+    from fedtwin_server.consortium import publish
+    from fedtwin_server.coordinator import Home
+
+    target = publish(Home(folder=home), study, key, now())
+    say(f"{study} is released: {target} (card.html is the readable card)")
+
+
+def _short(time: str | None) -> str:
+    return (time or "")[:16].replace("T", " ")

@@ -1,0 +1,60 @@
+"""From the units that values are stored in to the unit that a study asks for.
+
+Converted numbers are tidied to 12 significant digits, so that a value that was stored in another
+unit comes back as it was written, and a threshold is not crossed by the last bit.
+"""
+
+import duckdb
+import pyarrow as pa
+
+from fedtwin_client.records.analytes import analyte_conversion
+from fedtwin_client.records.units import normal_unit
+from fedtwin_protocol.errors import CohortError
+
+TIDY = """
+CREATE TEMP MACRO tidy(value, factor, shift) AS CASE
+    WHEN (factor = 1.0 AND shift = 0.0) OR value = 0.0 OR NOT isfinite(value) THEN value
+    ELSE round(value, 11 - floor(log10(abs(value)))::INTEGER) END
+"""
+_UNITS = """
+SELECT code, unit, count(*) FROM events
+WHERE numeric_value IS NOT NULL AND code IN (SELECT unnest($codes::VARCHAR[]))
+GROUP BY code, unit ORDER BY code, unit
+"""
+
+
+def unit_conversions(
+    db: duckdb.DuckDBPyConnection, codes: list[str], unit: str, asked_by: str
+) -> pa.Table:
+    """How to convert every unit that is stored for some codes.
+
+    Args:
+        db: a connection with the view `events`.
+        codes: as the store writes them.
+        unit: the unit wanted.
+        asked_by: the feature or endpoint, for the error.
+
+    Returns:
+        Rows of code, unit (empty for none), factor and shift: wanted = stored * factor + shift.
+
+    Raises:
+        CohortError: a stored unit cannot be converted.
+    """
+    wanted = normal_unit(unit) or unit
+    rows = []
+    for code, stored, count in db.execute(_UNITS, {"codes": codes}).fetchall():
+        found = (normal_unit(stored) or stored) if stored else "1"
+        convert = analyte_conversion(code, found, wanted)
+        if convert is None:
+            named = f"'{stored}'" if stored else "no unit"
+            raise CohortError(
+                f"{asked_by} is asked for in '{unit}', but {count} values of {code} here have "
+                f"{named}; correct the unit at the source or in the mapping and import again"
+            )
+        rows.append((code, stored or "", convert.factor, convert.offset))
+    columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
+    kinds = (pa.string(), pa.string(), pa.float64(), pa.float64())
+    return pa.table(
+        [pa.array(column, type=kind) for column, kind in zip(columns, kinds, strict=True)],
+        names=["code", "unit", "factor", "shift"],
+    )

@@ -1,0 +1,125 @@
+"""A site's cohort for a study: encoded features, labels, and who is held out.
+
+Nothing here leaves the site as it is: counts are reported only with the noise that the plan fixes.
+The hold-out depends on the study, the plan's salt and the pseudonym alone, so that a patient stays
+where they are when records are added.
+"""
+
+import hashlib
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtwin_client.cohort.conversions import TIDY
+from fedtwin_client.cohort.features import raw_features
+from fedtwin_client.cohort.selection import Selected, select_patients
+from fedtwin_client.store.timeline import Timeline
+from fedtwin_protocol.encoding import encode
+from fedtwin_protocol.errors import CohortError
+from fedtwin_protocol.study import StudyPlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CohortRows:
+    """One row a patient, in the order of their pseudonyms; it stays at the site.
+
+    Attributes:
+        subject_ids: (patients,) int64.
+        features: (patients, columns) float64, finite, within the clip ranges.
+        labels: (patients,) float64, 1 where the endpoint happened.
+        holdout: (patients,) true for those kept for evaluation.
+        columns: the names of the columns.
+        exclusions: how many patients each reason left out; for the hospital alone.
+        missing: patients without a value, for each feature; for the hospital alone.
+        implausible: values outside the plausible range, for each feature; for the hospital alone.
+    """
+
+    subject_ids: NDArray[np.int64]
+    features: NDArray[np.float64]
+    labels: NDArray[np.float64]
+    holdout: NDArray[np.bool_]
+    columns: tuple[str, ...]
+    exclusions: dict[str, int]
+    missing: dict[str, int]
+    implausible: dict[str, int]
+
+
+def build_cohort(timeline: Timeline, plan: StudyPlan, now: datetime) -> CohortRows:
+    """Build a study's cohort from the hospital's timeline, never looking ahead.
+
+    Args:
+        timeline: the store.
+        plan: the study.
+        now: aware; events after it do not count.
+
+    Returns:
+        The encoded rows.
+
+    Raises:
+        CohortError: units do not fit (the feature is named), or too few patients remain. The
+            text holds counts and is for the hospital only.
+    """
+    moment = now.astimezone(UTC).replace(tzinfo=None)
+    try:
+        with closing(timeline.connect()) as db:
+            db.execute(TIDY)
+            selected = select_patients(db, plan, moment)
+            raw = raw_features(db, plan, selected)
+    except duckdb.Error as error:
+        raise CohortError(
+            f"the records in {timeline.folder} cannot be read for study {plan.study}: {error}"
+        ) from error
+    encoded = encode(plan.contract, raw.columns)
+    exclusions = _with_missing(selected, encoded.keep)
+    keep = encoded.keep
+    subject_ids = selected.subject_ids[keep]
+    _require_enough(plan, len(subject_ids), exclusions)
+    return CohortRows(
+        subject_ids=subject_ids,
+        features=encoded.matrix[keep],
+        labels=selected.labels[keep],
+        holdout=held_out(plan, subject_ids),
+        columns=plan.contract.columns,
+        exclusions=exclusions,
+        missing=encoded.missing,
+        implausible={
+            name: count + raw.implausible.get(name, 0)
+            for name, count in encoded.implausible.items()
+        },
+    )
+
+
+def held_out(plan: StudyPlan, subject_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Who is kept for evaluation: SHA-256 of study, salt and pseudonym, below the fraction.
+
+    Args:
+        plan: names the study, the salt and the fraction.
+        subject_ids: (patients,).
+    """
+    start = f"{plan.study}|{plan.cohort.holdout_salt}|"
+    limit = plan.cohort.holdout_fraction * 2.0**64
+    draws = [
+        int.from_bytes(hashlib.sha256(f"{start}{subject}".encode()).digest()[:8], "big")
+        for subject in subject_ids.tolist()
+    ]
+    return np.array([draw < limit for draw in draws], dtype=np.bool_)
+
+
+def _with_missing(selected: Selected, keep: NDArray[np.bool_]) -> dict[str, int]:
+    without = int((~keep).sum())
+    reason = "lacks a value that the study needs"
+    return selected.exclusions | ({reason: without} if without else {})
+
+
+def _require_enough(plan: StudyPlan, patients: int, exclusions: dict[str, int]) -> None:
+    if patients >= plan.sites.smallest_cohort:
+        return
+    left_out = "; ".join(f"{reason}: {count}" for reason, count in exclusions.items()) or "nobody"
+    raise CohortError(
+        f"study {plan.study} asks for at least {plan.sites.smallest_cohort} patients, and here are "
+        f"{patients} (left out: {left_out}). The site takes no part, and nobody outside is told why"
+    )

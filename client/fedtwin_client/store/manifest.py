@@ -1,0 +1,100 @@
+"""The list of the store's live files: what it names is the store, and nothing else is.
+
+Files of events are written under new names and never changed. An import becomes visible in one
+step, when the new manifest takes the old one's place; before that a reader sees the old store,
+after it the new one. Files that the last import replaced are kept until the next, for readers that
+hold the old list.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from fedtwin_protocol.errors import RecordError
+
+_NAME = "manifest.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EventFile(_Part):
+    """One bucket's events.
+
+    Attributes:
+        bucket: subject_id modulo the number of buckets.
+        path: relative to the store's folder.
+        rows: number of events.
+    """
+
+    bucket: int
+    path: str
+    rows: int
+
+
+class PastImport(_Part):
+    """A line of the store's history."""
+
+    time: AwareDatetime
+    origin: str
+    events: int
+
+
+class Manifest(_Part):
+    """One state of the store.
+
+    Attributes:
+        generation: counts imports.
+        files: the live files, at most one for each bucket.
+        retired: files that the last import replaced; the next one deletes them.
+        imports: all imports, oldest first.
+    """
+
+    format: Literal["fedtwin-timeline-1"] = "fedtwin-timeline-1"
+    generation: int = 0
+    files: tuple[EventFile, ...] = ()
+    retired: tuple[str, ...] = ()
+    imports: tuple[PastImport, ...] = ()
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The store's state, or none if nothing was ever imported.
+
+    Raises:
+        RecordError: the manifest cannot be read or is damaged.
+    """
+    path = folder / _NAME
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        raise RecordError(
+            f"{path} is damaged or of another version; restore it from a backup, or move the "
+            "folder away and import the records again"
+        ) from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Make a state the store's state, durably and in one step."""
+    path, fresh = folder / _NAME, folder / f"{_NAME}.new"
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(manifest.model_dump_json(indent=1))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,112 @@
+"""Where an import gathers its events before the store takes them over as a whole.
+
+Events and versions go to Parquet files of limited size, so that memory stays flat however large
+an export is. Nothing here is part of the store; what a killed import left is removed by the next.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fedtwin_client.records.events import Event
+
+SCHEMA = pa.schema(
+    [
+        ("subject_id", pa.int64()),
+        ("time", pa.timestamp("us")),
+        ("code", pa.string()),
+        ("numeric_value", pa.float64()),
+        ("text_value", pa.large_string()),
+        ("available_time", pa.timestamp("us")),
+        ("unit", pa.string()),
+        ("src_unit", pa.string()),
+        ("comparator", pa.string()),
+        ("source", pa.string()),
+        ("status", pa.string()),
+    ]
+)
+_STAGED = SCHEMA.append(pa.field("version", pa.int64()))
+_VERSIONS = pa.schema([("version", pa.int64()), ("origin", pa.string()), ("updated", pa.int64())])
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_ROWS_A_FILE = 200_000
+
+
+class Staging:
+    """Gathers the events of one import.
+
+    Attributes:
+        folder: where the files lie.
+        subjects: the pseudonyms that have events.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Start in an empty folder."""
+        self.folder = folder
+        self.subjects: set[int] = set()
+        self._events: list[tuple[object, ...]] = []
+        self._versions: list[tuple[int, str, int]] = []
+        self._count = 0
+        self._files = 0
+
+    def version(self, origin: str, updated: datetime | None) -> int:
+        """Announce a version of a record; of several the newest wins, then the last.
+
+        Args:
+            origin: the record; what the store holds of it is replaced.
+            updated: when the source says it was last changed.
+
+        Returns:
+            The number to add its events under.
+        """
+        self._count += 1
+        self._versions.append((self._count, origin, _microseconds(updated) or 0))
+        if len(self._versions) >= _ROWS_A_FILE:
+            self.flush()
+        return self._count
+
+    def add(self, version: int, events: Iterable[Event]) -> None:
+        """Add events of a version."""
+        for event in events:
+            self.subjects.add(event.subject_id)
+            self._events.append(
+                (
+                    event.subject_id,
+                    _microseconds(event.time),
+                    event.code,
+                    event.numeric_value,
+                    event.text_value,
+                    _microseconds(event.available_time),
+                    event.unit,
+                    event.src_unit,
+                    event.comparator,
+                    event.source,
+                    event.status,
+                    version,
+                )
+            )
+        if len(self._events) >= _ROWS_A_FILE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is gathered; at the end also an empty file, so that there always is one."""
+        self._files += 1
+        name = f"{self._files:06d}.parquet"
+        pq.write_table(_table(self._events, _STAGED), self.folder / f"events-{name}")
+        pq.write_table(_table(self._versions, _VERSIONS), self.folder / f"versions-{name}")
+        self._events, self._versions = [], []
+
+
+def _table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    arrays = [
+        pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _microseconds(time: datetime | None) -> int | None:
+    return None if time is None else (time - _EPOCH) // _MICROSECOND

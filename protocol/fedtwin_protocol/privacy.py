@@ -1,0 +1,84 @@
+"""Exact privacy of full-batch Gaussian sums, in plain arithmetic.
+
+T Gaussian sums over all patients, each with noise of sd sigma times the clipping norm, are together
+mu-Gaussian differentially private with mu = sqrt(T) / sigma (Dong, Roth and Su 2019, arXiv
+1905.02383, corollary 3.3), and
+
+    delta(epsilon) = Phi(mu/2 - epsilon/mu) - exp(epsilon) Phi(-mu/2 - epsilon/mu)
+
+(Balle and Wang 2018, arXiv 1805.06530, theorem 8). Neighbouring data sets differ in one patient,
+added or removed; a patient's contribution to each sum is at most the clipping norm. Nothing is said
+about steps on sampled patients: the accountant at the sites composes those.
+"""
+
+from math import erfc, exp, inf, isfinite, log, sqrt
+
+UPWARD = 1.0005
+
+
+def gaussian_delta(mu: float, epsilon: float) -> float:
+    """The smallest delta at which mu-Gaussian privacy gives `epsilon`."""
+    if mu == 0:
+        return 0.0
+    tail = _phi(-mu / 2 - epsilon / mu)
+    second = exp(min(epsilon + log(tail), 700.0)) if tail > 0 else 0.0
+    return max(0.0, _phi(mu / 2 - epsilon / mu) - second)
+
+
+def gaussian_epsilon(mu: float, delta: float) -> float:
+    """The smallest epsilon that mu-Gaussian privacy gives at `delta`, from above."""
+    if mu == 0 or gaussian_delta(mu, 0.0) <= delta:
+        return 0.0
+    if not isfinite(mu):
+        return inf
+    low, high = 0.0, mu * mu / 2 + mu * sqrt(2 * log(1 / delta)) + 1
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if gaussian_delta(mu, middle) > delta else (low, middle)
+    return high
+
+
+def gaussian_mu(epsilon: float, delta: float) -> float:
+    """The largest mu whose epsilon at `delta` is no more than `epsilon`, from below."""
+    low, high = 0.0, 1.0
+    while gaussian_epsilon(high, delta) <= epsilon:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if gaussian_epsilon(middle, delta) <= epsilon else (low, middle)
+    return low
+
+
+def full_batch_mu(sums: int, noise_multiplier: float, count_noise: float = inf) -> float:
+    """mu of so many full-batch sums and one count with noise of sd `count_noise`."""
+    training = sums / noise_multiplier**2 if noise_multiplier > 0 else inf
+    count = 1 / count_noise**2 if count_noise > 0 else inf
+    return sqrt(training + count)
+
+
+def noise_multiplier_for(
+    epsilon: float, delta: float, sums: int, count_noise: float = inf
+) -> float:
+    """Noise for a plan of full-batch sums, rounded up in the fourth digit.
+
+    Args:
+        epsilon: what the plan is to state.
+        delta: the other half.
+        sums: number of rounds.
+        count_noise: noise sd of the cohort count, which is paid from the same budget.
+
+    Raises:
+        ValueError: the count alone costs more than epsilon.
+    """
+    left = gaussian_mu(epsilon, delta) ** 2 - 1 / count_noise**2
+    if left <= 0:
+        raise ValueError(
+            f"a count with noise {count_noise:g} alone costs more than epsilon {epsilon:g}"
+        )
+    exact = sqrt(sums / left) * UPWARD
+    digits = 10 ** (3 - int(f"{exact:e}".partition("e")[2]))
+    return -(-exact * digits // 1) / digits
+
+
+def _phi(value: float) -> float:
+    return erfc(-value / sqrt(2)) / 2

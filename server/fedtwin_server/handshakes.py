@@ -1,0 +1,62 @@
+"""Why a TLS handshake was refused, in our log: grpcio tells it only to its own.
+
+The library's core writes handshake failures to standard error, in its own words. That stream is
+read here: such lines become sentences of ours, everything else passes through unchanged.
+"""
+
+import logging
+import os
+import re
+import threading
+from typing import Final
+
+log = logging.getLogger("fedtwin.handshake")
+
+REASONS: Final = (
+    ("PEER_DID_NOT_RETURN_A_CERTIFICATE", "the peer showed no certificate"),
+    ("CERTIFICATE_VERIFY_FAILED", "the peer's certificate is expired, not yet valid, made for "
+     "another use, or not issued by this consortium"),
+    ("UNSUPPORTED_PROTOCOL", "the peer offered no TLS 1.3"),
+    ("NO_SHARED_CIPHER", "the peer offered no TLS 1.3"),
+    ("WRONG_VERSION_NUMBER", "the peer does not speak TLS"),
+    ("HTTP_REQUEST", "the peer does not speak TLS"),
+)
+_FAILURE: Final = re.compile(r"[Hh]andshake (failed|error)|HANDSHAKE")
+
+
+def sentence_for(line: str) -> str | None:
+    """Our sentence for a line of the core's log, if it tells of a failed handshake."""
+    if not _FAILURE.search(line):
+        return None
+    for mark, reason in REASONS:
+        if mark in line:
+            return f"refused a connection while it was set up: {reason}"
+    return f"refused a connection while it was set up: {line.strip()[-200:]}"
+
+
+def translate_handshake_failures() -> None:
+    """Read the core's log from now on; before grpc is first used."""
+    os.environ.setdefault("GRPC_VERBOSITY", "INFO")
+    reader, writer = os.pipe()
+    true_error = os.dup(2)
+    os.dup2(writer, 2)
+    os.close(writer)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(os.fdopen(true_error, "w", buffering=1, closefd=False))
+    threading.Thread(target=_pass_on, args=(reader, true_error), daemon=True).start()
+
+
+def _pass_on(reader: int, true_error: int) -> None:
+    with os.fdopen(reader, "rb") as stream:
+        for data in stream:
+            line = data.decode("utf-8", "replace")
+            sentence = sentence_for(line)
+            if sentence is not None:
+                log.warning(sentence)
+            elif not _core_chatter(line):
+                os.write(true_error, data)
+
+
+def _core_chatter(line: str) -> bool:
+    return bool(re.match(r"[IW]\d{4} ", line)) or line.startswith("WARNING: All log messages")

@@ -1,0 +1,259 @@
+"""Tables and their mapping files."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from fedtwin_client.records.pseudonyms import Identity, pseudonym
+from fedtwin_client.records.report import ImportReport
+from fedtwin_client.store.imports import import_table
+from fedtwin_client.store.timeline import Timeline
+from fedtwin_protocol.errors import RecordError
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+SECRET = b"\x07" * 32
+ROOT = Path(__file__).parents[2]
+UCI = ROOT / "../shared/data/uci_heart"
+
+VISITS = """
+name: visits
+subject: {column: mrn, system: "http://h/mrn"}
+time: {column: date}
+birth: {age_column: age}
+sex: {column: sex, male: [M], female: [F]}
+missing: ["", "?"]
+events:
+  - code: LOCAL//visit
+columns:
+  chol: {code: LOINC//2093-3, unit: mg/dL, missing: [0]}
+  pain: {code: LOCAL//pain, kind: text, values: {1: mild, 2: strong}}
+  smoker: {code: LOCAL//smoker, kind: flag, values: {no: false, yes: true}}
+  diabetes: {code: SNOMED//44054006, kind: presence}
+  later: {code: LOCAL//later, unit: "1", offset_days: 1}
+"""
+HEADER = "mrn,date,age,sex,chol,pain,smoker,diabetes,later\n"
+
+
+def load(
+    folder: Path, text: str | bytes, mapping: str = VISITS, name: str = "t.csv"
+) -> tuple[ImportReport, list[dict[str, Any]]]:
+    file, map_file = folder / name, folder / "map.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    map_file.write_text(mapping)
+    report = import_table(file, map_file, folder / "store", secret=SECRET, now=NOW)
+    return report, Timeline.open(folder / "store").events().to_pylist()
+
+
+def test_a_row_makes_traits_events_and_values(tmp_path: Path) -> None:
+    report, events = load(tmp_path, HEADER + "7,2020-05-01,60,F,200,2.0,yes,y,3\n")
+    found = {event["code"]: event for event in events}
+    assert found["MEDS_BIRTH"]["time"] == datetime(1960, 5, 1)
+    assert found["SEX"]["text_value"] == "female"
+    assert found["LOCAL//visit"]["time"] == datetime(2020, 5, 1)
+    assert found["LOINC//2093-3"]["numeric_value"] == pytest.approx(5.172, abs=1e-3)
+    assert found["LOCAL//pain"]["text_value"] == "strong"
+    assert found["LOCAL//smoker"]["numeric_value"] == 1.0
+    assert found["SNOMED//44054006"]["numeric_value"] is None
+    assert found["LOCAL//later"]["time"] == datetime(2020, 5, 2)
+    assert found["LOCAL//later"]["available_time"] == datetime(2020, 5, 2)
+    assert {event["subject_id"] for event in events} == {
+        pseudonym(SECRET, Identity("http://h/mrn", "7"))
+    }
+    assert (report.read, report.events, report.unused) == ({"rows": 1}, 8, 0)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("7,2020-05-01,60,F,0.0,1,yes,y,3", "chol: not recorded"),
+        ("7,2020-05-01,60,F,?,1,yes,y,3", "chol: not recorded"),
+        ("7,2020-05-01,60,F,high,1,yes,y,3", "chol: expected a number, found text"),
+        ("7,2020-05-01,60,F,1e999,1,yes,y,3", "chol: expected a finite number"),
+        ("7,2020-05-01,60,F,200,9,yes,y,3", "pain: not among the values of the mapping"),
+        ("7,2020-05-01,60,F,200,1,yes,perhaps,3", "diabetes: expected yes or no"),
+        ("7,2020-05-01,60,F,200,1,yes,n,3", "diabetes: no, which makes no event"),
+        ("7,2020-05-01,160,F,200,1,yes,y,3", "birth: expected an age from 0 to 130 years"),
+        ("7,2020-05-01,?,F,200,1,yes,y,3", "birth: not recorded"),
+        ("7,2020-05-01,60,X,200,1,yes,y,3", "sex: unknown mark"),
+        ("7,2026-03-01,60,F,200,1,yes,y,3", "later: lies in the future"),
+    ],
+)
+def test_a_cell_that_is_not_used_costs_only_itself(tmp_path: Path, row: str, reason: str) -> None:
+    report, events = load(tmp_path, HEADER + row + "\n")
+    assert report.reasons == {reason: 1}
+    assert report.examples[reason] == ("t.csv:2",)
+    assert len(events) == 7
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("7,2030-05-01,60,F,200,1,yes,y,3", "lies in the future"),
+        ("7,?,60,F,200,1,yes,y,3", "no time"),
+        ("7,01/05/2020,60,F,200,1,yes,y,3", "a time that cannot be read"),
+        (",2020-05-01,60,F,200,1,yes,y,3", "no patient"),
+        ("7,2020-05-01,60,F,20", "expected 9 cells, found 5"),
+        ("7,2020-05-01,60,F,200,1,yes,y,3,4", "expected 9 cells, found 10"),
+        ('7,"2020-05-01"x,60,F,200,1,yes,y,3', "not CSV: ',' expected after '\"'"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_put_aside(tmp_path: Path, row: str, reason: str) -> None:
+    good = "8,2020-05-01,60,F,200,1,yes,y,3\n"
+    report, events = load(tmp_path, HEADER + good + row)
+    assert report.reasons == {reason: 1}
+    assert len(events) == 8
+    assert report.quarantine is not None
+    assert '"line": 3' in report.quarantine.read_text()
+
+
+def test_the_same_line_twice_counts_once(tmp_path: Path) -> None:
+    line = "7,2020-05-01,60,F,200,1,yes,y,3\n"
+    report, events = load(tmp_path, HEADER + line + line)
+    assert report.reasons == {"line repeats an earlier line": 1}
+    assert len(events) == 8
+
+
+def test_bom_and_crlf_and_other_delimiters(tmp_path: Path) -> None:
+    mapping = VISITS + 'delimiter: ";"\ndecimal: ","\n'
+    text = "\ufeff" + (HEADER + "7,2020-05-01,60,F,<200x5,1,yes,y,3\n").replace(",", ";")
+    report, events = load(tmp_path, text.replace("x", ",").replace("\n", "\r\n"), mapping)
+    chol = next(event for event in events if event["code"] == "LOINC//2093-3")
+    assert chol["numeric_value"] == pytest.approx(200.5 * 10 / 386.664)
+    assert chol["comparator"] == "<"
+    assert report.unused == 0
+
+
+def test_importing_a_file_again_replaces_it(tmp_path: Path) -> None:
+    first = HEADER + "7,2020-05-01,60,F,200,1,yes,y,3\n8,2020-05-01,60,F,200,1,yes,y,3\n"
+    load(tmp_path, first)
+    load(tmp_path, HEADER + "9,2020-05-01,60,F,200,1,yes,y,3\n", name="other.csv")
+    _, events = load(tmp_path, HEADER + "7,2020-05-01,60,F,100,1,yes,y,3\n")
+    assert len({event["subject_id"] for event in events}) == 2
+    assert len(events) == 16
+
+
+def test_a_table_meets_fhir_in_one_patient_by_the_identifier_system(tmp_path: Path) -> None:
+    _, events = load(tmp_path, HEADER + "77,2020-05-01,60,F,200,1,yes,y,3\n")
+    assert events[0]["subject_id"] == pseudonym(SECRET, Identity("http://h/mrn", "77"))
+
+
+def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "mrn": [7, 8],
+            "date": [datetime(2020, 5, 1), datetime(2020, 5, 1)],
+            "age": [60.0, 61.0],
+            "sex": ["F", "M"],
+            "chol": [200.0, None],
+            "pain": [1, 2],
+            "smoker": [True, False],
+            "diabetes": [False, True],
+            "later": [1, 2],
+            "unread": [1, 2],
+        }
+    )
+    file, map_file = tmp_path / "t.parquet", tmp_path / "map.yaml"
+    pq.write_table(table, file)
+    map_file.write_text(VISITS)
+    report = import_table(file, map_file, tmp_path / "store", secret=SECRET, now=NOW)
+    assert report.reasons == {"chol: not recorded": 1, "diabetes: no, which makes no event": 1}
+    assert report.events == 14
+
+
+def test_a_missing_column_is_named_with_those_found(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"names the columns chol, later.*has: mrn, date"):
+        load(tmp_path, "mrn,date,age,sex,pain,smoker,diabetes\n")
+    with pytest.raises(RecordError, match="no records"):
+        Timeline.open(tmp_path / "store")
+
+
+def test_the_wrong_encoding_is_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="set 'encoding' in the mapping"):
+        load(tmp_path, HEADER.encode() + "7,2020-05-01,60,ä,1,1,no,n,3\n".encode("latin-1"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colums": {}}, "colums: Extra inputs"),
+        ({"name": "A B"}, "name: "),
+        ({"subject": {}}, "subject: expected either 'column' or 'row_number: true'"),
+        ({"time": {"column": "a", "date": "2020-01-01"}}, "time: expected either"),
+        ({"timezone": "Mars"}, "timezone: expected a time zone"),
+        ({"encoding": "ebcdic-x"}, "encoding: expected an encoding"),
+        ({"header": False}, "'column_names' belongs to 'header: false'"),
+        ({"columns": {}, "events": []}, "at least one entry"),
+        ({"columns": {"a": {"code": "nope", "unit": "1"}}}, r"columns.a.0.code"),
+        ({"columns": {"a": {"code": "LOCAL//a"}}}, "a number needs its 'unit'"),
+        (
+            {"columns": {"a": {"code": "LOINC//2093-3", "unit": "mmHg"}}},
+            "unit 'mmHg' does not fit total cholesterol",
+        ),
+        (
+            {"columns": {"a": {"code": "LOCAL//a", "kind": "text", "unit": "g"}}},
+            "'unit' belongs to kind 'number'",
+        ),
+    ],
+)
+def test_a_wrong_mapping_names_file_and_key(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    mapping = yaml.safe_dump(yaml.safe_load(VISITS) | change)
+    with pytest.raises(RecordError, match=r"map\.yaml") as raised:
+        load(tmp_path, HEADER, mapping)
+    assert raised.match(message)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "a: 2020-99-99", ""])
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RecordError, match=r"map\.yaml"):
+        load(tmp_path, HEADER, text)
+
+
+def test_the_examples_of_the_guide_are_mappings(tmp_path: Path) -> None:
+    guide = (ROOT / "docs/records.md").read_text()
+    blocks = [block.partition("```")[0] for block in guide.split("```yaml\n")[1:]]
+    assert len(blocks) == 2
+    row = "63,1,233,0\n28,0,0,1\n"
+    report, _ = load(tmp_path, row, blocks[1], name="heart.csv")
+    assert report.reasons == {"chol: not recorded": 1}
+    header = "mrn;visit_date;birth_date;gender;chol;smoker;chest_pain;diabetes;troponin_next_day"
+    line = "7;01.06.2024;03.02.1960;F;201,5;former;2;1;0,01"
+    report, _ = load(tmp_path, f"{header}\n{line}\n", blocks[0], name="visits.csv")
+    assert (report.events, report.unused) == (8, 0)
+
+
+@pytest.mark.skipif(not UCI.is_dir(), reason="the UCI heart disease files are not here")
+@pytest.mark.parametrize(
+    ("hospital", "rows", "cholesterols"),
+    [("cleveland", 303, 303), ("hungarian", 294, 271), ("switzerland", 123, 0), ("va", 200, 144)],
+)
+def test_the_uci_hospitals_are_read_whole(
+    tmp_path: Path, hospital: str, rows: int, cholesterols: int
+) -> None:
+    mapping = """
+name: heart
+header: false
+column_names: [age, sex, cp, trestbps, chol, fbs, restecg, thalach, exang, oldpeak, slope, ca,
+  thal, num]
+missing: ["", "?"]
+subject: {row_number: true}
+time: {date: 1988-01-01}
+birth: {age_column: age}
+sex: {column: sex, male: [1], female: [0]}
+columns:
+  trestbps: {code: LOINC//8480-6, unit: mmHg, missing: [0]}
+  chol: {code: LOINC//2093-3, unit: mg/dL, missing: [0]}
+"""
+    text = (UCI / f"processed.{hospital}.data").read_bytes()
+    report, events = load(tmp_path, text, mapping)
+    assert (report.read, report.patients) == ({"rows": rows}, rows)
+    codes = [event["code"] for event in events]
+    assert codes.count("LOINC//2093-3") == cholesterols
+    assert report.reasons.get("chol: not recorded", 0) == rows - cholesterols
+    assert codes.count("SEX") == codes.count("MEDS_BIRTH") == rows
