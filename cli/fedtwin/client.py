@@ -1,0 +1,307 @@
+"""`fedtwin client …`: a hospital's node."""
+
+import asyncio
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedtwin.paper import console, data_folder, now, say, show_table, start_log
+
+app = typer.Typer(rich_markup_mode=None)
+Folder = Annotated[
+    Path, typer.Option("--home", envvar="FEDTWIN_CLIENT_HOME", help="The node's folder.")
+]
+DEFAULT_HOME = data_folder("client")
+
+
+@app.command()
+def enrol(
+    invitation: Annotated[Path, typer.Option(help="The invitation file from the consortium.")],
+    home: Folder = DEFAULT_HOME,
+    address: Annotated[str | None, typer.Option(help="host:port, if another is dialled.")] = None,
+    proxy: Annotated[str | None, typer.Option(help="http://host:port of a proxy.")] = None,
+) -> None:
+    """Become a member with an invitation; the key is made here and stays here.
+
+    Example: fedtwin client enrol --invitation st-olav.invitation
+    """
+    from fedtwin_client.assemble import enrol_node
+
+    say(*enrol_node(home, invitation, address, proxy, now()))
+
+
+@app.command()
+def run(
+    home: Folder = DEFAULT_HOME,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Run the node until stopped (Ctrl-C). It dials out and never listens.
+
+    Example: fedtwin client run --home /srv/fedtwin-node
+    """
+    from fedtwin_client.node.agent import Agent
+    from fedtwin_client.node.home import NodeHome
+
+    start_log(log_level)
+    asyncio.run(Agent(NodeHome(folder=home), now).run())
+
+
+records = typer.Typer(help="Read the hospital's records.", rich_markup_mode=None)
+app.add_typer(records, name="records", no_args_is_help=True)
+
+
+@records.command("fhir")
+def records_fhir(
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders: NDJSON or bundles.")],
+    home: Folder = DEFAULT_HOME,
+    server: Annotated[str, typer.Option(help="A name for where they come from.")] = "fhir",
+    zone: Annotated[str, typer.Option(help="Time zone of dates without one.")] = "UTC",
+) -> None:
+    """Import FHIR R4 records; what was not used is counted with its reason.
+
+    Example: fedtwin client records fhir export/ --server epic
+    """
+    from fedtwin_client.assemble import site_secret
+    from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.store.imports import import_fhir
+
+    place = NodeHome(folder=home)
+    secret = site_secret(place)
+    with console.status("reading"):
+        report = import_fhir(
+            paths, place.records, secret=secret, now=now(), server=server, zone=zone
+        )
+    say(*report.lines())
+
+
+@records.command("table")
+def records_table(
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet.")],
+    mapping: Annotated[Path, typer.Option(help="What its columns mean, YAML.")],
+    home: Folder = DEFAULT_HOME,
+) -> None:
+    """Import a table with a mapping file; what was not used is counted with its reason.
+
+    Example: fedtwin client records table visits.csv --mapping visits.yaml
+    """
+    from fedtwin_client.assemble import site_secret
+    from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.store.imports import import_table
+
+    place = NodeHome(folder=home)
+    report = import_table(table, mapping, place.records, secret=site_secret(place), now=now())
+    say(*report.lines())
+
+
+@app.command()
+def check(
+    home: Folder = DEFAULT_HOME,
+    network: Annotated[bool, typer.Option("--network", help="Check the way out, hop by hop.")]
+    = False,
+    study: Annotated[str | None, typer.Option(help="Check the cohort of an offered study.")]
+    = None,
+) -> None:
+    """Check this node: identity, policy, ledger, records; with --network, the way out.
+
+    Example: fedtwin client check --network
+    """
+    from fedtwin_client.assemble import check_node, check_study
+    from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.node.network import check_network
+
+    place = NodeHome(folder=home)
+    if network:
+        faults = 0
+        for step in check_network(place, now()):
+            say(f"{'ok  ' if step.ok else 'FAIL'} {step.name}: {step.text}")
+            faults += not step.ok
+        raise typer.Exit(1 if faults else 0)
+    say(*(check_study(place, study, now()) if study else check_node(place, now())))
+
+
+@app.command()
+def policy(
+    home: Folder = DEFAULT_HOME,
+    default: Annotated[bool, typer.Option("--default", help="Print a new policy file.")] = False,
+) -> None:
+    """Show what this hospital allows, checked; edit policy.yaml in the node's folder.
+
+    Example: fedtwin client policy
+    """
+    from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.node.policy import default_policy_text, load_policy
+
+    if default:
+        say(default_policy_text())
+        return
+    path = NodeHome(folder=home).policy_file
+    found = load_policy(path)
+    say(f"{path} is in order:")
+    for name, value in found.model_dump(mode="json").items():
+        say(f"  {name}: {value}")
+
+
+studies = typer.Typer(help="Studies offered to this hospital.", rich_markup_mode=None)
+app.add_typer(studies, name="studies", invoke_without_command=True)
+
+
+@studies.callback()
+def studies_default(context: typer.Context, home: Folder = DEFAULT_HOME) -> None:
+    """List the studies that were offered, and what was decided.
+
+    Example: fedtwin client studies
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.node.studies import KnownStudies
+
+    place = NodeHome(folder=home)
+    place.settings()
+    rows = [
+        [item.study, str(item.version), item.decision, item.by_person or "policy", item.state,
+         item.reasons]
+        for item in KnownStudies(place.studies_file).all()
+    ]
+    show_table("", ["study", "version", "decision", "by", "state", "reasons"], rows)
+
+
+@studies.command("show")
+def studies_show(
+    study: Annotated[str, typer.Argument(help="Its name.")], home: Folder = DEFAULT_HOME
+) -> None:
+    """A study in plain words: who asks what, what is read, what leaves.
+
+    Example: fedtwin client studies show heart-disease-risk
+    """
+    from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.node.plain_words import as_text, describe
+    from fedtwin_client.node.studies import KnownStudies
+
+    known = KnownStudies(NodeHome(folder=home).studies_file).by_name(study)
+    say(as_text(describe(known.plan)), f"decision: {known.decision}", known.reasons)
+
+
+@studies.command("accept")
+def studies_accept(
+    study: Annotated[str, typer.Argument(help="Its name.")],
+    by: Annotated[str, typer.Option(help="Your name; it is written down.")],
+    home: Folder = DEFAULT_HOME,
+) -> None:
+    """Accept a study that the policy holds for a person; the running node goes on at once.
+
+    Example: fedtwin client studies accept heart-disease-risk --by 'Dr A. Berg'
+    """
+    from fedtwin_client.assemble import decide_by_person
+
+    say(decide_by_person(home, study, by, True, now()))
+
+
+@studies.command("decline")
+def studies_decline(
+    study: Annotated[str, typer.Argument(help="Its name.")],
+    by: Annotated[str, typer.Option(help="Your name; it is written down.")],
+    home: Folder = DEFAULT_HOME,
+) -> None:
+    """Decline a study, or leave one that was accepted, from the next message on.
+
+    Example: fedtwin client studies decline heart-disease-risk --by 'Dr A. Berg'
+    """
+    from fedtwin_client.assemble import decide_by_person
+
+    say(decide_by_person(home, study, by, False, now()))
+
+
+@app.command()
+def ledger(
+    home: Folder = DEFAULT_HOME,
+    exact: Annotated[bool, typer.Option(help="Also the PLD figures (a second).")] = True,
+    confirm_clock: Annotated[
+        str | None, typer.Option(help="Your name: this machine's clock is right again.")
+    ] = None,
+) -> None:
+    """The privacy ledger: what was spent and reserved; its chain is verified.
+
+    Example: fedtwin client ledger
+    """
+    from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.node.ledger import Ledger
+    from fedtwin_client.node.policy import load_policy
+    from fedtwin_client.training.accounting import epsilon_of
+
+    place = NodeHome(folder=home)
+    place.settings()
+    with Ledger(place.ledger_file) as book:
+        if confirm_clock:
+            book.accept_clock(confirm_clock, now())
+        limits = load_policy(place.policy_file).limits
+        say(*book.statement(limits, epsilon_of if exact else None).lines())
+
+
+@app.command()
+def left(
+    home: Folder = DEFAULT_HOME,
+    since: Annotated[str | None, typer.Option(help="Only from then on, ISO date.")] = None,
+) -> None:
+    """What left this hospital, message by message, with kinds and bytes.
+
+    Example: fedtwin client left --since 2026-11-01
+    """
+    from datetime import UTC
+
+    from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.node.outbox import Outbox
+    from fedtwin_protocol.errors import ConfigurationError
+
+    place = NodeHome(folder=home)
+    place.settings()
+    try:
+        start = datetime.fromisoformat(since).astimezone(UTC) if since else None
+    except ValueError as error:
+        raise ConfigurationError(f"expected a date such as 2026-11-01, got {since}") from error
+    with Outbox(place.outbox_file) as box:
+        found = box.left(start)
+    rows = [
+        [
+            f"{item.time:%Y-%m-%d %H:%M:%S}",
+            item.kind,
+            item.study,
+            "" if item.round is None else str(item.round),
+            str(item.messages),
+            str(item.bytes),
+            item.held,
+        ]
+        for item in found.departures
+    ]
+    show_table("", ["time", "kind", "study", "round", "messages", "bytes", "what it held"], rows)
+    say(f"{found.messages} messages, {found.bytes} bytes")
+
+
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="A released study that this node took part in.")],
+    home: Folder = DEFAULT_HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The released model on this hospital's own patients, before and after recalibration.
+
+    Nothing of it leaves. Example: fedtwin client report heart-disease-risk
+    """
+    from fedtwin_client.assemble import report_release
+
+    found = asyncio.run(report_release(home, study, now()))
+    if as_json:
+        say(json.dumps(found))
+        return
+    rows = [
+        [when, *(f"{found[when][key]:.3f}" for key in found["before"])]
+        for when in ("before", "after")
+    ]
+    show_table(
+        f"{study}: {found['held_out_patients']} held-out patients, local recalibration",
+        ["", *(key.replace("_", " ") for key in found["before"])],
+        rows,
+    )

@@ -1,0 +1,188 @@
+"""Where the node's wings meet: setting a node up, checking it, and its own report of a release."""
+
+import asyncio
+import os
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedtwin_client.node.home import NodeHome, NodeSettings
+from fedtwin_client.node.ledger import Ledger
+from fedtwin_client.node.policy import default_policy_text, load_policy
+from fedtwin_client.node.studies import KnownStudies
+from fedtwin_client.node.workers import Workers
+from fedtwin_client.store.timeline import Timeline
+from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.canonical import canonical_bytes
+from fedtwin_protocol.content import make_content
+from fedtwin_protocol.credentials import load_credentials, read_private, write_atomically
+from fedtwin_protocol.enrolment import enrol
+from fedtwin_protocol.errors import ConfigurationError, FedtwinError, PolicyError
+from fedtwin_protocol.fetching import Source, fetch_release
+from fedtwin_protocol.invitation import read_invitation
+from fedtwin_protocol.payload import Payload
+from fedtwin_protocol.release import verify_release
+
+
+def enrol_node(
+    folder: Path, invitation_file: Path, address: str | None, proxy: str | None, now: datetime
+) -> list[str]:
+    """Spend an invitation and write the node's folder.
+
+    Raises:
+        InvitationError: it is wrong, used or too old, or for a researcher.
+        ConnectionFault: the coordinator was not reached.
+    """
+    invitation = read_invitation(invitation_file, now)
+    if invitation.role != "site":
+        raise ConfigurationError(
+            f"{invitation_file} invites a {invitation.role}: use 'fedtwin research enrol'"
+        )
+    home = NodeHome(folder=folder)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    asyncio.run(enrol(invitation, home.identity, address, proxy))
+    settings = NodeSettings(
+        consortium=invitation.consortium,
+        site=invitation.name,
+        coordinator=address or invitation.address,
+        proxy=proxy,
+    )
+    text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+    write_atomically(home.settings_file, text.encode())
+    trust = canonical_bytes(invitation.trust.model_dump(mode="json"))
+    write_atomically(folder / "trust.json", trust, mode=0o644)
+    if not home.policy_file.exists():
+        write_atomically(home.policy_file, default_policy_text().encode(), mode=0o644)
+    site_secret(home)
+    return [
+        f"{invitation.name} is enrolled in {invitation.consortium}; its folder is {folder}",
+        f"root fingerprint, to compare by telephone: {invitation.root_fingerprint}",
+        f"what the hospital allows stands in {home.policy_file}: read it before going on",
+        "next: fedtwin client records …, fedtwin client check, fedtwin client run",
+    ]
+
+
+def site_secret(home: NodeHome) -> bytes:
+    """The 32 bytes that pseudonyms are made with; made once, never replaced.
+
+    Raises:
+        ConfigurationError: there is no node here.
+    """
+    home.settings()
+    path = home.folder / "pseudonym.key"
+    if not path.exists():
+        write_atomically(path, os.urandom(32))
+    return read_private(path, f"there is no pseudonym key at {path}")
+
+
+def check_node(home: NodeHome, now: datetime) -> list[str]:
+    """Identity, policy, ledger, records: a line each, with what is wrong and how to mend it.
+
+    Raises:
+        ConfigurationError: there is no node here.
+    """
+    settings = home.settings()
+    lines = [f"{settings.site} in {settings.consortium}, coordinator {settings.coordinator}"]
+
+    def identity() -> str:
+        credentials = load_credentials(home.identity)
+        credentials.check(now)
+        return f"valid until {credentials.identity.not_after:%Y-%m-%d %H:%M} UTC, renewed by itself"
+
+    def ledger() -> str:
+        with Ledger(home.ledger_file) as book:
+            book.verify()
+            return f"{book.head()[0]} entries, chain whole"
+
+    def records() -> str:
+        timeline = Timeline.open(home.records)
+        return f"{timeline.rows} events, {len(timeline.codes())} codes"
+
+    def policy() -> str:
+        return f"in order, epsilon per study {load_policy(home.policy_file).epsilon_per_study:g}"
+
+    parts = {"identity": identity, "policy": policy, "ledger": ledger, "records": records}
+    for name, look in parts.items():
+        try:
+            lines.append(f"ok   {name}: {look()}")
+        except FedtwinError as error:
+            lines.append(f"FAIL {name}: {error}")
+    return lines
+
+
+def check_study(home: NodeHome, study: str, now: datetime) -> list[str]:
+    """A study's cohort at this site: who is in, who is left out and why. It stays here.
+
+    Raises:
+        CohortError: it cannot be built.
+        ConfigurationError: no such study was offered.
+    """
+    from fedtwin_client.training.built_in import load_rows  # noqa: PLC0415 - DuckDB
+
+    plan = KnownStudies(home.studies_file).by_name(study).plan
+    rows = load_rows(plan, home.records, now)
+    held_out = int(rows.holdout.sum())
+    lines = [f"{len(rows.labels) - held_out} patients for training, {held_out} held out"]
+    lines += [f"  left out: {count} {reason}" for reason, count in rows.exclusions.items()]
+    lines += [f"  missing {name}: {count}" for name, count in rows.missing.items() if count]
+    lines += [f"  implausible {name}: {count}" for name, count in rows.implausible.items() if count]
+    return lines
+
+
+def decide_by_person(
+    folder: Path, study: str, person: str, take_part: bool, now: datetime
+) -> str:
+    """Write a person's decision down; the running node acts on it.
+
+    Raises:
+        ConfigurationError: no such study.
+        PolicyError: the policy refused it, or it is over.
+    """
+    studies = KnownStudies(NodeHome(folder=folder).studies_file)
+    known = studies.by_name(study)
+    if known.decision == "ended":
+        raise PolicyError(f"study {study} is over ({known.state})")
+    if take_part and known.decision != "held":
+        raise PolicyError(
+            f"study {study} is {known.decision}, not held for a person"
+            + (f": {known.reasons}" if known.reasons else "")
+        )
+    reasons = tuple(known.reasons.splitlines())
+    decision = "approved" if take_part else "declined"
+    studies.decide(known.plan_hash, decision, reasons, now, by_person=person)
+    studies.close()
+    return f"study {study}: {'accepted' if take_part else 'declined'} by {person}"
+
+
+async def report_release(folder: Path, study: str, now: datetime) -> dict[str, Any]:
+    """Fetch and verify a release, and try it on this hospital's held-out patients.
+
+    Raises:
+        ReleaseError: there is none, or it does not verify.
+        SignatureError: too few signatures.
+        CohortError: the cohort cannot be built here.
+    """
+    home = NodeHome(folder=folder)
+    settings = home.settings()
+    source = Source(
+        address=settings.coordinator,
+        credentials=load_credentials(home.identity),
+        proxy=settings.proxy,
+    )
+    release = verify_release(await fetch_release(source, study), home.trust())
+    workers = Workers(home, settings, lambda: now)
+    content = make_content(
+        Payload(arrays={"arrays": release.parameters}), BlobStore(home.contents)
+    )
+    try:
+        reply = await workers.worker(release.plan).ask(
+            {"op": "report"}, content.SerializeToString()
+        )
+    finally:
+        with suppress(ProcessLookupError):
+            await workers.stop_all()
+    report: dict[str, Any] = reply.head["report"]
+    return report
