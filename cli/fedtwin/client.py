@@ -297,7 +297,7 @@ def report(
         say(json.dumps(found))
         return
     rows = [
-        [when, *(f"{found[when][key]:.3f}" for key in found["before"])]
+        [when, *(_figure(found[when][key]) for key in found["before"])]
         for when in ("before", "after")
     ]
     show_table(
@@ -305,3 +305,7 @@ def report(
         ["", *(key.replace("_", " ") for key in found["before"])],
         rows,
     )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}".rstrip("0").rstrip(".")

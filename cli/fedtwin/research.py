@@ -128,8 +128,8 @@ def verify(
     say(
         f"verified: {release.plan.study} version {release.plan.version}",
         f"plan {release.plan.hash[:16]}…, {len(release.parameters)} arrays, files {names}",
-        f"privacy per patient: epsilon {release.card.mechanism.epsilon:g}, "
-        f"delta {release.card.mechanism.delta:g}",
+        f"privacy per patient: epsilon {release.plan.privacy.epsilon:g}, "
+        f"delta {release.plan.privacy.delta:g}",
     )
 
 

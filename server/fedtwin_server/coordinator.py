@@ -218,7 +218,15 @@ class Coordinator:
                 seen = version
                 self._hub.changed.set()
                 self._start_and_stop()
+                self._tell_changed_catalogues()
             await asyncio.sleep(LOOK_S)
+
+    def _tell_changed_catalogues(self) -> None:
+        """Let sites know at once that asking for the catalogue is worth while."""
+        for link in self._hub.links:
+            digest = self._rooms.catalogue.digest(link.site)
+            if digest != link.told:
+                link.tell(digest, int(self._clock().timestamp() * 1000))
 
     def _start_and_stop(self) -> None:
         for record in self._store.studies():

@@ -26,6 +26,7 @@ class SiteLink:
         self.outlet: Outlet[pb.ToSite] = Outlet()
         self.traffic = Traffic(blobs, self._want, self._chunk)
         self.ended = asyncio.Event()
+        self.told = b""
 
     def send_task(self, task: pb.Task) -> None:
         """Hand out a task; its blob may be fetched from now on."""
@@ -33,6 +34,11 @@ class SiteLink:
         if ref is not None:
             self.traffic.offer(ref)
         self.outlet.send(pb.ToSite(task=task))
+
+    def tell(self, digest: bytes, now_ms: int) -> None:
+        """Send the catalogue's digest, which says nothing about any study."""
+        self.told = digest
+        self.outlet.send(pb.ToSite(pulse=pb.Pulse(sent_ms=now_ms, catalogue_digest=digest)))
 
     def receipt(self, task_id: str, accepted: bool, reason: str = "") -> None:
         """Say what became of an answer."""
@@ -77,6 +83,11 @@ class Hub:
     def sites(self) -> tuple[str, ...]:
         """Names of the sites whose links are up."""
         return tuple(sorted(self._links))
+
+    @property
+    def links(self) -> tuple[SiteLink, ...]:
+        """The links that are up."""
+        return tuple(self._links.values())
 
     def link(self, site: str) -> SiteLink | None:
         """A site's link, if it is up."""

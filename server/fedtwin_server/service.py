@@ -195,10 +195,8 @@ class ExchangeService:
         rooms = self._rooms
         match message.WhichOneof("body"):
             case "pulse":
-                digest = rooms.catalogue.digest(link.site)
                 now_ms = int(rooms.clock().timestamp() * 1000)
-                pulse = pb.Pulse(sent_ms=now_ms, catalogue_digest=digest)
-                link.outlet.send(pb.ToSite(pulse=pulse))
+                link.tell(rooms.catalogue.digest(link.site), now_ms)
             case "ask_catalogue":
                 link.outlet.send(pb.ToSite(catalogue=rooms.catalogue.offers(link.site)))
             case "decision":
