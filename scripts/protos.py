@@ -1,7 +1,7 @@
 """Write the message classes beside their .proto file, or check that they are fresh.
 
-    python scripts/protos.py           write them
-    python scripts/protos.py --check   fail if what is committed differs from what would be written
+python scripts/protos.py           write them
+python scripts/protos.py --check   fail if what is committed differs from what would be written
 """
 
 import argparse

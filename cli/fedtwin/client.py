@@ -99,10 +99,10 @@ def records_table(
 @app.command()
 def check(
     home: Folder = DEFAULT_HOME,
-    network: Annotated[bool, typer.Option("--network", help="Check the way out, hop by hop.")]
-    = False,
-    study: Annotated[str | None, typer.Option(help="Check the cohort of an offered study.")]
-    = None,
+    network: Annotated[
+        bool, typer.Option("--network", help="Check the way out, hop by hop.")
+    ] = False,
+    study: Annotated[str | None, typer.Option(help="Check the cohort of an offered study.")] = None,
 ) -> None:
     """Check this node: identity, policy, ledger, records; with --network, the way out.
 
@@ -162,8 +162,14 @@ def studies_default(context: typer.Context, home: Folder = DEFAULT_HOME) -> None
     place = NodeHome(folder=home)
     place.settings()
     rows = [
-        [item.study, str(item.version), item.decision, item.by_person or "policy", item.state,
-         item.reasons]
+        [
+            item.study,
+            str(item.version),
+            item.decision,
+            item.by_person or "policy",
+            item.state,
+            item.reasons,
+        ]
         for item in KnownStudies(place.studies_file).all()
     ]
     show_table("", ["study", "version", "decision", "by", "state", "reasons"], rows)

@@ -12,7 +12,10 @@ PARTIES = {
     "server": ("fedtwin.server", "The consortium's coordinator: members, studies, releases."),
     "client": ("fedtwin.client", "A hospital's node: records, policy, studies, ledger."),
     "research": ("fedtwin.research", "Researchers: fetch, verify and use released models."),
-    "demo": ("fedtwin.demo.command", "Four hospitals, a coordinator and a researcher, here and now."),
+    "demo": (
+        "fedtwin.demo.command",
+        "Four hospitals, a coordinator and a researcher, here and now.",
+    ),
 }
 
 

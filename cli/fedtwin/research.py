@@ -148,6 +148,8 @@ def heart_disease(
 
     Example: fedtwin research data heart-disease --folder heart-disease
     """
-    from fedtwin_research.datasets import fetch_heart_disease
+    from fedtwin_research.datasets import NOTICE, fetch_heart_disease, open_address
 
-    say(*fetch_heart_disease(folder, copies))
+    for path in fetch_heart_disease(folder, open_address, copies):
+        say(f"verified: {path}")
+    say(NOTICE)

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,13 @@ Keys = Annotated[
     list[Path], typer.Option("--key", help="A signer's private key; repeat for each signer.")
 ]
 DEFAULT_HOME = data_folder("server")
+
+
+class MemberRole(StrEnum):
+    """Who can be invited."""
+
+    SITE = "site"
+    RESEARCHER = "researcher"
 
 
 @app.command()
@@ -84,7 +92,7 @@ def init(
 def invite(
     name: Annotated[str, typer.Argument(help="The site's or researcher's name, for good.")],
     home: Folder = DEFAULT_HOME,
-    role: Annotated[str, typer.Option(help="site or researcher.")] = "site",
+    role: Annotated[MemberRole, typer.Option(help="What it will be.")] = MemberRole.SITE,
     out: Annotated[Path | None, typer.Option(help="Where the invitation is written.")] = None,
     hours: Annotated[float, typer.Option(help="How long it may be used.")] = 24,
 ) -> None:
@@ -92,7 +100,6 @@ def invite(
 
     Example: fedtwin server invite st-olav --out st-olav.invitation
     """
-    from fedtwin_protocol.errors import ConfigurationError
     from fedtwin_protocol.invitation import write_invitation
     from fedtwin_server.authority import Authority
     from fedtwin_server.coordinator import Home
@@ -100,19 +107,17 @@ def invite(
 
     place = Home(folder=home)
     settings, store = place.settings(), place.store()
-    if role not in ("site", "researcher"):
-        raise ConfigurationError(f"expected --role site or researcher, got {role}")
     guest = Guest(
-        role=role, name=name, address=settings.public, lifetime=timedelta(hours=hours)
+        role=role.value, name=name, address=settings.public, lifetime=timedelta(hours=hours)
     )
     authority = Authority.load(home)
     invitation = InvitationBook(store.connection).create(guest, authority, settings.trust, now())
     path = out or Path(f"{name}.invitation")
     write_invitation(path, invitation)
     store.close()
-    command = "client" if role == "site" else "research"
+    command = "client" if role is MemberRole.SITE else "research"
     say(
-        f"{path} invites {role} {name}, once, until {invitation.expires:%Y-%m-%d %H:%M} UTC",
+        f"{path} invites {role.value} {name}, once, until {invitation.expires:%Y-%m-%d %H:%M} UTC",
         f"root fingerprint, to read out by telephone: {invitation.root_fingerprint}",
         f"there: fedtwin {command} enrol --invitation {path.name}",
     )
@@ -165,7 +170,7 @@ def sites(home: Folder = DEFAULT_HOME) -> None:
 def revoke(
     name: Annotated[str, typer.Argument(help="Whose certificates end now.")],
     home: Folder = DEFAULT_HOME,
-    role: Annotated[str, typer.Option(help="site or researcher.")] = "site",
+    role: Annotated[MemberRole, typer.Option(help="What it is.")] = MemberRole.SITE,
 ) -> None:
     """Revoke a member; an open link is cut within a second.
 
@@ -178,11 +183,11 @@ def revoke(
     place = Home(folder=home)
     store, moment = place.store(), now()
     book = IssuedBook(store.connection)
-    count = book.revoke(role, name, moment)
+    count = book.revoke(role.value, name, moment)
     book.publish(Authority.load(home), moment)
-    store.mark_revoked(role, name, moment)
+    store.mark_revoked(role.value, name, moment)
     store.close()
-    say(f"{role} {name} is revoked ({count} certificates); a new invitation admits it again")
+    say(f"{role.value} {name} is revoked ({count} certificates); a new invitation admits it again")
 
 
 studies = typer.Typer(help="Studies: add, list, show, stop.", rich_markup_mode=None)

@@ -12,7 +12,7 @@ import yaml
 from fedtwin_client.node.home import NodeHome, NodeSettings
 from fedtwin_client.node.ledger import Ledger
 from fedtwin_client.node.policy import default_policy_text, load_policy
-from fedtwin_client.node.studies import KnownStudies
+from fedtwin_client.node.studies import Decision, KnownStudies
 from fedtwin_client.node.workers import Workers
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.blobs import BlobStore
@@ -34,7 +34,7 @@ def enrol_node(
 
     Raises:
         InvitationError: it is wrong, used or too old, or for a researcher.
-        ConnectionFault: the coordinator was not reached.
+        LinkError: the coordinator was not reached.
     """
     invitation = read_invitation(invitation_file, now)
     if invitation.role != "site":
@@ -132,9 +132,7 @@ def check_study(home: NodeHome, study: str, now: datetime) -> list[str]:
     return lines
 
 
-def decide_by_person(
-    folder: Path, study: str, person: str, take_part: bool, now: datetime
-) -> str:
+def decide_by_person(folder: Path, study: str, person: str, take_part: bool, now: datetime) -> str:
     """Write a person's decision down; the running node acts on it.
 
     Raises:
@@ -151,7 +149,7 @@ def decide_by_person(
             + (f": {known.reasons}" if known.reasons else "")
         )
     reasons = tuple(known.reasons.splitlines())
-    decision = "approved" if take_part else "declined"
+    decision: Decision = "approved" if take_part else "declined"
     studies.decide(known.plan_hash, decision, reasons, now, by_person=person)
     studies.close()
     return f"study {study}: {'accepted' if take_part else 'declined'} by {person}"
@@ -174,9 +172,7 @@ async def report_release(folder: Path, study: str, now: datetime) -> dict[str, A
     )
     release = verify_release(await fetch_release(source, study), home.trust())
     workers = Workers(home, settings, lambda: now)
-    content = make_content(
-        Payload(arrays={"arrays": release.parameters}), BlobStore(home.contents)
-    )
+    content = make_content(Payload(arrays={"arrays": release.parameters}), BlobStore(home.contents))
     try:
         reply = await workers.worker(release.plan).ask(
             {"op": "report"}, content.SerializeToString()

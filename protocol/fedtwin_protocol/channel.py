@@ -10,10 +10,22 @@ from typing import Final
 
 os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES128-GCM-SHA256"
 
-import grpc as grpc
+import grpc
 import grpc.aio
 
 from fedtwin_protocol.credentials import Credentials
+
+__all__ = [
+    "CLIENT_OPTIONS",
+    "HEARTBEAT_S",
+    "LEASE_S",
+    "MESSAGE_LIMIT",
+    "SERVER_OPTIONS",
+    "SERVICE",
+    "grpc",
+    "method",
+    "open_channel",
+]
 
 SERVICE: Final = "fedtwin.v1.Exchange"
 MESSAGE_LIMIT: Final = 4 * 1024 * 1024

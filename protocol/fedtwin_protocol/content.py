@@ -114,9 +114,7 @@ def weighted_mean(
     return pb.Content(records=records, blob=pb.Blob(sha256=ref.sha256, size=ref.size))
 
 
-def _mean_piece(
-    parts: Sequence[tuple[Head, Array]], shares: Sequence[float]
-) -> memoryview:
+def _mean_piece(parts: Sequence[tuple[Head, Array]], shares: Sequence[float]) -> memoryview:
     dtype = parts[0][1].dtype
     if dtype.kind != "f":
         raise WireError(f"arrays of type {dtype} cannot be averaged")

@@ -11,7 +11,7 @@ from typing import Final
 
 from fedtwin_protocol.channel import grpc, method, open_channel
 from fedtwin_protocol.credentials import Credentials, new_key_and_request, save_credentials
-from fedtwin_protocol.errors import ConnectionFault, IdentityError, InvitationError
+from fedtwin_protocol.errors import IdentityError, InvitationError, LinkError
 from fedtwin_protocol.invitation import Invitation
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import parse
@@ -32,7 +32,7 @@ async def enrol(
 
     Raises:
         InvitationError: the coordinator does not accept it; the sentence says why.
-        ConnectionFault: the coordinator was not reached.
+        LinkError: the coordinator was not reached.
     """
     key_pem, request = new_key_and_request()
     message = pb.EnrolRequest(
@@ -77,10 +77,10 @@ def _joined(key_pem: bytes, issued: pb.IssuedCredentials) -> Credentials:
     return Credentials(key_pem=key_pem, chain_pem=issued.chain_pem, roots_pem=issued.roots_pem)
 
 
-def _explain(error: grpc.aio.AioRpcError, address: str) -> InvitationError | ConnectionFault:
+def _explain(error: grpc.aio.AioRpcError, address: str) -> InvitationError | LinkError:
     if error.code() in {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}:
         return InvitationError(f"the coordinator refused the invitation: {error.details()}")
-    return ConnectionFault(
+    return LinkError(
         f"the coordinator at {address} was not reached ({error.details()}): 'fedtwin client check "
         "--network' names the faulty hop"
     )

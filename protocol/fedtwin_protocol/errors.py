@@ -11,7 +11,7 @@ FedtwinError
 │   └── InvitationError  an invitation is wrong, used or too old
 ├── SignatureError       a document is not signed by those who must sign it
 ├── WireError            a message, chunk or array from a peer is not what was agreed
-├── ConnectionFault      the network between a node and the coordinator
+├── LinkError            the network between a node and the coordinator
 ├── ConfigurationError   a file or an option of our own user
 └── ReleaseError         a published model is not what it claims, or is used wrongly
 
@@ -63,7 +63,7 @@ class WireError(FedtwinError):
     """A peer sent something that was not agreed."""
 
 
-class ConnectionFault(FedtwinError):
+class LinkError(FedtwinError):
     """The way to the coordinator is blocked or broken."""
 
 

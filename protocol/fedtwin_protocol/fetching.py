@@ -1,4 +1,4 @@
-"""Fetching releases from the coordinator, by sites and researchers alike; nothing is trusted yet."""
+"""Fetching releases from the coordinator, by sites and researchers; nothing is trusted yet."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Final
 
 from fedtwin_protocol.channel import grpc, method, open_channel
 from fedtwin_protocol.credentials import Credentials
-from fedtwin_protocol.errors import ConnectionFault, IdentityError, ReleaseError
+from fedtwin_protocol.errors import IdentityError, LinkError, ReleaseError
 from fedtwin_protocol.release import LARGEST_BYTES
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import parse
@@ -34,7 +34,7 @@ async def list_releases(source: Source) -> list[pb.ReleaseEntry]:
     """The releases that may be fetched with these credentials.
 
     Raises:
-        ConnectionFault: the coordinator was not reached.
+        LinkError: the coordinator was not reached.
         IdentityError: it refused the certificate.
     """
     async with open_channel(source.address, source.credentials, source.proxy) as channel:
@@ -60,7 +60,7 @@ async def fetch_release(
 
     Raises:
         ReleaseError: there is none, or more is sent than a release may hold.
-        ConnectionFault: the coordinator was not reached.
+        LinkError: the coordinator was not reached.
         IdentityError: it refused the certificate.
     """
     request = pb.FetchReleaseRequest(study=study, version=version).SerializeToString()
@@ -91,8 +91,8 @@ def _check(chunk: pb.ReleaseChunk, received: dict[str, int]) -> None:
         raise ReleaseError(f"{chunk.file} comes out of order, or has more than {largest} bytes")
 
 
-def _explain(error: grpc.aio.AioRpcError, address: str) -> ConnectionFault | IdentityError:
+def _explain(error: grpc.aio.AioRpcError, address: str) -> LinkError | IdentityError:
     refused = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
     if error.code() in refused:
         return IdentityError(f"the coordinator refused: {error.details()}")
-    return ConnectionFault(f"the coordinator at {address} was not reached: {error.details()}")
+    return LinkError(f"the coordinator at {address} was not reached: {error.details()}")

@@ -137,7 +137,8 @@ class Invitation(Part):
             raise InvitationError(
                 f"the invitation of {self.role} {self.name} expired at "
                 f"{self.expires:%Y-%m-%d %H:%M} UTC and it is {now:%Y-%m-%d %H:%M} UTC here: ask "
-                f"{self.consortium} for a new one; if that time lies ahead, this computer's clock is wrong"
+                f"{self.consortium} for a new one; if that time lies ahead, this computer's clock "
+                "is wrong"
             )
         self.bootstrap_credentials().check(now)
 

@@ -7,6 +7,7 @@ from the plan's public seed, and zero biases. The order of names is the order of
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def parameter_shapes(plan: StudyPlan) -> dict[str, tuple[int, ...]]:
         raise PlanError("a network needs hidden layers: set model.hidden, such as [16]")
     widths = (columns, *plan.model.hidden, 1)
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
+    for layer, (inputs, outputs) in enumerate(pairwise(widths), start=1):
         shapes[f"layer{layer}.weight"] = (outputs, inputs)
         shapes[f"layer{layer}.bias"] = (outputs,)
     return shapes

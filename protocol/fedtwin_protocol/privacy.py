@@ -11,7 +11,7 @@ added or removed; a patient's contribution to each sum is at most the clipping n
 about steps on sampled patients: the accountant at the sites composes those.
 """
 
-from math import erfc, exp, inf, isfinite, log, sqrt
+from math import ceil, erfc, exp, inf, isfinite, log, sqrt
 
 UPWARD = 1.0005
 
@@ -50,7 +50,7 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
 
 
 def full_batch_mu(sums: int, noise_multiplier: float, count_noise: float = inf) -> float:
-    """mu of so many full-batch sums and one count with noise of sd `count_noise`."""
+    """Mu of so many full-batch sums and one count with noise of sd `count_noise`."""
     training = sums / noise_multiplier**2 if noise_multiplier > 0 else inf
     count = 1 / count_noise**2 if count_noise > 0 else inf
     return sqrt(training + count)
@@ -76,8 +76,8 @@ def noise_multiplier_for(
             f"a count with noise {count_noise:g} alone costs more than epsilon {epsilon:g}"
         )
     exact = sqrt(sums / left) * UPWARD
-    digits = 10 ** (3 - int(f"{exact:e}".partition("e")[2]))
-    return -(-exact * digits // 1) / digits
+    digits: float = 10.0 ** (3 - int(f"{exact:e}".partition("e")[2]))
+    return ceil(exact * digits) / digits
 
 
 def _phi(value: float) -> float:

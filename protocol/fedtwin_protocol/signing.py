@@ -145,9 +145,7 @@ def verify(envelope: Envelope, payload_type: str, trust: TrustRoot) -> bytes:
 
 def public_key(key: Ed25519PrivateKey, holder: str) -> SigningKey:
     """The public half of a key, with its holder's name."""
-    raw = key.public_key().public_bytes(
-        serialization.Encoding.Raw, serialization.PublicFormat.Raw
-    )
+    raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return SigningKey(holder=holder, public=_b64(raw))
 
 

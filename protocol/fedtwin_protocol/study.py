@@ -78,7 +78,9 @@ class Endpoint(Part):
     @model_validator(mode="after")
     def _threshold_where_needed(self) -> "Endpoint":
         if (self.kind == "value_above") != (self.threshold is not None):
-            raise ValueError("'threshold' belongs to endpoints of kind 'value_above', and only there")
+            raise ValueError(
+                "'threshold' belongs to endpoints of kind 'value_above', and only there"
+            )
         return self
 
 

@@ -179,8 +179,6 @@ def _initial(plan: StudyPlan, path: Path | None) -> dict[str, np.ndarray]:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     if sha256_hex(data) != plan.model.initial_sha256:
         raise ConfigurationError(
-            f"{path} has another SHA-256 than the plan's model.initial_sha256: "
-            f"{sha256_hex(data)}"
+            f"{path} has another SHA-256 than the plan's model.initial_sha256: {sha256_hex(data)}"
         )
     return load_file(path)
-

@@ -144,9 +144,7 @@ class Coordinator:
             store=self._store,
             blobs=self._blobs,
             catalogue=StudyCatalogue(self._store),
-            desk=EnrolmentDesk(
-                self._authority, self._store, self._settings.trust, clock, lifetime
-            ),
+            desk=EnrolmentDesk(self._authority, self._store, self._settings.trust, clock, lifetime),
             shelf=home.shelf(),
             clock=clock,
         )
@@ -184,9 +182,7 @@ class Coordinator:
     def _server_credentials(self) -> grpc.ServerCredentials:
         """TLS with a leaf of our own CA that is replaced while running, without a restart."""
         lifetime = timedelta(hours=self._settings.certificate_hours)
-        leaf = self._authority.issue_coordinator(
-            self._settings.addresses, self._clock(), lifetime
-        )
+        leaf = self._authority.issue_coordinator(self._settings.addresses, self._clock(), lifetime)
 
         def configure(credentials: Credentials) -> grpc.ServerCertificateConfiguration:
             return grpc.ssl_server_certificate_configuration(

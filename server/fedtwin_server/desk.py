@@ -3,9 +3,8 @@
 import sqlite3
 from datetime import timedelta
 
-from fedtwin_protocol.identity import PeerIdentity
-
 from fedtwin_protocol.canonical import canonical_bytes
+from fedtwin_protocol.identity import PeerIdentity
 from fedtwin_protocol.signing import TrustRoot
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.authority import Authority

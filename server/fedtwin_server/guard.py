@@ -9,9 +9,9 @@ from typing import Final
 
 import grpc
 import grpc.aio
-from fedtwin_protocol.identity import PeerIdentity, check_validity, identity_from_certificate
 
 from fedtwin_protocol.errors import IdentityError
+from fedtwin_protocol.identity import PeerIdentity, check_validity, identity_from_certificate
 from fedtwin_server.hub import Clock
 from fedtwin_server.revocation import RevocationWatch
 

@@ -14,8 +14,11 @@ log = logging.getLogger("fedtwin.handshake")
 
 REASONS: Final = (
     ("PEER_DID_NOT_RETURN_A_CERTIFICATE", "the peer showed no certificate"),
-    ("CERTIFICATE_VERIFY_FAILED", "the peer's certificate is expired, not yet valid, made for "
-     "another use, or not issued by this consortium"),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "the peer's certificate is expired, not yet valid, made for "
+        "another use, or not issued by this consortium",
+    ),
     ("UNSUPPORTED_PROTOCOL", "the peer offered no TLS 1.3"),
     ("NO_SHARED_CIPHER", "the peer offered no TLS 1.3"),
     ("WRONG_VERSION_NUMBER", "the peer does not speak TLS"),

@@ -9,15 +9,15 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import grpc.aio
-from fedtwin_protocol.identity import PeerIdentity
 
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.channel import HEARTBEAT_S, LEASE_S, SERVICE
 from fedtwin_protocol.errors import FedtwinError, IdentityError, WireError
+from fedtwin_protocol.identity import PeerIdentity
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import PROTOCOL_VERSION, parse
 from fedtwin_server.catalogue import StudyCatalogue
@@ -28,7 +28,7 @@ from fedtwin_server.releases import ReleaseShelf
 from fedtwin_server.store import Store
 
 log = logging.getLogger("fedtwin.link")
-Context = grpc.aio.ServicerContext[bytes, bytes]
+Context = Any
 WATCH_S: Final = 0.2
 RELEASE_CHUNK: Final = 512 * 1024
 

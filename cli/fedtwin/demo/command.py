@@ -108,7 +108,9 @@ def _make_data(
 
     if heart_disease is None:
         make_hospitals(consortium.folder / "exports", seed)
-        return tuple(sorted(p.name for p in (consortium.folder / "exports").iterdir() if p.is_dir()))
+        return tuple(
+            sorted(p.name for p in (consortium.folder / "exports").iterdir() if p.is_dir())
+        )
     missing = [
         site for site in HEART_SITES if not (heart_disease / f"processed.{site}.data").is_file()
     ]

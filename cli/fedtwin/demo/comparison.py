@@ -31,8 +31,7 @@ def closing_table(
 ) -> dict[str, Any]:
     """What the study was worth at each hospital, and what it cost."""
     rows = {
-        site: load_rows(plan, NodeHome(folder=consortium.site(site)).records, now)
-        for site in sites
+        site: load_rows(plan, NodeHome(folder=consortium.site(site)).records, now) for site in sites
     }
     features = np.concatenate([part.features[~part.holdout] for part in rows.values()])
     labels = np.concatenate([part.labels[~part.holdout] for part in rows.values()])
@@ -50,7 +49,8 @@ def closing_table(
 
 def fit_pooled(features: Any, labels: Any, l2: float) -> dict[str, Any]:
     """Logistic regression on pooled rows, by gradient steps with heavy-ball momentum."""
-    weights, velocity = np.zeros(features.shape[1] + 1), 0.0
+    weights = np.zeros(features.shape[1] + 1)
+    velocity = np.zeros_like(weights)
     penalty = np.append(np.ones(features.shape[1]), 0.0) * l2
     for _ in range(STEPS):
         total = clipped_gradient_sum(features, labels, weights, UNCLIPPED)

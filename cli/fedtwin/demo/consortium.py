@@ -56,7 +56,7 @@ class LocalConsortium:
         Raises:
             ConfigurationError: it failed; with what it said.
         """
-        done = subprocess.run(  # noqa: S603 - our own program
+        done = subprocess.run(
             [sys.executable, "-m", "fedtwin.main", *words],
             capture_output=True,
             text=True,
@@ -72,7 +72,7 @@ class LocalConsortium:
     def start(self, log: str, *words: str) -> subprocess.Popen[bytes]:
         """Start a command that stays; its log goes to `<log>.log`."""
         with (self.folder / f"{log}.log").open("ab") as file:
-            process = subprocess.Popen(  # noqa: S603 - our own program
+            process = subprocess.Popen(
                 [sys.executable, "-m", "fedtwin.main", *words],
                 stdout=file,
                 stderr=file,

@@ -22,7 +22,7 @@ from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.channel import grpc, open_channel
 from fedtwin_protocol.credentials import Credentials, load_credentials
 from fedtwin_protocol.enrolment import renew
-from fedtwin_protocol.errors import ConnectionFault, FedtwinError, IdentityError
+from fedtwin_protocol.errors import FedtwinError, IdentityError, LinkError
 from fedtwin_protocol.identity import check_validity
 
 log = logging.getLogger("fedtwin.node")
@@ -151,7 +151,7 @@ def _explain(error: BaseException | None, address: str) -> bool:
         }
         log.warning("no link to %s: %s", address, error.details() or error.code().name)
         return refused
-    if isinstance(error, ConnectionFault | IdentityError | FedtwinError):
+    if isinstance(error, LinkError | IdentityError | FedtwinError):
         log.warning("the link ended: %s", error)
         return "UNAUTHENTICATED" in str(error)
     log.error("the link ended by a fault of this program", exc_info=error)

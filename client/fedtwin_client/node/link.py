@@ -17,7 +17,7 @@ from fedtwin_client.node.workers import Clock
 from fedtwin_protocol.blobs import BlobRef, BlobStore
 from fedtwin_protocol.channel import LEASE_S, grpc, method
 from fedtwin_protocol.content import ref_of
-from fedtwin_protocol.errors import ConnectionFault, FedtwinError, WireError
+from fedtwin_protocol.errors import FedtwinError, LinkError, WireError
 from fedtwin_protocol.stream import Outlet, Traffic
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import PROTOCOL_VERSION, blob_ref, parse
@@ -58,9 +58,7 @@ class LinkSession:
         self._clock = clock
         self._software = software
         self._outlet: Outlet[pb.FromSite] = Outlet()
-        self._traffic = Traffic(
-            incoming, self._want, self._chunk, outgoing=BlobStore(outbox.blobs)
-        )
+        self._traffic = Traffic(incoming, self._want, self._chunk, outgoing=BlobStore(outbox.blobs))
         self._digest = b""
         self._announced: set[tuple[str, bool]] = set()
         self._work: set[asyncio.Task[None]] = set()
@@ -82,9 +80,7 @@ class LinkSession:
             asyncio.create_task(self._pulse()),
             asyncio.create_task(self._notice_commands()),
         ]
-        hello = pb.Hello(
-            protocol=PROTOCOL_VERSION, software=self._software, sent_ms=self._now_ms()
-        )
+        hello = pb.Hello(protocol=PROTOCOL_VERSION, software=self._software, sent_ms=self._now_ms())
         self._send(pb.FromSite(hello=hello), "hello", "name and version of the software, the time")
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -104,11 +100,11 @@ class LinkSession:
                 data = await asyncio.wait_for(call.read(), timeout=LEASE_S)
             except TimeoutError as error:
                 text = f"nothing was heard from the coordinator for {LEASE_S:.0f} s"
-                raise ConnectionFault(text) from error
+                raise LinkError(text) from error
             if data is grpc.aio.EOF:
                 code = await call.code()
                 if code != grpc.StatusCode.OK:
-                    raise ConnectionFault(f"{code.name}: {await call.details()}")
+                    raise LinkError(f"{code.name}: {await call.details()}")
                 return
             self._dispatch(parse(pb.ToSite, data))
 
@@ -136,7 +132,8 @@ class LinkSession:
         if skew > LARGEST_SKEW_S:
             log.warning(
                 "the clocks of this node and the coordinator differ by %.0f s: check the time "
-                "service (NTP) here; certificates and the ledger depend on it", skew,
+                "service (NTP) here; certificates and the ledger depend on it",
+                skew,
             )
         self._heartbeat_s = max(0.2, welcome.heartbeat_ms / 1000)
         log.info("the link to the coordinator is up")
@@ -194,8 +191,11 @@ class LinkSession:
         except FedtwinError as error:
             answer = self._task_desk.fault(task, error)
             self._send(
-                pb.FromSite(answer=answer), "answer", f"a refusal: {answer.fault.text}",
-                task.study, task.round,
+                pb.FromSite(answer=answer),
+                "answer",
+                f"a refusal: {answer.fault.text}",
+                task.study,
+                task.round,
             )
         finally:
             self._at_work.discard(task.task_id)
@@ -208,9 +208,7 @@ class LinkSession:
             )
         study = self._studies.by_hash(answer.plan_hash.hex())
         held = in_words(answer, study.plan) if study else "an answer"
-        self._send(
-            pb.FromSite(answer=answer), "answer", held, outgoing.study, outgoing.round
-        )
+        self._send(pb.FromSite(answer=answer), "answer", held, outgoing.study, outgoing.round)
 
     async def _pulse(self) -> None:
         while True:

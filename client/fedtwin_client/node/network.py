@@ -133,7 +133,9 @@ def _tls(plain: socket.socket, target: str, credentials: Credentials) -> Iterato
         yield Step(name="TLS interception", ok=False, text=text)
         return
     except ssl.SSLError as error:
-        text = f"the coordinator refuses this node's certificate, or TLS is filtered ({error.reason})"
+        text = (
+            f"the coordinator refuses this node's certificate, or TLS is filtered ({error.reason})"
+        )
         yield Step(name="certificate", ok=False, text=text)
         return
     except OSError as error:

@@ -101,16 +101,14 @@ def price(plan: StudyPlan, orders: Sequence[float]) -> Price:
         for kind, sigma, rate, count, population, charges in kinds
     )
     if not protected:
-        return Price(
-            epsilon=inf, epsilon_training=inf, epsilon_held_out=inf, mechanisms=mechanisms
-        )
+        return Price(epsilon=inf, epsilon_training=inf, epsilon_held_out=inf, mechanisms=mechanisms)
     training = _epsilon_for("training", mechanisms, privacy.delta)
     held_out = _epsilon_for("held_out", mechanisms, privacy.delta)
     worst = max(training, held_out)
     if worst > privacy.epsilon * (1 + TOLERANCE):
         raise PlanError(
-            f"the plan states epsilon {privacy.epsilon:g} at delta {privacy.delta:g}, but its noise "
-            f"and its {plan.steps} steps cost a training patient {training:.4f} and a held-out "
+            f"the plan states epsilon {privacy.epsilon:g} at delta {privacy.delta:g}, but its "
+            f"noise and its {plan.steps} steps cost a training patient {training:.4f} and a held-out "
             f"patient {held_out:.4f}: it needs more noise or fewer rounds"
         )
     return Price(
@@ -159,10 +157,10 @@ def rdp_curve(
     accountant = RdpAccountant(list(orders))
     item = Steps(sigma=sigma, sampling_rate=sampling_rate, steps=steps)
     accountant.compose(_event(dp_accounting, item), steps)
-    return tuple(float(value) for value in accountant._rdp)  # noqa: SLF001 - there is no other way
+    return tuple(float(value) for value in accountant._rdp)
 
 
-def noise_multiplier_for(  # noqa: PLR0913, PLR0917 - a plan's numbers
+def noise_multiplier_for(
     epsilon: float,
     delta: float,
     rounds: int,
@@ -192,9 +190,7 @@ def noise_multiplier_for(  # noqa: PLR0913, PLR0917 - a plan's numbers
     return high
 
 
-def _epsilon_for(
-    population: str, mechanisms: Iterable[MechanismPrice], delta: float
-) -> float:
+def _epsilon_for(population: str, mechanisms: Iterable[MechanismPrice], delta: float) -> float:
     steps = [
         Steps(
             sigma=item.sigma,

@@ -96,9 +96,7 @@ class BuiltIn:
             raise PlanError("the plan buys no evaluation")
         held_out = self._rows.holdout
         probabilities = predict_probability(parameters, self._rows.features[held_out])
-        exact = make_table(
-            probabilities, self._rows.labels[held_out], self._plan.evaluation.bins
-        )
+        exact = make_table(probabilities, self._rows.labels[held_out], self._plan.evaluation.bins)
         local = sd if self._plan.privacy.mode == "local" else 0.0
         return [float(cell) for cell in noised(exact, local, self._noise).ravel()]
 

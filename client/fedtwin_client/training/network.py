@@ -97,4 +97,5 @@ def _backward(parameters: list[Tensor], inputs: list[Tensor], last: Tensor) -> l
 
 
 def _squared(rows: Tensor) -> Tensor:
-    return torch.linalg.vecdot(rows, rows)
+    squares: Tensor = torch.linalg.vecdot(rows, rows)
+    return squares
