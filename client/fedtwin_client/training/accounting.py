@@ -108,8 +108,8 @@ def price(plan: StudyPlan, orders: Sequence[float]) -> Price:
     if worst > privacy.epsilon * (1 + TOLERANCE):
         raise PlanError(
             f"the plan states epsilon {privacy.epsilon:g} at delta {privacy.delta:g}, but its "
-            f"noise and its {plan.steps} steps cost a training patient {training:.4f} and a held-out "
-            f"patient {held_out:.4f}: it needs more noise or fewer rounds"
+            f"noise and its {plan.steps} steps cost a training patient {training:.4f} and a "
+            f"held-out patient {held_out:.4f}: it needs more noise or fewer rounds"
         )
     return Price(
         epsilon=worst,
