@@ -120,8 +120,8 @@ def test_the_same_line_twice_counts_once(tmp_path: Path) -> None:
 
 def test_bom_and_crlf_and_other_delimiters(tmp_path: Path) -> None:
     mapping = VISITS + 'delimiter: ";"\ndecimal: ","\n'
-    text = "\ufeff" + (HEADER + "7,2020-05-01,60,F,<200x5,1,yes,y,3\n").replace(",", ";")
-    report, events = load(tmp_path, text.replace("x", ",").replace("\n", "\r\n"), mapping)
+    text = "\ufeff" + (HEADER + "7,2020-05-01,60,F,<200@5,1,yes,y,3\n").replace(",", ";")
+    report, events = load(tmp_path, text.replace("@", ",").replace("\n", "\r\n"), mapping)
     chol = next(event for event in events if event["code"] == "LOINC//2093-3")
     assert chol["numeric_value"] == pytest.approx(200.5 * 10 / 386.664)
     assert chol["comparator"] == "<"

@@ -137,8 +137,11 @@ elif step == "between buckets":
 elif step == "before the manifest":
     commit.write_manifest = die
 elif step == "half a manifest":
-    os.fsync = lambda handle: die() if b"fedtwin-timeline" in os.pread(
-        os.open(f"/proc/self/fd/{handle}", os.O_RDONLY), 99, 0) else None
+    def sync(handle):
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        if path.is_file() and b"fedtwin-timeline" in path.read_bytes():
+            die()
+    os.fsync = sync
 else:
     imports.Tally.report = die
 imports.import_fhir([Path(sys.argv[2])], Path(sys.argv[3]), secret=b"\\x07" * 32,

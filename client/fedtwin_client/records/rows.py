@@ -36,7 +36,10 @@ def read_rows(path: Path, mapping: TableMapping, tally: Tally) -> Iterator[Row]:
         if form == "parquet":
             yield from _parquet(path, mapping, tally)
             return
-        with path.open(encoding=mapping.encoding, newline="") as file:
+        # "-sig" takes a byte-order mark off where there is one, and changes nothing elsewhere.
+        utf8 = mapping.encoding.lower().replace("_", "-") in {"utf-8", "utf8"}
+        encoding = "utf-8-sig" if utf8 else mapping.encoding
+        with path.open(encoding=encoding, newline="") as file:
             yield from _csv(file, path, mapping, tally)
     except OSError as error:
         raise RecordError(f"cannot read the table {path}: {error}") from error

@@ -92,11 +92,11 @@ class Timeline:
         """
         db = self.connect()
         try:
-            found = db.execute(
+            found = db.sql(
                 "SELECT * FROM events WHERE ($codes IS NULL OR list_contains($codes, code))"
                 " AND ($subjects IS NULL OR list_contains($subjects, subject_id))"
                 " ORDER BY subject_id, time NULLS FIRST, available_time, source, code",
-                {
+                params={
                     "codes": None if codes is None else sorted(set(codes)),
                     "subjects": None if subjects is None else sorted(set(subjects)),
                 },
