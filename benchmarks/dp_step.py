@@ -1,0 +1,137 @@
+"""A clipped and noised step of a small network beside a plain one, alternating in one process.
+
+Both draw their batch of about 2,048 patients from 8,192, both update a 100-64-64-1 network on one
+thread; the private one samples patients one by one, clips each one's gradient and draws
+cryptographic noise.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+PATIENTS, BATCH, COLUMNS = 8192, 2048, 100
+WIDTHS = (COLUMNS, 64, 64, 1)
+REPEATS, WARM_UP = 300, 30
+
+
+def measure() -> list[dict[str, object]]:
+    """Median times and their ratio: one object a figure, as `scripts/bench` prints them."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        plain_ms, private_ms = _alternate(_plain_step(), _private_step())
+    finally:
+        torch.set_num_threads(threads)
+    return [
+        {
+            "id": "dp-step-ratio",
+            "value": round(private_ms / plain_ms, 3),
+            "unit": "of a plain SGD step",
+            "baseline": 2.7,
+            "ratio": round(private_ms / plain_ms / 2.7, 3),
+            "goal": 1.5,
+        }
+    ]
+
+
+def _rows() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(PATIENTS, COLUMNS))
+    return features, (rng.random(PATIENTS) < 0.5).astype(float)
+
+
+def _plain_step() -> Callable[[], None]:
+    import torch
+
+    features, outcomes = (torch.tensor(part, dtype=torch.float32) for part in _rows())
+    model = torch.nn.Sequential(
+        torch.nn.Linear(COLUMNS, 64),
+        torch.nn.ReLU(),
+        torch.nn.Linear(64, 64),
+        torch.nn.ReLU(),
+        torch.nn.Linear(64, 1),
+    )
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss = torch.nn.BCEWithLogitsLoss()
+
+    def step() -> None:
+        chosen = torch.randint(PATIENTS, (BATCH,))
+        optimiser.zero_grad(set_to_none=True)
+        loss(model(features[chosen])[:, 0], outcomes[chosen]).backward()
+        optimiser.step()
+
+    return step
+
+
+def _private_step() -> Callable[[], None]:
+    from fedtwin_client.training.learner import TrainingRows, make_learner
+    from fedtwin_client.training.noise import CryptographicNoise
+    from fedtwin_protocol.parameters import initial_parameters
+
+    plan = _plan()
+    features, outcomes = _rows()
+    learner = make_learner(plan, TrainingRows(features=features, outcomes=outcomes))
+    noise = CryptographicNoise(os.urandom(32))
+    parameters = initial_parameters(plan)
+
+    def step() -> None:
+        nonlocal parameters
+        parameters = learner.update(parameters, float(PATIENTS), noise)
+
+    return step
+
+
+def _plan():
+    from fedtwin_protocol.study import StudyPlan
+
+    return StudyPlan.model_validate(
+        {
+            "study": "dp-step",
+            "consortium": "benchmark",
+            "title": "A step",
+            "purpose": "To be timed",
+            "cohort": {"index": {"codes": ["TEST//index"]}},
+            "features": [
+                {"name": f"x{k}", "kind": "flag", "codes": ["TEST//x"]} for k in range(COLUMNS)
+            ],
+            "endpoint": {"name": "event", "kind": "event", "codes": ["TEST//e"], "horizon_days": 1},
+            "model": {"family": "network", "hidden": list(WIDTHS[1:-1])},
+            "training": {"mechanism": "local_steps", "rounds": 1, "learning_rate": 0.1},
+            "aggregation": {"rule": "mean"},
+            "privacy": {
+                "epsilon": 10,
+                "delta": 1e-5,
+                "clipping_norm": 1,
+                "noise_multiplier": 1,
+                "sampling_rate": BATCH / PATIENTS,
+            },
+            "sites": {"quorum": 1},
+        }
+    )
+
+
+def _alternate(*steps: Callable[[], None]) -> list[float]:
+    """Median milliseconds of each step."""
+    times: list[list[float]] = [[] for _ in steps]
+    for repeat in range(WARM_UP + REPEATS):
+        for step, record in zip(steps, times, strict=True):
+            start = time.perf_counter()
+            step()
+            if repeat >= WARM_UP:
+                record.append((time.perf_counter() - start) * 1000)
+    return [statistics.median(record) for record in times]
+
+
+def main() -> None:
+    """Print the figures."""
+    for figure in measure():
+        print(figure)
+
+
+if __name__ == "__main__":
+    main()

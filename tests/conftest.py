@@ -1,0 +1,121 @@
+"""What tests of several folders share: a consortium of real processes, and a site that lies."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fedtwin.demo.consortium import LocalConsortium
+from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.channel import grpc, method, open_channel
+from fedtwin_protocol.credentials import Credentials, load_credentials
+from fedtwin_protocol.signing import envelope_from_bytes
+from fedtwin_protocol.study import plan_from_bytes
+from fedtwin_protocol.v1 import exchange_pb2 as pb
+from fedtwin_protocol.wire import PROTOCOL_VERSION, parse
+
+
+@pytest.fixture
+def consortium(tmp_path: Path) -> Iterator[LocalConsortium]:
+    """A folder for a consortium of real processes; whatever was started is ended."""
+    with LocalConsortium(folder=tmp_path / "consortium") as made:
+        yield made
+
+
+class RawSite:
+    """A site's end of the link that sends what it is told to, honest or not.
+
+    Args:
+        consortium: which one it is a member of.
+        name: an enrolled site, whose credentials it uses.
+        credentials: others, instead.
+    """
+
+    def __init__(
+        self, consortium: LocalConsortium, name: str, credentials: Credentials | None = None
+    ) -> None:
+        self.credentials = credentials or load_credentials(consortium.site(name) / "identity")
+        self.channel = open_channel(f"localhost:{consortium.port}", self.credentials)
+        self.blobs = BlobStore(consortium.site(name) / "raw")
+        self._call = self.channel.stream_stream(method("Link"))()
+
+    async def __aenter__(self) -> "RawSite":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._call.cancel()
+        await self.channel.close()
+
+    async def send(self, message: pb.FromSite | bytes) -> None:
+        """Send a message, or bytes that are none."""
+        data = message if isinstance(message, bytes) else message.SerializeToString()
+        await self._call.write(data)
+
+    async def greet(self) -> pb.Welcome:
+        """Open the conversation as a node does."""
+        await self.send(pb.FromSite(hello=pb.Hello(protocol=PROTOCOL_VERSION, software="raw")))
+        return (await self.receive("welcome")).welcome
+
+    async def receive(self, kind: str, patience_s: float = 20.0) -> pb.ToSite:
+        """The next message of a kind; others are passed over.
+
+        Raises:
+            grpc.aio.AioRpcError: the coordinator ended the link; with its code and sentence.
+        """
+
+        async def next_one() -> pb.ToSite:
+            while (data := await self._call.read()) is not grpc.aio.EOF:
+                message = parse(pb.ToSite, data)
+                if message.WhichOneof("body") == kind:
+                    return message
+            await self._call  # raises with the status, unless it was an orderly end
+            raise AssertionError(f"the link ended before a {kind} came")
+
+        return await asyncio.wait_for(next_one(), patience_s)
+
+    async def join(self, study: str) -> bytes:
+        """Ask for the catalogue, say yes to a study; returns the plan's hash."""
+        await self.send(pb.FromSite(ask_catalogue=pb.AskCatalogue()))
+        catalogue = (await self.receive("catalogue")).catalogue
+        plans = [
+            plan_from_bytes(envelope_from_bytes(o.plan_envelope).body) for o in catalogue.offers
+        ]
+        (plan,) = [plan for plan in plans if plan.study == study]
+        plan_hash = bytes.fromhex(plan.hash)
+        await self.send(
+            pb.FromSite(decision=pb.Decision(study=study, plan_hash=plan_hash, take_part=True))
+        )
+        return plan_hash
+
+    async def answer(self, task: pb.Task, content: pb.Content, **changes: object) -> pb.Received:
+        """Answer a task, with fields changed at will; returns what became of it."""
+        fields: dict[str, object] = {
+            "task_id": task.task_id,
+            "study": task.study,
+            "plan_hash": task.plan_hash,
+            "round": task.round,
+            "content": content,
+        }
+        await self.send(pb.FromSite(answer=pb.Answer(**{**fields, **changes})))
+        return (await self.receive("received")).received
+
+
+@pytest.fixture
+def raw_site() -> type[RawSite]:
+    """The class; a test makes as many as it needs."""
+    return RawSite
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    """Wait for something to become true, with a limit and a reason."""
+
+    def wait(condition: Callable[[], object], patience_s: float = 30.0, what: str = "") -> None:
+        deadline = time.monotonic() + patience_s
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {patience_s:g} s in vain: {what}"
+            time.sleep(0.05)
+
+    return wait
