@@ -215,7 +215,7 @@ def studies_default(context: typer.Context, home: Folder = DEFAULT_HOME) -> None
                 record.study,
                 str(record.version),
                 record.status,
-                f"{len(store.rounds(record.study))}/{plan_of(record).training.rounds}",
+                f"{store.rounds_closed(record.study)}/{plan_of(record).training.rounds}",
                 ", ".join(site for site, yes in decisions.items() if yes) or "none yet",
                 record.reason,
             ]

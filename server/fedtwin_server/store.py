@@ -278,13 +278,13 @@ class Store:
                 (study, record.round),
             )
 
-    def rounds(self, study: str) -> list[RoundRecord]:
-        """The closed rounds, in order."""
+    def rounds(self, study: str, last: int | None = None) -> list[RoundRecord]:
+        """The closed rounds, in order; `last`: only so many, the newest."""
         rows = self.connection.execute(
             "SELECT round, state, sites, closed, seconds FROM rounds WHERE study = ?"
-            " ORDER BY round",
-            (study,),
-        )
+            " ORDER BY round DESC LIMIT ?",
+            (study, -1 if last is None else last),
+        ).fetchall()
         return [
             RoundRecord(
                 round=number,
@@ -293,8 +293,13 @@ class Store:
                 closed=closed,
                 seconds=seconds,
             )
-            for number, state, sites, closed, seconds in rows
+            for number, state, sites, closed, seconds in reversed(rows)
         ]
+
+    def rounds_closed(self, study: str) -> int:
+        """How many rounds are closed."""
+        row = self.connection.execute("SELECT count(*) FROM rounds WHERE study = ?", (study,))
+        return int(row.fetchone()[0])
 
     # Journal
 

@@ -127,11 +127,11 @@ class StudyRun:
     # Rounds
 
     def _next_round(self) -> int:
-        closed = self._store.rounds(self._plan.study)
+        closed = self._store.rounds(self._plan.study, last=1)
         return closed[-1].round + 1 if closed else 1
 
     def _state(self) -> pb.RoundState:
-        closed = self._store.rounds(self._plan.study)
+        closed = self._store.rounds(self._plan.study, last=1)
         if closed:
             return pb.RoundState.FromString(closed[-1].state)
         return pb.RoundState(parameters=pb.Content.FromString(self._record.initial or b""))
@@ -283,10 +283,10 @@ class StudyRun:
 
     def _drop_blobs(self, answers: list[bytes], number: int) -> None:
         """Remove blobs of a closed round, and of models too old for the final mean."""
-        old = number - self._plan.training.average_last
+        average_last = self._plan.training.average_last
         gone = [pb.Answer.FromString(data).content for data in answers]
-        for record in self._store.rounds(self._plan.study):
-            if record.round <= old:
+        for record in self._store.rounds(self._plan.study, last=average_last + 1):
+            if record.round <= number - average_last:
                 state = pb.RoundState.FromString(record.state)
                 gone += [state.parameters, state.memory]
         refs = {ref.sha256 for content in gone if (ref := ref_of(content)) is not None}
@@ -296,7 +296,7 @@ class StudyRun:
 
 def final_parameters(store: Store, plan: StudyPlan, blobs: BlobStore) -> pb.Content:
     """The model a study ends with: the mean of the last rounds' models."""
-    last = store.rounds(plan.study)[-plan.training.average_last :]
+    last = store.rounds(plan.study, last=plan.training.average_last)
     contents = [pb.RoundState.FromString(record.state).parameters for record in last]
     return weighted_mean(contents, [1.0] * len(contents), blobs)
 
@@ -307,7 +307,7 @@ def wanted_blobs(store: Store) -> set[bytes]:
     for record in store.studies():
         plan = plan_of(record)
         contents.append(pb.Content.FromString(record.initial or b""))
-        for closed in store.rounds(record.study)[-plan.training.average_last :]:
+        for closed in store.rounds(record.study, last=plan.training.average_last):
             state = pb.RoundState.FromString(closed.state)
             contents += [state.parameters, state.memory]
         for kind in ("train", "evaluate"):

@@ -145,7 +145,7 @@ def _follow(consortium: LocalConsortium, study: str, rounds: int) -> None:
         bar = progress.add_task("rounds", total=rounds)
         while time.monotonic() < deadline:
             record = store.study(study)
-            progress.update(bar, completed=len(store.rounds(study)))
+            progress.update(bar, completed=store.rounds_closed(study))
             if record.status in {"finished", "failed", "stopped"}:
                 break
             time.sleep(0.05)

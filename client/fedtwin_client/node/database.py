@@ -68,15 +68,21 @@ class Database:
             raise
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, flushed: bool = True) -> Iterator[sqlite3.Connection]:
         """All of what is inside, on disk, or nothing.
+
+        Args:
+            flushed: whether it must survive the loss of power; if not, the next flushed
+                transaction takes it along.
 
         Raises:
             LedgerError: it could not be written; nothing was.
         """
         with self.explained():
-            self.connection.execute("BEGIN IMMEDIATE")
+            if not flushed:
+                self.connection.execute("PRAGMA synchronous=NORMAL")
             try:
+                self.connection.execute("BEGIN IMMEDIATE")
                 yield self.connection
                 self.connection.execute("COMMIT")
             except BaseException:
@@ -84,6 +90,9 @@ class Database:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
+            finally:
+                if not flushed:
+                    self.connection.execute("PRAGMA synchronous=FULL")
 
     @contextmanager
     def explained(self) -> Iterator[None]:

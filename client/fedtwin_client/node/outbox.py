@@ -182,13 +182,15 @@ class Outbox:
     def acknowledge(self, task: str, now: datetime) -> bool:
         """Note that the coordinator has an answer; to repeat it changes nothing.
 
+        The note is not flushed by itself: without it the answer is only sent once more.
+
         Returns:
             Whether an answer was stored for the task; refusals are not.
 
         Raises:
             LedgerError: it could not be written.
         """
-        with self._database.transaction() as connection:
+        with self._database.transaction(flushed=False) as connection:
             known = connection.execute(
                 "UPDATE answers SET acknowledged = COALESCE(acknowledged, ?) WHERE task = ?",
                 (spell_time(now), task),
@@ -202,15 +204,16 @@ class Outbox:
             How many answers' bytes were removed.
         """
         done = "acknowledged IS NOT NULL AND head IS NOT NULL"
-        with self._database.transaction() as connection:
-            blobs = connection.execute(
+        with self._database.explained():
+            blobs = self._database.connection.execute(
                 f"SELECT blob FROM answers WHERE blob <> '' AND {done}"  # noqa: S608 - constant
             ).fetchall()
+        # A file may go only when it is on disk that nobody refers to it any more.
+        with self._database.transaction(flushed=bool(blobs)) as connection:
             removed = connection.execute(
                 f"UPDATE answers SET head = NULL WHERE {done}"  # noqa: S608 - constant
             ).rowcount
-            needed = self._needed_blobs()
-        for name in {blob for (blob,) in blobs} - needed:
+        for name in {blob for (blob,) in blobs} - (self._needed_blobs() if blobs else set()):
             (self.blobs / name).unlink(missing_ok=True)
         return removed
 

@@ -9,6 +9,7 @@ import os
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -64,7 +65,13 @@ class KnownStudy:
     @property
     def plan(self) -> StudyPlan:
         """The plan; its signatures were verified when it was heard of."""
-        return plan_from_bytes(envelope_from_bytes(self.envelope).body)
+        return _plan_in(self.envelope)
+
+
+@lru_cache(maxsize=64)
+def _plan_in(envelope: bytes) -> StudyPlan:
+    """Every task asks for its study's plan; to parse it takes longer than a round's sum."""
+    return plan_from_bytes(envelope_from_bytes(envelope).body)
 
 
 class KnownStudies:

@@ -1,0 +1,99 @@
+"""The one entry to the benchmarks; `scripts/bench` calls it.
+
+Each module of this folder that is named below has `measure(options) -> list[Figure]`.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from figures import Figure
+
+MODULES = {
+    "heart_local": ("heart-accuracy", "heart-accuracy-recalibrated", "heart-accuracy-dp")
+    + ("heart-auroc-dp", "heart920-auroc-dp"),
+    "ledger": ("ledger-over-pld",),
+    "small_rounds": ("round-overhead-ms", "cold-start-s", "coordinator-mb", "agent-mb"),
+    "small_bytes": ("round-bytes",),
+    "big_model": ("big-model-round-s", "big-model-wire-ratio", "big-model-peak-mb"),
+    "resume": ("resume-s",),
+    "dp_step": ("dp-step-ratio",),
+}
+WHAT = {
+    "heart-accuracy": "accuracy, mean of four hospitals, FLamby's rows and split, no noise",
+    "heart-accuracy-recalibrated": "the same after local recalibration, mean of 20 re-splits",
+    "heart-accuracy-dp": "accuracy at epsilon 1, delta 1e-5, FLamby's split, mean of 20 seeds",
+    "heart-auroc-dp": "AUROC at epsilon 1, mean of three hospitals over 20 re-splits",
+    "heart920-auroc-dp": "the same on all 920 rows, missing values flagged",
+    "ledger-over-pld": "the ledger's epsilon over that of the steps taken, worst of many histories",
+    "round-overhead-ms": "a steady round beyond the sites' own computing, 4 sites, 13 features",
+    "cold-start-s": "from no process running to a finished model of 20 rounds, 4 sites",
+    "coordinator-mb": "peak memory of the coordinator in that run",
+    "agent-mb": "peak memory of a site's agent in that run, the largest",
+    "round-bytes": "bytes on the wire in a steady round, both ways, all 4 sites together",
+    "big-model-round-s": "a round with 100 MB of random float32, 4 sites, mean of 3 rounds",
+    "big-model-wire-ratio": "bytes on the wire in such a round over the unavoidable 800 MB",
+    "big-model-peak-mb": "peak memory of the coordinator in such a study",
+    "resume-s": "coordinator killed in mid-round: from its restart to the next closed round",
+    "dp-step-ratio": "a clipped and noised step over a plain one, 100-64-64-1, 2,048 patients",
+}
+
+
+def main() -> int:
+    """Entry point: 0 if every figure asked for was measured."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Measure fedtwin beside peers and limits. Figures run over real processes "
+        "with mutual TLS where that is what they are about.",
+        epilog="example: scripts/bench round-overhead-ms cold-start-s --json figures.json",
+    )
+    parser.add_argument("names", nargs="*", metavar="FIGURE", help="which; none: all")
+    parser.add_argument("--list", action="store_true", help="say which figures there are")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument(
+        "--heart-disease",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="the four UCI files; 'fedtwin research data heart-disease' fetches them",
+    )
+    options = parser.parse_args()
+    if options.list:
+        for name, text in WHAT.items():
+            print(f"{name:30} {text}")
+        return 0
+    unknown = [name for name in options.names if name not in WHAT]
+    if unknown:
+        parser.error(f"there is no figure {', '.join(unknown)}: see --list")
+    wanted = set(options.names or WHAT)
+    found: list[Figure] = []
+    for module, names in MODULES.items():
+        if wanted & set(names):
+            print(f"{', '.join(n for n in names if n in wanted)} …", file=sys.stderr, flush=True)
+            options.wanted = wanted & set(names)
+            measured = importlib.import_module(module).measure(options)
+            found += [figure for figure in measured if figure.id in wanted]
+    _print(found)
+    if options.json is not None:
+        options.json.write_text(json.dumps([figure.to_json() for figure in found], indent=2))
+    missing = wanted - {figure.id for figure in found}
+    if missing:
+        print(f"not measured: {', '.join(sorted(missing))}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+def _print(found: list[Figure]) -> None:
+    print(f"{'figure':30} {'value':>10} {'baseline':>10} {'ratio':>8} {'goal':>10}  unit")
+    for figure in found:
+        sign = ">=" if figure.higher_is_better else "<="
+        mark = "" if figure.reached else "  NOT REACHED"
+        print(
+            f"{figure.id:30} {figure.value:10.4g} {figure.baseline:10.4g} {figure.ratio:8.3f} "
+            f"{sign}{figure.goal:8.4g}  {figure.unit}{mark}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
