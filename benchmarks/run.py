@@ -12,8 +12,13 @@ from pathlib import Path
 from figures import Figure
 
 MODULES = {
-    "heart_local": ("heart-accuracy", "heart-accuracy-recalibrated", "heart-accuracy-dp")
-    + ("heart-auroc-dp", "heart920-auroc-dp"),
+    "heart_local": (
+        "heart-accuracy",
+        "heart-accuracy-recalibrated",
+        "heart-accuracy-dp",
+        "heart-auroc-dp",
+        "heart920-auroc-dp",
+    ),
     "ledger": ("ledger-over-pld",),
     "small_rounds": ("round-overhead-ms", "cold-start-s", "coordinator-mb", "agent-mb"),
     "small_bytes": ("round-bytes",),

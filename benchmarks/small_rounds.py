@@ -46,9 +46,7 @@ def measure(options: argparse.Namespace) -> list[Figure]:
             baseline=72,
             goal=8,
         ),
-        Figure(
-            id="coordinator-mb", value=round(coordinator, 1), unit="MB", baseline=256, goal=130
-        ),
+        Figure(id="coordinator-mb", value=round(coordinator, 1), unit="MB", baseline=256, goal=130),
         Figure(id="agent-mb", value=round(agent, 1), unit="MB", baseline=225, goal=130),
     ]
 

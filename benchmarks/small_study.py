@@ -14,6 +14,12 @@ from fedtwin.demo.consortium import LocalConsortium
 SITES = ("north", "east", "south", "west")
 FEATURES = tuple(f"x{number:02}" for number in range(1, 14))
 PATIENTS = 150
+POLICY = (
+    ("when_allowed", "accept"),
+    ("epsilon_lifetime", "1000"),
+    ("rounds_largest", "100000"),
+    ("modes", "[local, none]"),
+)
 MAPPING = {
     "name": "small",
     "subject": {"row_number": True},
@@ -84,7 +90,7 @@ def enrol_sites(consortium: LocalConsortium, address: str | None = None) -> None
     """Enrol the four sites and read their tables; starts no node."""
     mapping = write_tables(consortium.folder)
     for site in SITES:
-        consortium.enrol(site, [("when_allowed", "accept"), ("epsilon_lifetime", "1000")])
+        consortium.enrol(site, list(POLICY))
         home = ("--home", str(consortium.site(site)))
         table = str(consortium.folder / f"{site}.csv")
         consortium.run("client", "records", "table", table, "--mapping", str(mapping), *home)

@@ -5,7 +5,8 @@ accepted, nothing about the study leaves but a refusal without its reason.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from fedtwin_client.node.home import NodeHome, NodeSettings
 from fedtwin_client.node.ledger import Ledger
@@ -139,29 +140,8 @@ class StudyDesk:
         """
         order = {"op": "price", "orders": list(ORDERS)}
         price = (await self._workers.worker(plan).ask(order)).head["price"]
-        protected = plan.privacy.mode != "none"
-        allotments = tuple(
-            Allotment(
-                mechanism=Mechanism(
-                    kind=item["kind"],
-                    sigma=item["sigma"],
-                    sampling_rate=item["sampling_rate"],
-                    steps=item["steps"],
-                    population=item["population"],
-                    rdp=tuple(item["rdp"]) if protected else None,
-                ),
-                charges=item["charges"],
-            )
-            for item in price["mechanisms"]
-        )
-        reservation = Reservation(
-            study=plan.study,
-            plan_hash=plan.hash,
-            allotments=allotments,
-            epsilon_pld=price["epsilon"] if protected else None,
-            delta=plan.privacy.delta,
-        )
-        return price["epsilon"] if protected else float("inf"), reservation
+        cost = price["epsilon"] if plan.privacy.mode != "none" else float("inf")
+        return cost, reservation_for(plan, price)
 
     def _decline(self, study: KnownStudy, reasons: str, announce: Announce) -> None:
         log.warning("study %s is declined: %s", study.study, reasons)
@@ -180,3 +160,34 @@ class StudyDesk:
                 "study %s has ended (%s); what was not used is given back", study.study, study.state
             )
         self._studies.decide(study.plan_hash, "ended", (), self._clock())
+
+
+def reservation_for(plan: StudyPlan, price: Mapping[str, Any]) -> Reservation:
+    """What the ledger must set aside for a plan.
+
+    Args:
+        plan: the study's plan.
+        price: the fields of the accountant's `Price`, with curves at the ledger's orders.
+    """
+    protected = plan.privacy.mode != "none"
+    allotments = tuple(
+        Allotment(
+            mechanism=Mechanism(
+                kind=item["kind"],
+                sigma=item["sigma"],
+                sampling_rate=item["sampling_rate"],
+                steps=item["steps"],
+                population=item["population"],
+                rdp=tuple(item["rdp"]) if protected else None,
+            ),
+            charges=item["charges"],
+        )
+        for item in price["mechanisms"]
+    )
+    return Reservation(
+        study=plan.study,
+        plan_hash=plan.hash,
+        allotments=allotments,
+        epsilon_pld=price["epsilon"] if protected else None,
+        delta=plan.privacy.delta,
+    )

@@ -6,9 +6,10 @@ added or removed; sampling is Poisson. A training patient pays the cohort count 
 held-out patient pays the count and the evaluation; the study's epsilon is the larger of the two.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Any, Final
 
 from fedtwin_protocol.errors import PlanError
@@ -147,17 +148,29 @@ def rdp_curve(
 ) -> tuple[float, ...]:
     """Rényi curve of Gaussian steps on Poisson samples, at the given orders.
 
-    Without sampling it is order / (2 sigma^2) a step (Mironov 2017, arXiv 1702.07476, corollary 3).
+    Without sampling it is order / (2 sigma^2) a step (Mironov 2017, arXiv 1702.07476, corollary 3),
+    and sampling never makes it larger (quasi-convexity: van Erven and Harremoes 2014, arXiv
+    1206.2459, theorem 13). dp-accounting's series does not converge at some fractional orders and
+    leaves them infinite; the smaller of that bound and the value at the next higher order stands
+    there instead, since the divergence does not fall with the order (theorem 3).
     """
+    whole = tuple(steps * order / (2 * sigma * sigma) for order in orders)
     if sampling_rate == 1:
-        return tuple(steps * order / (2 * sigma * sigma) for order in orders)
+        return whole
     import dp_accounting  # noqa: PLC0415
     from dp_accounting.rdp import RdpAccountant  # noqa: PLC0415
 
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it tells of each such order
     accountant = RdpAccountant(list(orders))
     item = Steps(sigma=sigma, sampling_rate=sampling_rate, steps=steps)
     accountant.compose(_event(dp_accounting, item), steps)
-    return tuple(float(value) for value in accountant._rdp)
+    curve = list(whole)
+    above = inf
+    for place in sorted(range(len(orders)), key=lambda place: -orders[place]):
+        value = float(accountant._rdp[place])
+        above = min(whole[place], value if isfinite(value) else above)
+        curve[place] = above
+    return tuple(curve)
 
 
 def noise_multiplier_for(

@@ -1,0 +1,116 @@
+"""The ledger's epsilon beside that of the steps that were really charged.
+
+Histories of one, two and several studies, of full batches and of Poisson samples, broken off at
+different rounds, are written into real ledgers. The truth for full batches is exact (the Gaussian
+curve in closed form); for samples it is dp-accounting's PLD on a grid finer than the ledger's.
+
+Baseline: FLamby's published epsilon of 1 for Switzerland is really 4.55, so its ledger shows 0.22
+of the truth; 1 is the limit from below.
+"""
+
+import argparse
+import math
+import random
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from figures import Figure
+from small_study import plan
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+DELTA = 1e-5
+HISTORIES = 12
+FINEST = 2e-5
+
+
+def measure(options: argparse.Namespace) -> list[Figure]:
+    """The figure of this module; the worst history counts.
+
+    Raises:
+        RuntimeError: a ledger shows less than the truth.
+    """
+    del options
+    chance = random.Random(0)
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(HISTORIES):
+            shown, true = _history(Path(folder) / f"{number}.sqlite", chance, number % 3 == 2)
+            ratios.append(shown / true)
+    if min(ratios) < 1 - 1e-9:
+        raise RuntimeError(f"a ledger under-counts: {min(ratios):.6f} of the truth")
+    return [
+        Figure(
+            id="ledger-over-pld",
+            value=round(max(ratios), 7),
+            unit="of the epsilon of the steps taken",
+            baseline=1,
+            goal=1.02,
+        )
+    ]
+
+
+def _history(path: Path, chance: random.Random, sampled: bool) -> tuple[float, float]:
+    """Charge some studies, some of them only in part; the ledger's epsilon and the true one."""
+    from fedtwin_client.node.ledger import Ledger
+    from fedtwin_client.node.ledger_limits import BudgetLimits
+    from fedtwin_client.node.renyi import ORDERS
+    from fedtwin_client.node.study_desk import reservation_for
+    from fedtwin_client.training.accounting import epsilon_of, price
+    from fedtwin_protocol.study import plan_from_value
+
+    limits = BudgetLimits(
+        epsilon_per_study=100, epsilon_lifetime=1000, delta_lifetime=DELTA, unprotected=False
+    )
+    taken: list[tuple[float, float, int]] = []
+    with Ledger(path) as ledger:
+        for study in range(chance.choice((1, 1, 2, 4))):
+            rounds = chance.randint(1, 40)
+            value = plan(f"study-{study}", rounds)
+            rate, sigma = 1.0, rounds**0.5 * chance.uniform(2, 6)
+            if sampled:
+                rate, sigma = chance.choice((0.05, 0.1, 0.25)), chance.uniform(1.5, 4)
+                value["training"] |= {"mechanism": "local_steps", "local_steps": 3}
+                value["aggregation"] = {"rule": "mean"}
+            value["privacy"] |= {"epsilon": 60, "noise_multiplier": sigma, "sampling_rate": rate}
+            checked = plan_from_value(value, "the benchmark's plan")
+            ledger.reserve(reservation_for(checked, asdict(price(checked, ORDERS))), limits, NOW)
+            ledger.charge(checked.study, f"{study}-count", "count", NOW)
+            charged = chance.randint(1, rounds)
+            for number in range(charged):
+                ledger.charge(checked.study, f"{study}-{number}", "train", NOW)
+            taken += [(20.0, 1.0, 1), (sigma, rate, charged * (3 if sampled else 1))]
+        shown = ledger.statement(limits, epsilon_of).epsilon_pld
+    assert shown is not None
+    return shown, _truth(taken)
+
+
+def _truth(taken: list[tuple[float, float, int]]) -> float:
+    """Epsilon of (noise multiplier, sampling rate, steps): exact, or on the finest grid."""
+    from fedtwin_protocol.privacy import gaussian_epsilon
+
+    if all(rate == 1 for _, rate, _ in taken):
+        mu = math.sqrt(sum(steps / sigma**2 for sigma, _, steps in taken))
+        return gaussian_epsilon(mu, DELTA)
+    import dp_accounting
+    from dp_accounting.pld import PLDAccountant
+
+    accountant = PLDAccountant(
+        dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=FINEST
+    )
+    for sigma, rate, steps in taken:
+        event = dp_accounting.GaussianDpEvent(sigma)
+        if rate < 1:
+            event = dp_accounting.PoissonSampledDpEvent(rate, event)
+        accountant.compose(event, steps)
+    return float(accountant.get_epsilon(DELTA))
+
+
+def main() -> None:
+    """Print the figure."""
+    print(measure(argparse.Namespace()))
+
+
+if __name__ == "__main__":
+    main()
