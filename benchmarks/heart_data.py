@@ -1,9 +1,9 @@
 """The four UCI hospitals as tables with marks that say which re-splits hold a patient out.
 
 FLamby's rows of a hospital are those complete in all columns but slope, ca and thal, in the file's
-order; its split is `train_test_split(train_size=.66, test_size=.34, random_state=43)` of scikit-learn
-within a hospital, stratified by disease where both classes have more than two patients
-(owkin/FLamby, flamby/datasets/fed_heart_disease/dataset.py).
+order; its split is scikit-learn's `train_test_split` with train_size=.66, test_size=.34 and
+random_state=43 within a hospital, stratified by disease where both classes have more than two
+patients (owkin/FLamby, flamby/datasets/fed_heart_disease/dataset.py).
 """
 
 import argparse
