@@ -87,7 +87,8 @@ def check_arrays(content: pb.Content, expected: Sequence[ArraySpec]) -> None:
     wanted = [(spec.name, spec.dtype, spec.shape) for spec in expected]
     if found != wanted:
         raise WireError(f"expected the arrays {wanted}, got {found[:20]}")
-    if any(head.record != "arrays" for head in heads):
+    holders = {(record.name, record.kind) for record in content.records if record.arrays}
+    if holders != {("arrays", pb.Record.ARRAYS)}:
         raise WireError("expected the arrays in the record 'arrays'")
 
 
@@ -118,6 +119,17 @@ def check_weight(content: pb.Content, reported_count: float, slack: float) -> fl
             f"the update claims {weight:.6g} patients, but this site reported {reported_count:.0f}"
         )
     return weight
+
+
+def check_metrics(content: pb.Content, names: Sequence[str]) -> None:
+    """The numbers that a rule reads beside the arrays: there, finite and not negative.
+
+    Raises:
+        WireError: otherwise.
+    """
+    for name in names:
+        if (value := _number(_metrics(content), name)) < 0:
+            raise WireError(f"expected '{name}' to be at least 0, got {value:.6g}")
 
 
 def check_count(content: pb.Content) -> float:

@@ -3,7 +3,9 @@
 `LinkGrid` is a `flwr.serverapp.Grid` whose nodes are sites: a strategy sends and receives through
 it, unchanged. `FlowerRule` runs one round at a time (`configure_train`, the exchange,
 `aggregate_train`), so that a study resumes from its last whole round with the strategy's own
-moments; a reply that was refused reaches the strategy as that node's error.
+moments. What a strategy gets to see was admitted before: arrays as the study has them, and of the
+metrics only those that the strategy reads. The same round runs on any other `Grid`, Flower's
+simulation included.
 """
 
 import asyncio
@@ -11,7 +13,9 @@ import hashlib
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, Final
 from uuid import uuid4
@@ -30,16 +34,21 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import make_content, read_content
-from fedtwin_protocol.errors import PlanError
+from fedtwin_protocol.errors import FedtwinError, PlanError
 from fedtwin_protocol.flower_records import to_payload, to_records
-from fedtwin_protocol.payload import Payload
+from fedtwin_protocol.payload import Array as Numbers
+from fedtwin_protocol.payload import FieldValue, Payload
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import ArraySpec
 from fedtwin_server.rules import Ask, Step, specs_of
+from fedtwin_server.strategy_options import WEIGHT, StrategyWish, read_wish
 
 logging.getLogger("flwr").setLevel(logging.ERROR)
 REFUSED: Final = 1
+# Set anew in every round from the model that is handed over.
+_NOT_KEPT: Final = frozenset({"current_arrays"})
+_DRAWING = threading.Lock()
 Send = Callable[[str, Mapping[str, pb.Content]], Mapping[str, pb.Answer]]
 
 
@@ -51,18 +60,25 @@ def node_id(site: str) -> int:
 class LinkGrid(Grid):
     """A Flower grid whose nodes are the sites of an exchange.
 
+    Flower keeps one run's identity for the whole process, so every study has the same one here;
+    studies are told apart by the tasks that carry the messages.
+
     Args:
         sites: who may be asked.
         send: carries tasks out, one a site, and returns the admitted answers; blocks, so a
             strategy runs in a thread of its own.
         blobs: contents.
+        metrics: numbers of a reply that the strategy reads beside its weight.
     """
 
-    def __init__(self, sites: Iterable[str], send: Send, blobs: BlobStore) -> None:
+    def __init__(
+        self, sites: Iterable[str], send: Send, blobs: BlobStore, metrics: Iterable[str] = ()
+    ) -> None:
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
         self._sites = {node_id(site): site for site in sites}
         self._send = send
         self._blobs = blobs
+        self._metrics = (WEIGHT, *metrics)
         self._run = Run.create_empty(1)
         self._replies: dict[str, Message] = {}
 
@@ -112,10 +128,11 @@ class LinkGrid(Grid):
     ) -> list[Message]:
         """Send a message to each site and wait for the answers; the plan's deadline holds.
 
-        A site whose answer was refused, or that did not answer, replies with an error.
+        A site whose answer was refused, or that did not answer, replies with an error. Replies
+        come in the order of the sites' numbers, so that the same replies give the same sum.
         """
         del timeout
-        batch = list(messages)
+        batch = sorted(messages, key=lambda message: message.metadata.dst_node_id)
         if not batch:
             return []
         contents: dict[str, pb.Content] = {}
@@ -133,8 +150,13 @@ class LinkGrid(Grid):
         answer = answers.get(self._sites[message.metadata.dst_node_id])
         if answer is None:
             return Message(Error(REFUSED, "no answer that could be admitted"), reply_to=message)
-        payload = read_content(answer.content, self._blobs)
-        return Message(to_records(payload, flower_app), reply_to=message)
+        found = read_content(answer.content, self._blobs)
+        numbers = found.metrics["metrics"]
+        seen = Payload(
+            arrays={"arrays": found.arrays["arrays"]},
+            metrics={"metrics": {name: numbers[name] for name in self._metrics}},
+        )
+        return Message(to_records(seen, flower_app), reply_to=message)
 
 
 class FlowerRule:
@@ -145,13 +167,14 @@ class FlowerRule:
         blobs: contents.
 
     Raises:
-        PlanError: Flower has no such strategy, or it does not take such an option.
+        PlanError: such a strategy, or such an option, cannot be had.
     """
 
     def __init__(self, plan: StudyPlan, blobs: BlobStore) -> None:
         self._plan = plan
         self._blobs = blobs
-        self._strategy = make_strategy(plan)
+        self._strategy = make_strategy(plan, blobs)
+        self.metrics = read_wish(plan).metrics
 
     def expected(self, parameters: pb.Content) -> list[ArraySpec]:
         """The parameters' own table."""
@@ -160,23 +183,30 @@ class FlowerRule:
     async def step(
         self, number: int, state: pb.RoundState, counts: Mapping[str, float], ask: Ask
     ) -> Step:
-        """One round, with the strategy in a thread of its own."""
+        """One round, with the strategy in a thread of its own.
+
+        Raises:
+            PlanError: the strategy made no model of the answers.
+        """
         loop = asyncio.get_running_loop()
         contributed: list[str] = []
+        under_way: list[Future[Mapping[str, pb.Answer]]] = []
 
         async def carry(kind: str, contents: Mapping[str, pb.Content]) -> Mapping[str, pb.Answer]:
             return await ask(kind, contents)
 
         def send(kind: str, contents: Mapping[str, pb.Content]) -> Mapping[str, pb.Answer]:
-            work: Future[Mapping[str, pb.Answer]] = asyncio.run_coroutine_threadsafe(
-                carry(kind, contents), loop
-            )
-            answers = work.result()
+            under_way.append(asyncio.run_coroutine_threadsafe(carry(kind, contents), loop))
+            answers = under_way[-1].result()
             contributed.extend(answers)
             return answers
 
-        grid = LinkGrid(counts, send, self._blobs)
-        parameters = await asyncio.to_thread(self._round, number, state, grid)
+        grid = LinkGrid(counts, send, self._blobs, self.metrics)
+        try:
+            parameters = await asyncio.to_thread(self._round, number, state, grid)
+        finally:
+            for exchange in under_way:  # a study that is stopped leaves no thread waiting
+                exchange.cancel()
         memory = Payload(arrays=remember(self._strategy))
         return Step(
             parameters=make_content(parameters, self._blobs),
@@ -188,59 +218,158 @@ class FlowerRule:
         if state.memory.records:
             recall(self._strategy, read_content(state.memory, self._blobs))
         before = read_content(state.parameters, self._blobs).arrays["arrays"]
-        record = ArrayRecord({name: Array(array) for name, array in before.items()})
-        messages = self._strategy.configure_train(number, record, ConfigRecord(), grid)
-        replies = grid.send_and_receive(messages)
-        after, _ = self._strategy.aggregate_train(number, replies)
-        if after is None:
-            return Payload(arrays={"arrays": before})
-        moved = {name: after[name].numpy().astype(array.dtype) for name, array in before.items()}
-        return Payload(arrays={"arrays": moved})
+        after = run_round(self._strategy, number, before, grid, self._plan.hash)
+        return Payload(arrays={"arrays": after})
 
 
-def make_strategy(plan: StudyPlan) -> Strategy:
-    """The strategy that a plan names, asking every site that is here.
+def run_round(
+    strategy: Strategy, number: int, before: Mapping[str, Numbers], grid: Grid, seed: str
+) -> dict[str, Numbers]:
+    """One round of a strategy on a grid: `configure_train`, the exchange, `aggregate_train`.
+
+    Only replies with content are handed on, because some strategies give up on a round in which
+    one site failed.
+
+    Args:
+        strategy: keeps its moments from round to round.
+        number: of the round, from 1.
+        before: the model, by name.
+        grid: reaches the sites.
+        seed: decides with the number which sites are drawn, so that a round that is taken up
+            again after a crash asks the same ones.
+
+    Returns:
+        The new model: names, order, shapes and types as before.
 
     Raises:
-        PlanError: Flower has no such strategy, or it does not take such an option.
+        PlanError: the strategy failed, or made no finite model.
     """
-    kind = getattr(strategies, plan.aggregation.strategy, None)
-    if kind is None or not (isinstance(kind, type) and issubclass(kind, Strategy)):
-        known = ", ".join(name for name in strategies.__all__ if name not in {"Strategy", "Result"})
-        raise PlanError(f"Flower has no strategy '{plan.aggregation.strategy}'; it has: {known}")
-    usual: dict[str, float | int | bool | str] = {
+    name = type(strategy).__name__
+    record = ArrayRecord({key: Array(array) for key, array in before.items()})
+    try:
+        with _DRAWING:  # Flower draws with Python's one generator
+            kept = random.getstate()
+            random.seed(f"{seed}/{number}")
+            messages = list(strategy.configure_train(number, record, ConfigRecord(), grid))
+            random.setstate(kept)
+        replies = [item for item in grid.send_and_receive(messages) if not item.has_error()]
+        after, _ = strategy.aggregate_train(number, replies)
+        if after is None:
+            raise PlanError(f"Flower's {name} makes no model of {len(replies)} answers")
+        moved = {
+            key: after[key].numpy().reshape(array.shape).astype(array.dtype)
+            for key, array in before.items()
+        }
+    except FedtwinError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise PlanError(f"Flower's {name} failed in round {number}: {reason}") from error
+    if not all(np.isfinite(array).all() for array in moved.values()):
+        raise PlanError(
+            f"Flower's {name} made a model with numbers that are not finite in round {number}: "
+            "smaller steps may help"
+        )
+    return moved
+
+
+def make_strategy(plan: StudyPlan, blobs: BlobStore) -> Strategy:
+    """The strategy that a plan names, tried on made-up answers of a quorum.
+
+    Raises:
+        PlanError: such a strategy, or such an option, cannot be had.
+    """
+    wish = read_wish(plan)
+    _rehearse(_build(plan, wish), plan, wish, blobs)
+    return _build(plan, wish)
+
+
+def _build(plan: StudyPlan, wish: StrategyWish) -> Strategy:
+    known = sorted(set(strategies.__all__) - {"Strategy", "Result"})
+    if wish.name not in known:
+        raise PlanError(f"Flower has no strategy '{wish.name}'; it has: {', '.join(known)}")
+    kind = getattr(strategies, wish.name)
+    usual: dict[str, Any] = {
         "fraction_evaluate": 0.0,
         "min_train_nodes": plan.sites.quorum,
         "min_available_nodes": plan.sites.quorum,
+        "num_sampled_clients": plan.sites.quorum,
     }
     takes = inspect.signature(kind.__init__).parameters
-    options = {name: value for name, value in usual.items() if name in takes}
-    options |= plan.aggregation.options
+    options = {name: value for name, value in usual.items() if name in takes} | wish.options
+    if wish.inner is not None:
+        options["strategy"] = _build(plan, wish.inner)
     try:
-        return kind(**options)
+        return kind(**options)  # type: ignore[no-any-return]
     except (TypeError, ValueError) as error:
-        raise PlanError(
-            f"Flower's {plan.aggregation.strategy} does not take these options: {error}"
-        ) from error
+        raise PlanError(f"Flower's {wish.name} does not take these options: {error}") from error
 
 
-def remember(strategy: Strategy) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """What a strategy carries from round to round: its attributes that are named arrays."""
-    memory = {}
-    for name, value in vars(strategy).items():
-        if isinstance(value, dict) and value and _all_arrays(value.values()):
-            memory[f"dict:{name}"] = {str(key): np.asarray(array) for key, array in value.items()}
-        elif isinstance(value, list) and value and _all_arrays(value):
-            memory[f"list:{name}"] = {str(key): array for key, array in enumerate(value)}
+def _rehearse(strategy: Strategy, plan: StudyPlan, wish: StrategyWish, blobs: BlobStore) -> None:
+    """Two rounds on made-up answers, so that a mistake in the options shows before a study opens.
+
+    Raises:
+        PlanError: the strategy cannot make a model from the answers of a quorum.
+    """
+    sites = [f"site-{number}" for number in range(plan.sites.quorum)]
+    metrics: dict[str, FieldValue] = {WEIGHT: 100.0, **dict.fromkeys(wish.metrics, 1.0)}
+
+    def send(kind: str, contents: Mapping[str, pb.Content]) -> Mapping[str, pb.Answer]:
+        del kind
+        answers = {}
+        for number, site in enumerate(sorted(contents), start=1):
+            arrays = {"a": np.full(3, 0.1 * number), "b": np.full((2, 2), -0.1, np.float32)}
+            payload = Payload(arrays={"arrays": arrays}, metrics={"metrics": metrics})
+            answers[site] = pb.Answer(content=make_content(payload, blobs))
+        return answers
+
+    model: Mapping[str, Numbers] = {"a": np.zeros(3), "b": np.zeros((2, 2), np.float32)}
+    grid = LinkGrid(sites, send, blobs, wish.metrics)
+    for number in (1, 2):
+        model = run_round(strategy, number, model, grid, "rehearsal")
+
+
+def remember(strategy: Strategy) -> dict[str, dict[str, Numbers]]:
+    """What a strategy carries from round to round: its named arrays, and its numbers."""
+    memory: dict[str, dict[str, Numbers]] = {}
+    for path, part in _parts(strategy):
+        numbers = {}
+        for name, value in vars(part).items():
+            if name in _NOT_KEPT:
+                continue
+            if isinstance(value, dict) and value and _all_arrays(value.values()):
+                kept = {str(key): np.asarray(array) for key, array in value.items()}
+                memory[f"{path}dict:{name}"] = kept
+            elif isinstance(value, list) and value and _all_arrays(value):
+                memory[f"{path}list:{name}"] = {str(key): item for key, item in enumerate(value)}
+            elif isinstance(value, float):
+                numbers[name] = np.array(value)
+        if numbers:
+            memory[f"{path}numbers:"] = numbers
     return memory
 
 
 def recall(strategy: Strategy, memory: Payload) -> None:
     """Give a strategy back what `remember` took from it."""
-    for label, arrays in memory.arrays.items():
-        form, _, name = label.partition(":")
-        kept = {key: np.array(array) for key, array in arrays.items()}
-        setattr(strategy, name, kept if form == "dict" else list(kept.values()))
+    for path, part in _parts(strategy):
+        for label, arrays in memory.arrays.items():
+            form, _, name = label.removeprefix(path).partition(":")
+            if not label.startswith(path) or form not in {"dict", "list", "numbers"}:
+                continue
+            if form == "numbers":
+                for key, array in arrays.items():
+                    setattr(part, key, float(array))
+                continue
+            kept = {key: np.array(array) for key, array in arrays.items()}
+            setattr(part, name, kept if form == "dict" else list(kept.values()))
+
+
+def _parts(strategy: Strategy) -> Iterator[tuple[str, Strategy]]:
+    """A strategy, and the one that it wraps."""
+    yield "", strategy
+    inner = vars(strategy).get("strategy")
+    if isinstance(inner, Strategy):
+        yield "inner/", inner
 
 
 def _all_arrays(values: Iterable[object]) -> bool:

@@ -38,6 +38,10 @@ Ask = Callable[[str, Mapping[str, pb.Content]], Awaitable[Mapping[str, pb.Answer
 class Rule(Protocol):
     """How a round is made from what the sites answer."""
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Numbers that it reads of an answer beside the arrays and the weight."""
+
     def expected(self, parameters: pb.Content) -> list[ArraySpec]:
         """The arrays of a site's answer."""
 
@@ -49,6 +53,8 @@ class Rule(Protocol):
 
 class SumRule:
     """Gradient sums in, one step of the coordinator's optimiser out."""
+
+    metrics: tuple[str, ...] = ()
 
     def __init__(self, plan: StudyPlan, blobs: BlobStore) -> None:
         self._plan = plan
@@ -96,6 +102,8 @@ class SumRule:
 
 class MeanRule:
     """Parameters in, their weighted mean out; piece by piece, so that memory stays flat."""
+
+    metrics: tuple[str, ...] = ()
 
     def __init__(self, plan: StudyPlan, blobs: BlobStore) -> None:
         self._plan = plan

@@ -18,6 +18,7 @@ from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import (
     check_arrays,
     check_count,
+    check_metrics,
     check_numbers,
     check_table,
     check_weight,
@@ -223,6 +224,7 @@ class StudyRun:
             content, count = answer.content, self._counts[site]
             check_arrays(content, expected)
             check_weight(content, count, slack)
+            check_metrics(content, self._rule.metrics)
             if summed:
                 bound = largest_norm(self._plan, values, count)
             else:

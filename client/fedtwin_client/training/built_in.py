@@ -6,6 +6,7 @@ What `answer` returns may leave the site; what `local_report` and `cohort_sizes`
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ class BuiltIn:
         parameters = task.payload.arrays.get("arrays", {})
         weight = {"num-examples": task.reported_count}
         if task.kind == "train":
-            arrays = self._learner.update(parameters, task.reported_count, self._noise)
+            arrays = self._learner.update(
+                parameters, task.reported_count, self._noise, _proximal(task)
+            )
             return Payload(arrays={"arrays": arrays}, metrics={"metrics": weight})
         if task.kind == "evaluate":
             table = self._table(parameters)
@@ -99,6 +102,14 @@ class BuiltIn:
         exact = make_table(probabilities, self._rows.labels[held_out], self._plan.evaluation.bins)
         local = sd if self._plan.privacy.mode == "local" else 0.0
         return [float(cell) for cell in noised(exact, local, self._noise).ravel()]
+
+
+def _proximal(task: TaskInput) -> float:
+    """What the strategy says of the pull towards the global model; 0 where it says nothing."""
+    value = task.payload.config.get("config", {}).get("proximal-mu", 0.0)
+    if not isinstance(value, float | int) or not 0 <= value < inf:
+        raise PlanError(f"expected a proximal-mu of at least 0, got {value!r:.60}")
+    return float(value)
 
 
 def load_rows(plan: StudyPlan, store: Path, now: datetime) -> CohortRows:

@@ -6,58 +6,70 @@ Flower's simulation engine.
 """
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 from uuid import uuid4
 
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
 import flwr.app as flower_app
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedtwin_client.training.apps import TaskInput, TrainingApp
 from fedtwin_protocol.errors import ConfigurationError, FedtwinError
 from fedtwin_protocol.flower_records import to_payload, to_records
-from fedtwin_protocol.payload import Array, Payload
+from fedtwin_protocol.payload import Array, Fields, Payload
 from fedtwin_protocol.study import StudyPlan
 
+COHORT: Final = "query.cohort"
 
-def client_app(app: TrainingApp) -> ClientApp:
-    """A Flower ClientApp that answers with one of our training apps."""
+def client_app(app_of: Callable[[Context], TrainingApp]) -> ClientApp:
+    """A Flower ClientApp that answers with our own training apps.
+
+    Args:
+        app_of: the app of a node, by Flower's context; a site has one, a simulation has many.
+    """
     wrapped = ClientApp()
 
-    def handle(kind: str, message: Message) -> Message:
+    def handle(kind: str, message: Message, context: Context) -> Message:
         payload = to_payload(message.content)
         settings = payload.config.get("config", {})
         number = settings.get("server-round", 0)
-        count = settings.get("reported-count")
         task = TaskInput(
             kind=kind,
             round_number=number if isinstance(number, int) else 0,
             payload=payload,
-            reported_count=float(count) if isinstance(count, float | int) else None,
+            reported_count=_reported(settings, context),
         )
-        return Message(to_records(app.answer(task), flower_app), reply_to=message)
+        answer = app_of(context).answer(task)
+        if kind == COHORT:
+            context.state[COHORT] = MetricRecord(dict(answer.metrics["metrics"]))
+        return Message(to_records(answer, flower_app), reply_to=message)
 
     @wrapped.train()  # type: ignore[untyped-decorator, unused-ignore]
     def train(message: Message, context: Context) -> Message:
-        del context
-        return handle("train", message)
+        return handle("train", message, context)
 
     @wrapped.evaluate()  # type: ignore[untyped-decorator, unused-ignore]
     def evaluate(message: Message, context: Context) -> Message:
-        del context
-        return handle("evaluate", message)
+        return handle("evaluate", message, context)
 
     @wrapped.query("cohort")  # type: ignore[untyped-decorator, unused-ignore]
     def cohort(message: Message, context: Context) -> Message:
-        del context
-        return handle("query.cohort", message)
+        return handle(COHORT, message, context)
 
     return wrapped
+
+
+def _reported(settings: Fields, context: Context) -> float | None:
+    """The cohort count that this node reported: told with the task, or kept by Flower."""
+    count = settings.get("reported-count")
+    if count is None and COHORT in context.state:
+        count = context.state[COHORT].get("cohort-count")
+    return float(count) if isinstance(count, float | int) else None
 
 
 class ClientAppRunner:
@@ -65,19 +77,29 @@ class ClientAppRunner:
 
     Args:
         app: the ClientApp.
-        plan: the study's plan.
+        plan: the study's plan; the ClientApp finds its canonical JSON as `plan` in the run's
+            configuration.
+        own: the app of ours that the ClientApp stands for; none for one that the site installed.
     """
 
-    def __init__(self, app: ClientApp, plan: StudyPlan) -> None:
+    def __init__(self, app: ClientApp, plan: StudyPlan, own: TrainingApp | None = None) -> None:
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
         self._app = app
-        self._plan = plan
+        self._own = own
         self._context = Context(
-            run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={}
+            run_id=1,
+            node_id=1,
+            node_config={},
+            state=RecordDict(),
+            run_config={"study": plan.study, "plan": plan.to_bytes().decode()},
         )
 
     def answer(self, task: TaskInput) -> Payload:
-        """Hand the task to the ClientApp; its reply's records are the answer."""
+        """Hand the task to the ClientApp; its reply's records are the answer.
+
+        Raises:
+            FedtwinError: the ClientApp replied with an error.
+        """
         settings = dict(task.payload.config.get("config", {}))
         settings.setdefault("server-round", task.round_number)
         if task.reported_count is not None:
@@ -95,10 +117,14 @@ class ClientAppRunner:
         return to_payload(reply.content)
 
     def cohort_sizes(self) -> tuple[int, int]:
-        """An installed ClientApp keeps its own patients; it says how many by its query."""
-        empty = TaskInput(
-            kind="query.cohort", round_number=0, payload=Payload(), reported_count=None
-        )
+        """True numbers of patients; an installed ClientApp says how many by its query.
+
+        Raises:
+            ConfigurationError: it does not.
+        """
+        if self._own is not None:
+            return self._own.cohort_sizes()
+        empty = TaskInput(kind=COHORT, round_number=0, payload=Payload(), reported_count=None)
         count = self.answer(empty).metrics.get("metrics", {}).get("cohort-count")
         if not isinstance(count, float | int):
             raise ConfigurationError(
@@ -107,6 +133,11 @@ class ClientAppRunner:
         return int(count), 0
 
     def local_report(self, parameters: Mapping[str, Array]) -> dict[str, Any]:
-        """There is no report of ours for a ClientApp that the site installed itself."""
-        del parameters
-        raise ConfigurationError("this study's model family has no local report")
+        """How a model does here; there is no such report for a ClientApp that the site installed.
+
+        Raises:
+            ConfigurationError: the site installed it.
+        """
+        if self._own is None:
+            raise ConfigurationError("an installed ClientApp has no local report")
+        return self._own.local_report(parameters)

@@ -38,7 +38,11 @@ class Learner(Protocol):
     """Makes a site's update of one round."""
 
     def update(
-        self, parameters: Parameters, reported_count: float, noise: NoiseSource
+        self,
+        parameters: Parameters,
+        reported_count: float,
+        noise: NoiseSource,
+        proximal: float = 0.0,
     ) -> dict[str, Array]:
         """Arrays that may leave the site."""
 
@@ -67,10 +71,14 @@ class GradientSum:
         self._gradient = gradient
 
     def update(
-        self, parameters: Parameters, reported_count: float, noise: NoiseSource
+        self,
+        parameters: Parameters,
+        reported_count: float,
+        noise: NoiseSource,
+        proximal: float = 0.0,
     ) -> dict[str, Array]:
-        """The noised sum, float64; the count is not needed here, the coordinator divides."""
-        del reported_count
+        """The noised sum, float64; the coordinator divides and steps."""
+        del reported_count, proximal
         exact = self._gradient(self._rows.features, self._rows.outcomes, parameters)
         return {"gradient_sum": noised(exact, noise_sd(self._plan), noise)}
 
@@ -84,18 +92,27 @@ class LocalSteps:
         self._gradient = gradient
 
     def update(
-        self, parameters: Parameters, reported_count: float, noise: NoiseSource
+        self,
+        parameters: Parameters,
+        reported_count: float,
+        noise: NoiseSource,
+        proximal: float = 0.0,
     ) -> dict[str, Array]:
-        """The parameters after the round's steps."""
+        """The parameters after the round's steps.
+
+        `proximal` pulls each step back to where the round began (FedProx, Li et al. 2020, arXiv
+        1812.06127, equation 2); it needs no data.
+        """
         plan = self._plan
         rate = plan.privacy.sampling_rate
         batch = max(1.0, reported_count * rate)
         decay = plan.model.l2 * _penalised(parameters)
-        flat = flatten(parameters)
+        flat = start = flatten(parameters)
         for _ in range(plan.training.local_steps):
             features, outcomes = self._sample(rate, noise)
             exact = self._gradient(features, outcomes, unflatten(flat, parameters))
-            step = noised(exact, noise_sd(plan), noise) / batch + decay * flat
+            pull = decay * flat + proximal * (flat - start)
+            step = noised(exact, noise_sd(plan), noise) / batch + pull
             flat = flat - plan.training.learning_rate * step
         return unflatten(flat, parameters)
 

@@ -95,7 +95,7 @@ class Worker:
         if self._app_path:
             from fedtwin_client.training.flower import ClientAppRunner  # noqa: PLC0415 - Flower
 
-            return ClientAppRunner(load_object(self._app_path), self._plan)
+            return ClientAppRunner(load_client_app(self._app_path), self._plan)
         from fedtwin_client.training.built_in import BuiltIn, load_rows  # noqa: PLC0415 - DuckDB
 
         app = BuiltIn(self._plan, load_rows(self._plan, self._store, self._now), os.urandom(32))
@@ -103,22 +103,29 @@ class Worker:
             return app
         from fedtwin_client.training.flower import ClientAppRunner, client_app  # noqa: PLC0415
 
-        return ClientAppRunner(client_app(app), self._plan)
+        return ClientAppRunner(client_app(lambda _: app), self._plan, own=app)
 
 
-def load_object(path: str) -> Any:
-    """Import `module:name`.
+def load_client_app(path: str) -> Any:
+    """Import the Flower ClientApp at `module:name`.
 
     Raises:
-        ConfigurationError: there is no such module or name on this node.
+        ConfigurationError: there is no such module or name on this node, its import fails, or it
+            is no ClientApp.
     """
     module, _, name = path.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:
         raise ConfigurationError(
-            f"node.yaml names the app '{path}', which cannot be imported here: {error}"
+            f"node.yaml names the app '{path}', which cannot be imported here: "
+            f"{type(error).__name__}: {error}"
         ) from error
+    if not callable(found) or type(found).__name__ != "ClientApp":
+        raise ConfigurationError(
+            f"node.yaml names '{path}', which is a {type(found).__name__} and no Flower ClientApp"
+        )
+    return found
 
 
 def serve(worker: Worker, orders: BinaryIO, replies: BinaryIO) -> None:
