@@ -26,6 +26,7 @@ from fedtwin_protocol.study import StudyPlan
 
 COHORT: Final = "query.cohort"
 
+
 def client_app(app_of: Callable[[Context], TrainingApp]) -> ClientApp:
     """A Flower ClientApp that answers with our own training apps.
 
@@ -46,7 +47,8 @@ def client_app(app_of: Callable[[Context], TrainingApp]) -> ClientApp:
         )
         answer = app_of(context).answer(task)
         if kind == COHORT:
-            context.state[COHORT] = MetricRecord(dict(answer.metrics["metrics"]))
+            count: Any = answer.metrics["metrics"]["cohort-count"]
+            context.state[COHORT] = MetricRecord({"cohort-count": count})
         return Message(to_records(answer, flower_app), reply_to=message)
 
     @wrapped.train()  # type: ignore[untyped-decorator, unused-ignore]
@@ -66,7 +68,7 @@ def client_app(app_of: Callable[[Context], TrainingApp]) -> ClientApp:
 
 def _reported(settings: Fields, context: Context) -> float | None:
     """The cohort count that this node reported: told with the task, or kept by Flower."""
-    count = settings.get("reported-count")
+    count: Any = settings.get("reported-count")
     if count is None and COHORT in context.state:
         count = context.state[COHORT].get("cohort-count")
     return float(count) if isinstance(count, float | int) else None
