@@ -2,17 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fedtwin.demo.consortium import LocalConsortium
+from fedtwin_client.cohort.rows import CohortRows
+from fedtwin_client.training.apps import TaskInput
+from fedtwin_client.training.built_in import BuiltIn
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.channel import grpc, method, open_channel
+from fedtwin_protocol.content import make_content, read_content
 from fedtwin_protocol.credentials import Credentials, load_credentials
+from fedtwin_protocol.parameters import initial_parameters
+from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.signing import envelope_from_bytes
-from fedtwin_protocol.study import plan_from_bytes
+from fedtwin_protocol.study import StudyPlan, plan_from_bytes
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import PROTOCOL_VERSION, parse
 
@@ -119,3 +126,77 @@ def wait_until() -> Callable[..., None]:
             time.sleep(0.05)
 
     return wait
+
+
+class FlowerInProcess:
+    """A Flower study without processes: the coordinator's rule, and each site's ClientApp.
+
+    Args:
+        plan: of rule `flower` and a built-in model family.
+        rows: the sites' cohorts.
+        folder: for contents.
+    """
+
+    def __init__(self, plan: StudyPlan, rows: Mapping[str, CohortRows], folder: Path) -> None:
+        from fedtwin_client.training.flower import ClientAppRunner, client_app
+
+        self.plan = plan
+        self.blobs = BlobStore(folder)
+        self.state = pb.RoundState(
+            parameters=make_content(
+                Payload(arrays={"arrays": initial_parameters(plan)}), self.blobs
+            )
+        )
+        self._runners = {}
+        for site, cohort in rows.items():
+            app = BuiltIn(plan, cohort, b"n" * 32)
+            wrapped = client_app(lambda _, app=app: app)
+            self._runners[site] = ClientAppRunner(wrapped, plan, own=app)
+        self.counts = {
+            site: float(
+                runner.answer(
+                    TaskInput(
+                        kind="query.cohort", round_number=0, payload=Payload(), reported_count=None
+                    )
+                ).metrics["metrics"]["cohort-count"]
+            )
+            for site, runner in self._runners.items()
+        }
+
+    def learn(self, first: int, last: int) -> dict[str, np.ndarray]:
+        """Rounds `first` to `last` by a rule that knows nothing but the state; the model."""
+        from fedtwin_server.flower import FlowerRule
+
+        rule = FlowerRule(self.plan, self.blobs)
+        for number in range(first, last + 1):
+
+            async def ask(kind: str, contents: Mapping[str, pb.Content]) -> dict[str, pb.Answer]:
+                return {
+                    site: self.answer(kind, site, content) for site, content in contents.items()
+                }
+
+            step = asyncio.run(rule.step(number, self.state, self.counts, ask))
+            self.state = pb.RoundState(parameters=step.parameters, memory=step.memory)
+        return self.model
+
+    def answer(self, kind: str, site: str, content: pb.Content) -> pb.Answer:
+        """What a site replies."""
+        task = TaskInput(
+            kind=kind,
+            round_number=1,
+            payload=read_content(content, self.blobs),
+            reported_count=self.counts[site],
+        )
+        return pb.Answer(content=make_content(self._runners[site].answer(task), self.blobs))
+
+    @property
+    def model(self) -> dict[str, np.ndarray]:
+        """The parameters now."""
+        arrays = read_content(self.state.parameters, self.blobs).arrays["arrays"]
+        return {name: np.array(array) for name, array in arrays.items()}
+
+
+@pytest.fixture
+def flower_in_process() -> type[FlowerInProcess]:
+    """The class; a test makes as many as it needs."""
+    return FlowerInProcess
