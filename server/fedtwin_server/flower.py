@@ -16,7 +16,6 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
 from typing import Any, Final
 from uuid import uuid4
 
@@ -190,14 +189,17 @@ class FlowerRule:
         """
         loop = asyncio.get_running_loop()
         contributed: list[str] = []
-        under_way: list[Future[Mapping[str, pb.Answer]]] = []
+        exchanges: set[asyncio.Task[Any]] = set()
+        over = False
 
         async def carry(kind: str, contents: Mapping[str, pb.Content]) -> Mapping[str, pb.Answer]:
+            if over or (exchange := asyncio.current_task()) is None:
+                raise asyncio.CancelledError
+            exchanges.add(exchange)
             return await ask(kind, contents)
 
         def send(kind: str, contents: Mapping[str, pb.Content]) -> Mapping[str, pb.Answer]:
-            under_way.append(asyncio.run_coroutine_threadsafe(carry(kind, contents), loop))
-            answers = under_way[-1].result()
+            answers = asyncio.run_coroutine_threadsafe(carry(kind, contents), loop).result()
             contributed.extend(answers)
             return answers
 
@@ -205,7 +207,8 @@ class FlowerRule:
         try:
             parameters = await asyncio.to_thread(self._round, number, state, grid)
         finally:
-            for exchange in under_way:  # a study that is stopped leaves no thread waiting
+            over = True
+            for exchange in exchanges:  # a study that is stopped leaves no thread waiting
                 exchange.cancel()
         memory = Payload(arrays=remember(self._strategy))
         return Step(
