@@ -32,22 +32,30 @@ class WorkerProcess:
         self._arguments = [str(plan_file), str(store), str(blobs), app_path, now.isoformat()]
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
+        self._under_way: set[asyncio.Task[Frame]] = set()
 
     async def ask(self, head: dict[str, Any], body: bytes = b"") -> Frame:
         """Give an order and wait for the reply.
 
+        An order that was given is carried out even if its caller is cancelled, as when the link is
+        lost; otherwise its reply would be taken for the next order's.
+
         Raises:
             FedtwinError: what the worker says went wrong, as the same kind of error.
         """
-        async with self._turn:
-            reply = await self._exchange(Frame(head=head, body=body))
+        work = asyncio.get_running_loop().create_task(self._in_turn(Frame(head=head, body=body)))
+        self._under_way.add(work)
+        work.add_done_callback(self._ended)
+        reply = await asyncio.shield(work)
         if not reply.head["ok"]:
             kind = getattr(errors, reply.head["error"], FedtwinError)
             raise kind(reply.head["text"])
         return reply
 
     async def stop(self) -> None:
-        """End the process."""
+        """End the process, and what it has under way."""
+        for work in tuple(self._under_way):
+            work.cancel()
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
@@ -58,6 +66,15 @@ class WorkerProcess:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+    async def _in_turn(self, order: Frame) -> Frame:
+        async with self._turn:
+            return await self._exchange(order)
+
+    def _ended(self, work: asyncio.Task[Frame]) -> None:
+        self._under_way.discard(work)
+        if not work.cancelled():
+            work.exception()  # whoever asked may be gone
 
     async def _exchange(self, order: Frame) -> Frame:
         process = await self._running()
