@@ -1,7 +1,7 @@
 """Payloads as contents: inline while they are small, a blob of frames when they are large."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -61,13 +61,13 @@ def pieces(
     content: pb.Content, heads: Sequence[Head], blobs: BlobStore
 ) -> Iterator[tuple[Head, Array]]:
     """Walk through the arrays in pieces of at most 4 MiB, so that memory stays flat."""
-    read = _reader(content, blobs)
-    for head in heads:
-        offset, end = head.offset, head.offset + head.nbytes
-        while offset < end:
-            length = min(PIECE, end - offset)
-            yield head, np.frombuffer(read(offset, length), dtype=head.dtype)
-            offset += length
+    with _reader(content, blobs) as read:
+        for head in heads:
+            offset, end = head.offset, head.offset + head.nbytes
+            while offset < end:
+                length = min(PIECE, end - offset)
+                yield head, np.frombuffer(read(offset, length), dtype=head.dtype)
+                offset += length
 
 
 def measure(content: pb.Content, blobs: BlobStore) -> float:
@@ -124,22 +124,21 @@ def _mean_piece(parts: Sequence[tuple[Head, Array]], shares: Sequence[float]) ->
     return memoryview(mean.view(np.uint8).data)
 
 
-def _reader(content: pb.Content, blobs: BlobStore) -> Callable[[int, int], bytes]:
+@contextmanager
+def _reader(content: pb.Content, blobs: BlobStore) -> Iterator[Callable[[int, int], bytes]]:
+    """A function that gives so many bytes of a content's frames from an offset on."""
     ref = ref_of(content)
     if ref is None:
         inline = content.inline
-        return lambda offset, length: inline[offset : offset + length]
-    return _file_reader(blobs.path(ref.sha256))
+        yield lambda offset, length: inline[offset : offset + length]
+        return
+    with blobs.path(ref.sha256).open("rb", buffering=0) as file:
 
+        def read(offset: int, length: int) -> bytes:
+            file.seek(offset)
+            data = b""
+            while len(data) < length and (part := file.read(length - len(data))):
+                data = data + part if data else part
+            return data
 
-def _file_reader(path: Path) -> Callable[[int, int], bytes]:
-    file = path.open("rb", buffering=0)
-
-    def read(offset: int, length: int) -> bytes:
-        file.seek(offset)
-        data = b""
-        while len(data) < length and (part := file.read(length - len(data))):
-            data = data + part if data else part
-        return data
-
-    return read
+        yield read
