@@ -13,14 +13,15 @@ import numpy as np
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from safetensors.numpy import load_file
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
 from fedtwin_protocol.canonical import sha256_hex
 from fedtwin_protocol.card_writing import RunFacts, write_card
 from fedtwin_protocol.content import content_heads, make_content, read_content
 from fedtwin_protocol.credentials import write_atomically
 from fedtwin_protocol.errors import ConfigurationError, PlanError
-from fedtwin_protocol.parameters import initial_parameters
+from fedtwin_protocol.parameters import initial_parameters, parameter_shapes
 from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.release import build_release, sign_release
 from fedtwin_protocol.signing import (
@@ -38,6 +39,8 @@ from fedtwin_server.admission import check_count, check_table
 from fedtwin_server.coordinator import CoordinatorSettings, Home, make_rule
 from fedtwin_server.store import Store, StudyRecord
 from fedtwin_server.study_run import final_parameters, plan_of
+
+BUILT_IN = frozenset({"logistic_regression", "network"})
 
 
 def make_signer(path: Path, holder: str) -> SigningKey:
@@ -167,6 +170,11 @@ def run_facts(store: Store, plan: StudyPlan, now: datetime) -> RunFacts:
 
 def _initial(plan: StudyPlan, path: Path | None) -> dict[str, np.ndarray]:
     if plan.model.initial_sha256 is None:
+        if path is not None:
+            raise ConfigurationError(
+                f"the plan names no initial parameters, so {path} would be ignored: leave "
+                "--initial out, or set model.initial_sha256 to the file's SHA-256"
+            )
         return dict(initial_parameters(plan))
     if path is None:
         raise ConfigurationError(
@@ -181,4 +189,29 @@ def _initial(plan: StudyPlan, path: Path | None) -> dict[str, np.ndarray]:
         raise ConfigurationError(
             f"{path} has another SHA-256 than the plan's model.initial_sha256: {sha256_hex(data)}"
         )
-    return load_file(path)
+    try:
+        arrays = load(data)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{path} is no safetensors file that numpy reads: {error}"
+        ) from error
+    _check_initial(plan, path, arrays)
+    return arrays
+
+
+def _check_initial(plan: StudyPlan, path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """A model that can be learned and released: real numbers, and the family's own shapes."""
+    if not arrays:
+        raise ConfigurationError(f"{path} holds no array")
+    for name, array in arrays.items():
+        if array.dtype.name not in {"float32", "float64"} or not np.isfinite(array).all():
+            raise ConfigurationError(
+                f"{path}: '{name}' ({array.dtype.name}) must hold finite float32 or float64 numbers"
+            )
+    if plan.model.family in BUILT_IN:
+        found = {name: array.shape for name, array in arrays.items()}
+        if found != parameter_shapes(plan):
+            raise ConfigurationError(
+                f"{path} holds {found}, the family '{plan.model.family}' has "
+                f"{parameter_shapes(plan)}"
+            )
