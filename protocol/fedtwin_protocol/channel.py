@@ -32,8 +32,8 @@ MESSAGE_LIMIT: Final = 4 * 1024 * 1024
 HEARTBEAT_S: Final = 10.0
 LEASE_S: Final = 30.0
 
-# Settings: spec of the link; keepalive_timeout alone does not detect a half-open link
-# (grpc/grpc pull request 39239), http2.ping_timeout_ms does.
+# keepalive_timeout alone does not detect a half-open link (grpc/grpc pull request 39239),
+# http2.ping_timeout_ms does: after 20 + 10 s of silence both ends give up.
 _SHARED: Final = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
@@ -43,6 +43,10 @@ _SHARED: Final = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 ]
+# No max_connection_age: it would make old certificates go by breaking every link each hour, in the
+# middle of a large model too. The guard does that better: it looks at expiry and revocation at
+# every call and, on an open stream, five times a second; and a node moves its link at two thirds of
+# its certificate's life by itself.
 SERVER_OPTIONS: Final = [
     *_SHARED,
     ("grpc.max_concurrent_streams", 16),

@@ -13,6 +13,7 @@ from fedtwin_protocol.channel import grpc, method, open_channel
 from fedtwin_protocol.credentials import Credentials, new_key_and_request, save_credentials
 from fedtwin_protocol.errors import IdentityError, InvitationError, LinkError
 from fedtwin_protocol.invitation import Invitation
+from fedtwin_protocol.refusals import REFUSED, explained
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import parse
 
@@ -78,9 +79,6 @@ def _joined(key_pem: bytes, issued: pb.IssuedCredentials) -> Credentials:
 
 
 def _explain(error: grpc.aio.AioRpcError, address: str) -> InvitationError | LinkError:
-    if error.code() in {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}:
+    if error.code() in REFUSED:
         return InvitationError(f"the coordinator refused the invitation: {error.details()}")
-    return LinkError(
-        f"the coordinator at {address} was not reached ({error.details()}): 'fedtwin client check "
-        "--network' names the faulty hop"
-    )
+    return LinkError(f"{explained(error, address)}")

@@ -6,7 +6,8 @@ from typing import Final
 
 from fedtwin_protocol.channel import grpc, method, open_channel
 from fedtwin_protocol.credentials import Credentials
-from fedtwin_protocol.errors import IdentityError, LinkError, ReleaseError
+from fedtwin_protocol.errors import ReleaseError
+from fedtwin_protocol.refusals import explained
 from fedtwin_protocol.release import LARGEST_BYTES
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import parse
@@ -43,7 +44,7 @@ async def list_releases(source: Source) -> list[pb.ReleaseEntry]:
                 pb.ListReleasesRequest().SerializeToString(), timeout=PATIENCE_S
             )
         except grpc.aio.AioRpcError as error:
-            raise _explain(error, source.address) from error
+            raise explained(error, source.address) from error
     return list(parse(pb.ListReleasesReply, data).releases)
 
 
@@ -78,7 +79,7 @@ async def fetch_release(
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.NOT_FOUND:
                 raise ReleaseError(str(error.details())) from error
-            raise _explain(error, source.address) from error
+            raise explained(error, source.address) from error
     return {name: b"".join(data) for name, data in parts.items()}
 
 
@@ -89,10 +90,3 @@ def _check(chunk: pb.ReleaseChunk, received: dict[str, int]) -> None:
     before = received.get(chunk.file, 0)
     if chunk.offset != before or before + len(chunk.data) > largest:
         raise ReleaseError(f"{chunk.file} comes out of order, or has more than {largest} bytes")
-
-
-def _explain(error: grpc.aio.AioRpcError, address: str) -> LinkError | IdentityError:
-    refused = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
-    if error.code() in refused:
-        return IdentityError(f"the coordinator refused: {error.details()}")
-    return LinkError(f"the coordinator at {address} was not reached: {error.details()}")

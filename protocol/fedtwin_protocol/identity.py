@@ -139,12 +139,13 @@ def identity_from_certificate(certificate: x509.Certificate | bytes | str) -> Pe
     )
 
 
-def check_validity(identity: PeerIdentity, now: datetime) -> None:
+def check_validity(identity: PeerIdentity, now: datetime, judge: str = "this computer") -> None:
     """Refuse a certificate outside its lifetime.
 
     Args:
         identity: whose certificate.
         now: the time, UTC.
+        judge: whose clock that is; the sentence may be read on another computer.
 
     Raises:
         IdentityError: it has expired or is not valid yet.
@@ -152,13 +153,14 @@ def check_validity(identity: PeerIdentity, now: datetime) -> None:
     if now >= identity.not_after:
         raise IdentityError(
             f"the certificate of {identity.uri} expired at {_utc(identity.not_after)} and it is "
-            f"{_utc(now)} here: renew it, or enrol again with a new invitation; if that time lies "
-            "ahead, this computer's clock is wrong"
+            f"{_utc(now)} by the clock of {judge}: renew it, or enrol again with a new "
+            f"invitation; if that time lies ahead, the clock of {judge} is wrong"
         )
     if now < identity.not_before:
         raise IdentityError(
             f"the certificate of {identity.uri} is not valid before {_utc(identity.not_before)} "
-            f"and it is {_utc(now)} here: compare this computer's clock with the coordinator's"
+            f"and it is {_utc(now)} by the clock of {judge}: compare the clocks of the coordinator "
+            "and of the certificate's holder"
         )
 
 

@@ -7,23 +7,13 @@ read here: such lines become sentences of ours, everything else passes through u
 import logging
 import os
 import re
+import sys
 import threading
 from typing import Final
 
-log = logging.getLogger("fedtwin.handshake")
+from fedtwin_protocol.refusals import cause_of
 
-REASONS: Final = (
-    ("PEER_DID_NOT_RETURN_A_CERTIFICATE", "the peer showed no certificate"),
-    (
-        "CERTIFICATE_VERIFY_FAILED",
-        "the peer's certificate is expired, not yet valid, made for "
-        "another use, or not issued by this consortium",
-    ),
-    ("UNSUPPORTED_PROTOCOL", "the peer offered no TLS 1.3"),
-    ("NO_SHARED_CIPHER", "the peer offered no TLS 1.3"),
-    ("WRONG_VERSION_NUMBER", "the peer does not speak TLS"),
-    ("HTTP_REQUEST", "the peer does not speak TLS"),
-)
+log = logging.getLogger("fedtwin.handshake")
 _FAILURE: Final = re.compile(r"[Hh]andshake (failed|error)|HANDSHAKE")
 
 
@@ -31,22 +21,26 @@ def sentence_for(line: str) -> str | None:
     """Our sentence for a line of the core's log, if it tells of a failed handshake."""
     if not _FAILURE.search(line):
         return None
-    for mark, reason in REASONS:
-        if mark in line:
-            return f"refused a connection while it was set up: {reason}"
-    return f"refused a connection while it was set up: {line.strip()[-200:]}"
+    cause = cause_of(line)
+    reason = line.strip()[-200:] if cause is None else cause.caller
+    return f"refused a connection while it was set up: {reason}"
 
 
 def translate_handshake_failures() -> None:
-    """Read the core's log from now on; before grpc is first used."""
+    """Read the core's log from now on; before grpc is first used.
+
+    Only what the core writes goes through the pipe. Python's own last words, such as the sentence
+    with which a command fails, are written directly: a pipe would be read too late for them.
+    """
     os.environ.setdefault("GRPC_VERBOSITY", "INFO")
     reader, writer = os.pipe()
     true_error = os.dup(2)
     os.dup2(writer, 2)
     os.close(writer)
+    sys.stderr = os.fdopen(true_error, "w", buffering=1, closefd=False)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler):
-            handler.setStream(os.fdopen(true_error, "w", buffering=1, closefd=False))
+            handler.setStream(sys.stderr)
     threading.Thread(target=_pass_on, args=(reader, true_error), daemon=True).start()
 
 

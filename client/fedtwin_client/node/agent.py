@@ -8,7 +8,7 @@ import logging
 import os
 import random
 from importlib.metadata import version
-from typing import Final
+from typing import Final, Literal
 
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.ledger import Ledger
@@ -22,14 +22,16 @@ from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.channel import grpc, open_channel
 from fedtwin_protocol.credentials import Credentials, load_credentials
 from fedtwin_protocol.enrolment import renew
-from fedtwin_protocol.errors import FedtwinError, IdentityError, LinkError
+from fedtwin_protocol.errors import FedtwinError, IdentityError
 from fedtwin_protocol.identity import check_validity
+from fedtwin_protocol.refusals import REPLACED, explained
 
 log = logging.getLogger("fedtwin.node")
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 REFUSED_PAUSE_S: Final = 30.0
 RENEWAL_RETRY_S: Final = 60.0
+Ending = Literal["renewed", "replaced", "refused", "lost"]
 
 
 class Agent:
@@ -77,20 +79,21 @@ class Agent:
                 credentials = load_credentials(self._home.identity)
                 check_validity(credentials.identity, self._clock())
                 began = self._clock()
-                renewed, refused = await self._one_link(credentials)
-                if renewed:
+                ending = await self._one_link(credentials)
+                if ending == "renewed":
                     continue
-                if (self._clock() - began).total_seconds() > LONGEST_PAUSE_S:
+                if ending == "replaced":
+                    pause = REFUSED_PAUSE_S
+                elif (self._clock() - began).total_seconds() > LONGEST_PAUSE_S:
                     pause = FIRST_PAUSE_S
-                longest = REFUSED_PAUSE_S if refused else LONGEST_PAUSE_S
                 await asyncio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - spreads load
-                pause = min(pause * 2, longest)
+                pause = min(pause * 2, LONGEST_PAUSE_S if ending == "lost" else REFUSED_PAUSE_S)
         finally:
             await self._workers.stop_all()
             self._shut()
 
-    async def _one_link(self, credentials: Credentials) -> tuple[bool, bool]:
-        """One life of the link; whether it ended for a new certificate, or by a refusal."""
+    async def _one_link(self, credentials: Credentials) -> Ending:
+        """One life of the link, and how it ended."""
         session = LinkSession(
             self._study_desk,
             self._task_desk,
@@ -108,9 +111,9 @@ class Agent:
             try:
                 await asyncio.wait({link, renewal}, return_when=asyncio.FIRST_COMPLETED)
                 if link.done():
-                    return False, _explain(link.exception(), self._settings.coordinator)
+                    return _explain(link.exception(), self._settings.coordinator)
                 log.info("the certificate was renewed; the link moves to it")
-                return True, False
+                return "renewed"
             finally:
                 link.cancel()
                 renewal.cancel()
@@ -126,6 +129,8 @@ class Agent:
             try:
                 await renew(channel, self._home.identity, credentials)
             except (grpc.aio.AioRpcError, FedtwinError) as error:
+                if isinstance(error, grpc.aio.AioRpcError):
+                    error = explained(error, self._settings.coordinator)
                 log.warning("the certificate could not be renewed yet: %s", error)
                 life = (credentials.identity.not_after - self._clock()).total_seconds()
                 await asyncio.sleep(max(0.2, min(RENEWAL_RETRY_S, life / 10)))
@@ -139,20 +144,17 @@ class Agent:
         os.close(self._lock)
 
 
-def _explain(error: BaseException | None, address: str) -> bool:
-    """Say in the log why the link ended; whether the coordinator refused us."""
+def _explain(error: BaseException | None, address: str) -> Ending:
+    """Say in the log why the link ended; returns how."""
     if error is None:
         log.info("the coordinator closed the link; dialling again")
-        return False
+        return "lost"
+    ending: Ending = "lost"
     if isinstance(error, grpc.aio.AioRpcError):
-        refused = error.code() in {
-            grpc.StatusCode.UNAUTHENTICATED,
-            grpc.StatusCode.PERMISSION_DENIED,
-        }
-        log.warning("no link to %s: %s", address, error.details() or error.code().name)
-        return refused
-    if isinstance(error, LinkError | IdentityError | FedtwinError):
-        log.warning("the link ended: %s", error)
-        return "UNAUTHENTICATED" in str(error)
-    log.error("the link ended by a fault of this program", exc_info=error)
-    return False
+        ending = "replaced" if error.code() == REPLACED else ending
+        error = explained(error, address)
+    if not isinstance(error, FedtwinError):
+        log.error("the link ended by a fault of this program", exc_info=error)
+        return ending
+    log.warning("no link: %s", error)
+    return "refused" if isinstance(error, IdentityError) else ending

@@ -104,7 +104,8 @@ class LinkSession:
             if data is grpc.aio.EOF:
                 code = await call.code()
                 if code != grpc.StatusCode.OK:
-                    raise LinkError(f"{code.name}: {await call.details()}")
+                    none = grpc.aio.Metadata()
+                    raise grpc.aio.AioRpcError(code, none, none, await call.details())
                 return
             self._dispatch(parse(pb.ToSite, data))
 
