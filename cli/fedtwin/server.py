@@ -142,7 +142,7 @@ def run(
 
 @app.command()
 def sites(home: Folder = DEFAULT_HOME) -> None:
-    """Who is a member, since when, and when last seen.
+    """Who is a member, since when, and when last seen; what was noted about links.
 
     Example: fedtwin server sites
     """
@@ -164,6 +164,8 @@ def sites(home: Folder = DEFAULT_HOME) -> None:
                 ]
             )
     show_table("", ["name", "role", "state", "enrolled", "last link", "software"], rows)
+    for event in store.journal("")[-20:]:
+        say(f"{_short(event.time)} {event.site or '-'}: {event.text}")
 
 
 @app.command()

@@ -9,7 +9,8 @@
 | invited     | P-256 | the invitation's | nothing               | URI only; client           |
 
 Whatever a request says about names is ignored; only its key and its signature count. Everything
-starts 60 s in the past, for clocks that differ, and nothing outlives its issuer. Serial numbers
+starts 60 s in the past, for clocks that differ, or a twentieth of its life where that is less, so
+that two thirds of a life never lie in the past; and nothing outlives its issuer. Serial numbers
 come from the operating system's generator (159 bits), the time is handed in.
 """
 
@@ -169,7 +170,7 @@ def _unsigned(
         .subject_name(subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
+        .not_valid_before(now - min(BACKDATE, (not_after - now) / 20))
         .not_valid_after(not_after)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )

@@ -7,9 +7,7 @@ certificate only while connecting; expiry and revocation of a connected peer are
 import logging
 from typing import Final
 
-import grpc
-import grpc.aio
-
+from fedtwin_protocol.channel import grpc
 from fedtwin_protocol.errors import IdentityError
 from fedtwin_protocol.identity import PeerIdentity, check_validity, identity_from_certificate
 from fedtwin_server.hub import Clock
@@ -55,7 +53,7 @@ class Guard:
     def recheck(self, identity: PeerIdentity) -> None:
         """Raise an IdentityError if the certificate has expired or was revoked meanwhile."""
         now = self._clock()
-        check_validity(identity, now)
+        check_validity(identity, now, "the coordinator")
         self._revocation.current(now).check(identity)
 
     def _read(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> PeerIdentity:

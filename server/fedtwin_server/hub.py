@@ -26,6 +26,7 @@ class SiteLink:
         self.outlet: Outlet[pb.ToSite] = Outlet()
         self.traffic = Traffic(blobs, self._want, self._chunk)
         self.ended = asyncio.Event()
+        self.replaced = False
         self.told = b""
 
     def send_task(self, task: pb.Task) -> None:
@@ -98,6 +99,7 @@ class Hub:
         older = self._links.get(link.site)
         self._links[link.site] = link
         if older is not None:
+            older.replaced = True
             older.end()
         self._tell(link.site)
         return older

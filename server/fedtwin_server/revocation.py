@@ -12,6 +12,7 @@ Rules:
 4. Serial numbers leave the list a day after their certificate has expired.
 """
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -28,8 +29,10 @@ from fedtwin_protocol.errors import IdentityError
 from fedtwin_protocol.identity import PeerIdentity, certificates_from_pem, check_name
 from fedtwin_server.authority import Authority, IssuedLeaf
 
+log = logging.getLogger("fedtwin.revocation")
 CRL_FILE: Final = "revoked.crl"
 CRL_LIFE: Final = timedelta(hours=24)
+REMEDY: Final = "the coordinator writes it again within a minute, if its folder can be written"
 _KEEP_EXPIRED: Final = timedelta(days=1)
 
 _SCHEMA: Final = (
@@ -170,9 +173,10 @@ class IssuedBook:
         return path
 
     def publish_if_due(self, authority: Authority, now: datetime) -> bool:
-        """Publish where the list is absent, half through its life, or lacks a revocation.
+        """Publish where the list is absent, damaged, half through its life, or lacks a revocation.
 
-        The coordinator calls this at its start and then every minute or so.
+        The coordinator calls this at its start and then every minute or so. Until then a list that
+        cannot be relied on refuses everybody; nothing is undone by writing it again from the book.
 
         Args:
             authority: signs; the list lies in its home.
@@ -186,7 +190,7 @@ class IssuedBook:
         ).fetchone()
         fresh = (
             last is not None
-            and (authority.home / CRL_FILE).exists()
+            and _reliable(authority, now)
             and last[0] <= now.timestamp() < last[0] + CRL_LIFE.total_seconds() / 2
             and last[1:] == (_issuer_id(authority.issuer_pem), self._revoked_ever())
         )
@@ -229,12 +233,12 @@ class RevocationList:
         except OSError as error:
             raise IdentityError(
                 f"nobody is let in, because the list of revoked certificates {path.name} in the "
-                f"coordinator's home cannot be read: {error.strerror}"
+                f"coordinator's home cannot be read ({error.strerror}): {REMEDY}"
             ) from error
         except ValueError as error:
             raise IdentityError(
-                f"nobody is let in, because {path.name} in the coordinator's home is damaged: "
-                "publish the list of revoked certificates again"
+                f"nobody is let in, because the list of revoked certificates {path.name} in the "
+                f"coordinator's home is damaged: {REMEDY}"
             ) from error
         _check_signature(crl, issuer_pem, path.name)
         found = cls(crl)
@@ -256,8 +260,8 @@ class RevocationList:
             date = "without a date" if limit is None else f"of {limit:%Y-%m-%d %H:%M} UTC"
             raise IdentityError(
                 f"nobody is let in, because the list of revoked certificates {date} is past its "
-                f"date (it is {now:%Y-%m-%d %H:%M} UTC here): publish it again, and compare the "
-                "coordinator's clock"
+                f"date (it is {now:%Y-%m-%d %H:%M} UTC at the coordinator, whose clock may be wrong): "
+                f"{REMEDY}"
             )
 
     def check(self, identity: PeerIdentity) -> None:
@@ -312,6 +316,15 @@ class RevocationWatch:
         return facts.st_ino, facts.st_mtime_ns, facts.st_size
 
 
+def _reliable(authority: Authority, now: datetime) -> bool:
+    try:
+        RevocationList.load(authority.home / CRL_FILE, authority.issuer_pem, now)
+    except IdentityError as error:
+        log.warning("the list of revoked certificates is written again: %s", error)
+        return False
+    return True
+
+
 def _signed_list(
     authority: Authority, rows: list[tuple[str, int]], number: int, now: datetime
 ) -> bytes:
@@ -337,8 +350,8 @@ def _check_signature(
     signed = isinstance(key, ec.EllipticCurvePublicKey) and crl.is_signature_valid(key)
     if crl.issuer != issuer.subject or not signed:
         raise IdentityError(
-            f"nobody is let in, because {file_name} in the coordinator's home is not signed by "
-            "this consortium's issuing CA: publish the list of revoked certificates again"
+            f"nobody is let in, because the list of revoked certificates {file_name} in the "
+            f"coordinator's home is not signed by this consortium's issuing CA: {REMEDY}"
         )
 
 

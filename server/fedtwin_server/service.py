@@ -9,15 +9,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-import grpc
-import grpc.aio
-
 from fedtwin_protocol.blobs import BlobStore
-from fedtwin_protocol.channel import HEARTBEAT_S, LEASE_S, SERVICE
+from fedtwin_protocol.channel import HEARTBEAT_S, LEASE_S, MESSAGE_LIMIT, SERVICE, grpc
 from fedtwin_protocol.errors import FedtwinError, IdentityError, WireError
 from fedtwin_protocol.identity import PeerIdentity
+from fedtwin_protocol.refusals import REPLACED
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import PROTOCOL_VERSION, parse
 from fedtwin_server.catalogue import StudyCatalogue
@@ -30,7 +29,10 @@ from fedtwin_server.store import Store
 log = logging.getLogger("fedtwin.link")
 Context = Any
 WATCH_S: Final = 0.2
+LARGEST_SKEW_S: Final = 60.0
 RELEASE_CHUNK: Final = 512 * 1024
+SECOND_LINK: Final = "a second link with this site's name replaced the first"
+OWN_FAULT: Final = "the coordinator met a fault of its own; its log says which"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +115,7 @@ class ExchangeService:
             size, offset = path.stat().st_size, 0
             with path.open("rb") as file:
                 while data := file.read(RELEASE_CHUNK):
+                    await self._still(identity, context)
                     yield pb.ReleaseChunk(
                         file=path.name, size=size, offset=offset, data=data
                     ).SerializeToString()
@@ -132,20 +135,37 @@ class ExchangeService:
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             error = next((task.exception() for task in done if task.exception()), None)
+        except asyncio.CancelledError:
+            # The core tells the other end why, and us nothing.
+            log.info(
+                "the link of %s ended: the site or the network closed it, or a message had more "
+                "than %d bytes",
+                identity.uri,
+                MESSAGE_LIMIT,
+            )
+            raise
         finally:
             rooms.hub.detach(link)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if isinstance(error, FedtwinError):
-            code = (
-                grpc.StatusCode.UNAUTHENTICATED
-                if isinstance(error, IdentityError)
-                else grpc.StatusCode.INVALID_ARGUMENT
-            )
-            log.warning("ended the link of %s: %s", identity.uri, error)
-            await context.abort(code, str(error))
-        log.info("the link of %s ended", identity.uri)
+        if link.replaced:
+            await context.abort(REPLACED, f"{SECOND_LINK}: do two nodes run with this identity?")
+        if error is not None:
+            await self._end(identity, error, context)
+        log.info("the site %s closed its link", identity.name)
+
+    async def _end(self, identity: PeerIdentity, error: BaseException, context: Context) -> None:
+        """Tell a site, and our log, why its link is cut."""
+        if isinstance(error, IdentityError):
+            code = grpc.StatusCode.UNAUTHENTICATED
+        elif isinstance(error, FedtwinError):
+            code = grpc.StatusCode.INVALID_ARGUMENT
+        else:
+            log.error("the link of %s met a fault of this program", identity.uri, exc_info=error)
+            await context.abort(grpc.StatusCode.INTERNAL, OWN_FAULT)
+        log.warning("ended the link of %s: %s", identity.uri, error)
+        await context.abort(code, str(error))
 
     async def _read(self, link: SiteLink, context: Context) -> None:
         """Take a site's messages until it closes, or is silent for longer than the lease."""
@@ -174,6 +194,7 @@ class ExchangeService:
         rooms = self._rooms
         now = rooms.clock()
         rooms.store.seen(link.site, hello.software, now)
+        self._compare_clocks(link.site, hello.sent_ms, now)
         link.outlet.send(
             pb.ToSite(
                 welcome=pb.Welcome(
@@ -186,10 +207,18 @@ class ExchangeService:
         )
         older = rooms.hub.attach(link)
         if older is not None:
-            text = "a second link with the same certificate replaced the first"
-            log.warning("%s: %s", link.site, text)
-            rooms.store.note("", link.site, text, now)
+            log.warning("%s: %s", link.site, SECOND_LINK)
+            rooms.store.note("", link.site, SECOND_LINK, now)
         log.info("the link of site %s is up", link.site)
+
+    def _compare_clocks(self, site: str, sent_ms: int, now: datetime) -> None:
+        """Say in log and journal that one of two clocks is wrong; a hello without a time is fine."""
+        skew_s = sent_ms / 1000 - now.timestamp()
+        if sent_ms and abs(skew_s) > LARGEST_SKEW_S:
+            way = "ahead of" if skew_s > 0 else "behind"
+            text = f"its clock is {abs(skew_s):.0f} s {way} the coordinator's: one of them is wrong"
+            log.warning("%s: %s", site, text)
+            self._rooms.store.note("", site, text, now)
 
     def _dispatch(self, link: SiteLink, message: pb.FromSite) -> None:
         rooms = self._rooms
@@ -219,6 +248,13 @@ class ExchangeService:
         if not decision.take_part:
             rooms.hub.left(decision.study, link.site)
         rooms.hub.changed.set()
+
+    async def _still(self, identity: PeerIdentity, context: Context) -> None:
+        """End a long answer to somebody whose certificate has expired or was revoked meanwhile."""
+        try:
+            self._rooms.guard.recheck(identity)
+        except IdentityError as error:
+            await self._end(identity, error, context)
 
     async def _watch(self, identity: PeerIdentity) -> None:
         while True:
