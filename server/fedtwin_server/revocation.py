@@ -260,7 +260,7 @@ class RevocationList:
             date = "without a date" if limit is None else f"of {limit:%Y-%m-%d %H:%M} UTC"
             raise IdentityError(
                 f"nobody is let in, because the list of revoked certificates {date} is past its "
-                f"date (it is {now:%Y-%m-%d %H:%M} UTC at the coordinator, whose clock may be wrong): "
+                f"date (it is {now:%Y-%m-%d %H:%M} UTC at the coordinator; is its clock right?): "
                 f"{REMEDY}"
             )
 

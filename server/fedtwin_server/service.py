@@ -212,7 +212,7 @@ class ExchangeService:
         log.info("the link of site %s is up", link.site)
 
     def _compare_clocks(self, site: str, sent_ms: int, now: datetime) -> None:
-        """Say in log and journal that one of two clocks is wrong; a hello without a time is fine."""
+        """Say in log and journal that one of two clocks is wrong."""
         skew_s = sent_ms / 1000 - now.timestamp()
         if sent_ms and abs(skew_s) > LARGEST_SKEW_S:
             way = "ahead of" if skew_s > 0 else "behind"
