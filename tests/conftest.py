@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,15 @@ from fedtwin_client.training.built_in import BuiltIn
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.channel import grpc, method, open_channel
 from fedtwin_protocol.content import make_content, read_content
-from fedtwin_protocol.credentials import Credentials, load_credentials
+from fedtwin_protocol.credentials import Credentials, load_credentials, new_key_and_request
 from fedtwin_protocol.parameters import initial_parameters
 from fedtwin_protocol.payload import Payload
+from fedtwin_protocol.refusals import explained
 from fedtwin_protocol.signing import envelope_from_bytes
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import PROTOCOL_VERSION, parse
+from fedtwin_server.authority import Authority
 
 
 @pytest.fixture
@@ -113,6 +116,53 @@ class RawSite:
 def raw_site() -> type[RawSite]:
     """The class; a test makes as many as it needs."""
     return RawSite
+
+
+def issue(
+    home: Path,
+    role: str,
+    name: str,
+    *,
+    now: datetime | None = None,
+    lifetime: timedelta = timedelta(hours=1),
+) -> Credentials:
+    """A key and a certificate from the CA of a coordinator's folder, noted down nowhere."""
+    authority = Authority.load(home)
+    key_pem, request = new_key_and_request()
+    leaf = authority.issue_leaf(request, role, name, now or datetime.now(UTC), lifetime)
+    return Credentials(key_pem=key_pem, chain_pem=leaf.chain_pem, roots_pem=authority.roots_pem)
+
+
+def ask(
+    address: str,
+    credentials: Credentials,
+    call: str = "ListReleases",
+    request: bytes = b"",
+    metadata: tuple[tuple[str, str], ...] = (),
+) -> tuple[grpc.StatusCode, str | bytes]:
+    """Make one call; returns the status with the answer, or with the sentence of a refusal."""
+
+    async def once() -> tuple[grpc.StatusCode, str | bytes]:
+        async with open_channel(address, credentials) as channel:
+            try:
+                made = channel.unary_unary(method(call))
+                return grpc.StatusCode.OK, await made(request, timeout=20, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                return error.code(), str(explained(error, address))
+
+    return asyncio.run(once())
+
+
+@pytest.fixture(name="issue", scope="session")
+def issue_fixture() -> Callable[..., Credentials]:
+    """The function `issue`, for tests of other files."""
+    return issue
+
+
+@pytest.fixture(name="ask", scope="session")
+def ask_fixture() -> Callable[..., tuple[grpc.StatusCode, str | bytes]]:
+    """The function `ask`, for tests of other files."""
+    return ask
 
 
 @pytest.fixture
