@@ -207,7 +207,7 @@ def certificates_from_pem(pem: bytes | str) -> list[x509.Certificate]:
     data = pem.encode() if isinstance(pem, str) else pem
     try:
         return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise IdentityError("expected certificates in PEM, found none or a damaged one") from error
 
 

@@ -33,6 +33,13 @@ from fedtwin_protocol.identity import Role, uri_name
 ROOT_LIFE: Final = timedelta(days=3652)
 ISSUING_LIFE: Final = timedelta(days=365)
 BACKDATE: Final = timedelta(seconds=60)
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    InvalidSignature,
+    x509.InvalidVersion,
+)
 
 _HOST: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
 
@@ -125,7 +132,7 @@ def requested_key(request: bytes) -> ec.EllipticCurvePublicKey:
         parsed = load(request)
         signed = parsed.is_signature_valid
         key = parsed.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except UNREADABLE as error:
         raise IdentityError(
             "expected a certificate signing request (PKCS#10), got something else or a damaged one"
         ) from error

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedtwin_protocol.credentials import write_atomically
@@ -235,7 +236,7 @@ class RevocationList:
                 f"nobody is let in, because the list of revoked certificates {path.name} in the "
                 f"coordinator's home cannot be read ({error.strerror}): {REMEDY}"
             ) from error
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             raise IdentityError(
                 f"nobody is let in, because the list of revoked certificates {path.name} in the "
                 f"coordinator's home is damaged: {REMEDY}"
@@ -347,8 +348,12 @@ def _check_signature(
 ) -> None:
     issuer = certificates_from_pem(issuer_pem)[0]
     key = issuer.public_key()
-    signed = isinstance(key, ec.EllipticCurvePublicKey) and crl.is_signature_valid(key)
-    if crl.issuer != issuer.subject or not signed:
+    try:
+        signed = isinstance(key, ec.EllipticCurvePublicKey) and crl.is_signature_valid(key)
+        ours = signed and crl.issuer == issuer.subject
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        ours = False
+    if not ours:
         raise IdentityError(
             f"nobody is let in, because the list of revoked certificates {file_name} in the "
             f"coordinator's home is not signed by this consortium's issuing CA: {REMEDY}"

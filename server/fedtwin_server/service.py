@@ -274,3 +274,7 @@ async def _answer(context: Context, identity: PeerIdentity, work: Callable[[], b
         )
         await context.abort(code, str(error))
         raise
+    except Exception:
+        log.exception("a call of %s met a fault of this program", identity.uri)
+        await context.abort(grpc.StatusCode.INTERNAL, OWN_FAULT)
+        raise

@@ -284,6 +284,18 @@ def test_a_malformed_message(
     door.logged(sentence.rpartition(": ")[2])
 
 
+def test_a_request_of_an_unknown_version(door: Open, ask: Callable) -> None:
+    """A request for a certificate that fails deep inside the library that reads it."""
+    _, request = new_key_and_request()
+    odd = request.replace(b"\x02\x01\x00", b"\x02\x01\x10", 1)
+    message = pb.RenewRequest(request=odd).SerializeToString()
+    code, sentence = ask(door.address, door.site, "Renew", message)
+    assert code == Code.PERMISSION_DENIED
+    assert "expected a certificate signing request (PKCS#10)" in sentence
+    assert not [word for word in OUR_CLASSES if word in sentence]
+    door.logged("expected a certificate signing request (PKCS#10)")
+
+
 async def said_on_the_link(door: Open, raw_site: type, message: bytes) -> tuple[Code, str]:
     async with raw_site(door.consortium, "alpha") as site:
         await site.greet()
