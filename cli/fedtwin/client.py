@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from fedtwin.paper import console, data_folder, now, say, show_table, start_log
+from fedtwin.paper import (
+    LogLevel,
+    console,
+    data_folder,
+    now,
+    refuse_misplaced,
+    say,
+    show_table,
+    start_log,
+)
 
 app = typer.Typer(rich_markup_mode=None)
 Folder = Annotated[
@@ -36,7 +45,7 @@ def enrol(
 @app.command()
 def run(
     home: Folder = DEFAULT_HOME,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[LogLevel, typer.Option(help="How much to write.")] = LogLevel.INFO,
 ) -> None:
     """Run the node until stopped (Ctrl-C). It dials out and never listens.
 
@@ -119,7 +128,13 @@ def check(
             say(f"{'ok  ' if step.ok else 'FAIL'} {step.name}: {step.text}")
             faults += not step.ok
         raise typer.Exit(1 if faults else 0)
-    say(*(check_study(place, study, now()) if study else check_node(place, now())))
+    if study:
+        say(*check_study(place, study, now()))
+        return
+    lines = check_node(place, now())
+    say(*lines)
+    if any(line.startswith("FAIL") for line in lines):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -155,6 +170,7 @@ def studies_default(context: typer.Context, home: Folder = DEFAULT_HOME) -> None
     Example: fedtwin client studies
     """
     if context.invoked_subcommand is not None:
+        refuse_misplaced(context, "home")
         return
     from fedtwin_client.node.home import NodeHome
     from fedtwin_client.node.studies import KnownStudies
@@ -187,7 +203,9 @@ def studies_show(
     from fedtwin_client.node.plain_words import as_text, describe
     from fedtwin_client.node.studies import KnownStudies
 
-    known = KnownStudies(NodeHome(folder=home).studies_file).by_name(study)
+    place = NodeHome(folder=home)
+    place.settings()
+    known = KnownStudies(place.studies_file).by_name(study)
     say(as_text(describe(known.plan)), f"decision: {known.decision}", known.reasons)
 
 

@@ -5,8 +5,11 @@ import sys
 from importlib import import_module
 
 import typer
+import typer.core
 
 from fedtwin_protocol.errors import FedtwinError
+
+typer.core.HAS_RICH = False  # with it, typer writes help as "\[required]" where markup is off
 
 PARTIES = {
     "server": ("fedtwin.server", "The consortium's coordinator: members, studies, releases."),
@@ -17,24 +20,31 @@ PARTIES = {
         "Four hospitals, a coordinator and a researcher, here and now.",
     ),
 }
+HELP = """Federated digital twins for hospitals. Start with: fedtwin demo
+
+Example: fedtwin client check --network --home /srv/fedtwin
+"""
+UNFORESEEN = 70
 
 
 def build(arguments: list[str]) -> typer.Typer:
     """The command tree; only the party that is called for is imported."""
     app = typer.Typer(
         name="fedtwin",
-        help="Federated digital twins for hospitals. Start with: fedtwin demo",
+        help=HELP,
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_nothing)
     wanted = next((word for word in arguments if not word.startswith("-")), "")
     for name, (module, text) in PARTIES.items():
         party = import_module(module).app if name == wanted else typer.Typer()
         if name != wanted:
             party.callback()(_nothing)
-        app.add_typer(party, name=name, help=text, no_args_is_help=True)
+        # The demo plays without further words; a party without a command shows its help.
+        app.add_typer(party, name=name, help=text, no_args_is_help=name != "demo")
     return app
 
 
@@ -43,18 +53,50 @@ def _nothing() -> None:
 
 
 def main() -> None:
-    """Entry point: a mistake ends with one sentence and status 2, never with a traceback."""
+    """Entry point: a mistake ends with one sentence and status 2, never with a traceback.
+
+    A failed check ends with 1. What nobody foresaw ends with 70 and a sentence that says where
+    the whole report lies, so that the fault can be found.
+    """
     try:
-        build(sys.argv[1:])()
+        build(sys.argv[1:])(prog_name="fedtwin")
     except FedtwinError as error:
-        sys.stderr.write(f"fedtwin: {error}\n")
-        sys.exit(2)
+        _end(str(error), 2)
     except KeyboardInterrupt:
-        sys.stderr.write("fedtwin: stopped\n")
-        sys.exit(130)
+        _end("stopped", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(141)
+    except OSError as error:
+        if error.filename is None:
+            _end(_report(error), UNFORESEEN)
+        _end(f"cannot use {error.filename}: {error.strerror}", 2)
+    except Exception as error:
+        _end(_report(error), UNFORESEEN)
+
+
+def _end(sentence: str, status: int) -> None:
+    sys.stderr.write(f"fedtwin: {sentence}\n")
+    sys.exit(status)
+
+
+def _report(error: Exception) -> str:
+    """Write the whole of a fault of this program to a file of its own; say where it is."""
+    import tempfile
+    import traceback
+
+    whole = "".join(traceback.format_exception(error))
+    kind = type(error).__name__
+    try:
+        handle, path = tempfile.mkstemp(prefix="fedtwin-fault-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"fedtwin {' '.join(sys.argv[1:])}\n\n{whole}")
+    except OSError:
+        return f"this is a fault of the program ({kind}), and its report cannot be kept:\n{whole}"
+    return (
+        f"this is a fault of the program ({kind}), not yours. The whole report is in {path}: "
+        "read it, because it may name files and values of yours, and send it to the maintainers"
+    )
 
 
 if __name__ == "__main__":

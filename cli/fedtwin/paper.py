@@ -4,12 +4,24 @@ import logging
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 
+import typer
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+
+
+class LogLevel(StrEnum):
+    """How much a running process writes to its log."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 def say(*lines: str) -> None:
@@ -29,13 +41,25 @@ def show_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]
     console.print(table)
 
 
-def start_log(level: str) -> None:
+def start_log(level: LogLevel) -> None:
     """Send the log to standard error, one line an event."""
     logging.basicConfig(
         stream=sys.stderr,
         level=level.upper(),
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
+
+
+def refuse_misplaced(context: typer.Context, name: str) -> None:
+    """Refuse an option that was given before a command, where it would be passed over.
+
+    Raises:
+        typer.BadParameter: it was given there.
+    """
+    if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        raise typer.BadParameter(
+            f"write --{name} after '{context.invoked_subcommand}', not before it", ctx=context
+        )
 
 
 def now() -> datetime:

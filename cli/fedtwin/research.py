@@ -3,7 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,16 +31,22 @@ def enrol(
 
     Example: fedtwin research enrol --invitation ada.invitation
     """
+    from fedtwin_protocol.canonical import canonical_bytes
+    from fedtwin_protocol.credentials import check_writable, write_atomically
     from fedtwin_protocol.enrolment import enrol as spend
+    from fedtwin_protocol.errors import ConfigurationError
     from fedtwin_protocol.invitation import read_invitation
     from fedtwin_research.library import Library, default_folder
 
     found = read_invitation(invitation, now())
-    say(f"root certificate of {found.consortium}: {found.root_fingerprint}")
-    asyncio.run(spend(found, home / "identity", proxy=proxy))
+    if found.role != "researcher":
+        raise ConfigurationError(f"{invitation} invites a {found.role}: use 'fedtwin client enrol'")
+    say(f"root fingerprint, to compare by telephone: {found.root_fingerprint}")
+    check_writable(home / "identity")  # before the invitation is spent
     Library(default_folder()).pin(found.trust)
+    asyncio.run(spend(found, home / "identity", proxy=proxy))
     settings = {"consortium": found.consortium, "coordinator": found.address, "proxy": proxy}
-    (home / "research.json").write_text(json.dumps(settings, indent=2))
+    write_atomically(home / "research.json", canonical_bytes(settings), mode=0o644)
     say(f"{found.name} is enrolled in {found.consortium}. Next: fedtwin research fetch")
 
 
@@ -55,18 +61,12 @@ def fetch(
     Example: fedtwin research fetch heart-disease-risk
     """
     from fedtwin_protocol.credentials import load_credentials
-    from fedtwin_protocol.errors import ConfigurationError
     from fedtwin_protocol.fetching import Source, fetch_release, list_releases
     from fedtwin_research.library import Library, default_folder
 
-    try:
-        settings = json.loads((home / "research.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigurationError(
-            f"no researcher is enrolled in {home}: run 'fedtwin research enrol' first"
-        ) from error
+    settings = _settings(home)
     source = Source(
-        address=settings["coordinator"],
+        address=str(settings["coordinator"]),
         credentials=load_credentials(home / "identity"),
         proxy=settings.get("proxy"),
     )
@@ -81,6 +81,28 @@ def fetch(
         f"{study} version {release.statement.version} of {release.statement.created:%Y-%m-%d %H:%M}"
         f" is verified and in your library. Next: fedtwin research show {study}"
     )
+
+
+def _settings(home: Path) -> dict[str, Any]:
+    """What enrolment wrote down.
+
+    Raises:
+        ConfigurationError: nobody is enrolled here, or the file is damaged.
+    """
+    from fedtwin_protocol.errors import ConfigurationError
+
+    path = home / "research.json"
+    try:
+        settings = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"no researcher is enrolled in {home}: run 'fedtwin research enrol' first"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be used ({error}): enrol again") from error
+    if not isinstance(settings, dict) or not {"coordinator", "consortium"} <= set(settings):
+        raise ConfigurationError(f"{path} lacks the coordinator or the consortium: enrol again")
+    return settings
 
 
 @app.command()
@@ -108,22 +130,13 @@ def verify(
 
     Example: fedtwin research verify heart-disease-risk
     """
-    from pydantic import ValidationError
-
-    from fedtwin_protocol.errors import ConfigurationError
     from fedtwin_protocol.release import verify_release
-    from fedtwin_protocol.signing import TrustRoot
-    from fedtwin_research.library import Library, default_folder
+    from fedtwin_research.library import Library, default_folder, read_release, read_trust
 
     if trust is None:
         release = Library(default_folder()).open(study)
     else:
-        try:
-            root = TrustRoot.model_validate_json(trust.read_bytes())
-            files = {path.name: path.read_bytes() for path in Path(study).iterdir()}
-        except (OSError, ValidationError) as error:
-            raise ConfigurationError(f"cannot verify {study} against {trust}: {error}") from error
-        release = verify_release(files, root)
+        release = verify_release(read_release(Path(study)), read_trust(trust))
     names = ", ".join(sorted(release.statement.files))
     say(
         f"verified: {release.plan.study} version {release.plan.version}",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedtwin.paper import data_folder, now, say, show_table, start_log
+from fedtwin.paper import LogLevel, data_folder, now, refuse_misplaced, say, show_table, start_log
 
 app = typer.Typer(rich_markup_mode=None)
 Folder = Annotated[
@@ -34,16 +34,18 @@ def init(
         list[str], typer.Option(help="Host name or number sites reach it by; repeatable.")
     ],
     home: Folder = DEFAULT_HOME,
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8443,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8443,
     listen: Annotated[str, typer.Option(help="Interface to listen on.")] = "0.0.0.0",  # noqa: S104
     signer: Annotated[
         list[str] | None, typer.Option(help="Holder of a signing key; repeatable.")
     ] = None,
-    threshold: Annotated[int, typer.Option(help="Signatures a plan or release needs.")] = 1,
+    threshold: Annotated[int, typer.Option(help="Signatures a plan or release needs.", min=1)] = 1,
     offline: Annotated[
         Path | None, typer.Option(help="Folder for the root and signing keys.")
     ] = None,
-    certificate_hours: Annotated[float, typer.Option(help="Life of certificates.")] = 24,
+    certificate_hours: Annotated[
+        float, typer.Option(help="Life of certificates.", min=0.01, max=336)
+    ] = 24,
 ) -> None:
     """Set up a consortium: certificate authority, signers, settings.
 
@@ -55,16 +57,17 @@ def init(
     from fedtwin_protocol.errors import ConfigurationError
     from fedtwin_protocol.signing import TrustRoot
     from fedtwin_server.authority import create_authority
-    from fedtwin_server.consortium import make_signer, write_settings
+    from fedtwin_server.consortium import check_signers, make_signer, write_settings
     from fedtwin_server.coordinator import CoordinatorSettings, Home
 
     place = offline or home / "offline"
     if Home(folder=home).settings_file.exists():
         raise ConfigurationError(f"{home} holds a coordinator already")
+    holders = signer or [consortium]
+    check_signers(holders, threshold)
     authority = create_authority(
         home, consortium=consortium, addresses=address, now=now(), root_folder=place
     )
-    holders = signer or [consortium]
     keys = tuple(make_signer(place / f"{holder}.key", holder) for holder in holders)
     try:
         settings = CoordinatorSettings(
@@ -94,7 +97,7 @@ def invite(
     home: Folder = DEFAULT_HOME,
     role: Annotated[MemberRole, typer.Option(help="What it will be.")] = MemberRole.SITE,
     out: Annotated[Path | None, typer.Option(help="Where the invitation is written.")] = None,
-    hours: Annotated[float, typer.Option(help="How long it may be used.")] = 24,
+    hours: Annotated[float, typer.Option(help="How long it may be used.", min=0.01)] = 24,
 ) -> None:
     """Write a one-time invitation; hand the file over by a safe way.
 
@@ -126,7 +129,7 @@ def invite(
 @app.command()
 def run(
     home: Folder = DEFAULT_HOME,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[LogLevel, typer.Option(help="How much to write.")] = LogLevel.INFO,
 ) -> None:
     """Run the coordinator until stopped (Ctrl-C); it resumes studies where they were.
 
@@ -192,6 +195,29 @@ def revoke(
     say(f"{role.value} {name} is revoked ({count} certificates); a new invitation admits it again")
 
 
+plan = typer.Typer(help="Plans, before they are signed.", rich_markup_mode=None)
+app.add_typer(plan, name="plan", no_args_is_help=True)
+
+
+@plan.command("check")
+def plan_check(
+    file: Annotated[Path, typer.Argument(help="The plan, YAML.")],
+) -> None:
+    """A plan in plain words, what it costs in privacy, and the noise that would do if it is short.
+
+    Example: fedtwin server plan check plan.yaml
+    """
+    from fedtwin.plan_check import adds_up, cost_lines, cost_of
+    from fedtwin_client.node.plain_words import as_text, describe
+    from fedtwin_protocol.study import plan_from_yaml
+
+    found = plan_from_yaml(file)
+    cost = cost_of(found)
+    say(as_text(describe(found)), "COST", *cost_lines(found, cost))
+    if not adds_up(found, cost):
+        raise typer.Exit(1)
+
+
 studies = typer.Typer(help="Studies: add, list, show, stop.", rich_markup_mode=None)
 app.add_typer(studies, name="studies", invoke_without_command=True)
 
@@ -202,8 +228,8 @@ def studies_default(context: typer.Context, home: Folder = DEFAULT_HOME) -> None
 
     Example: fedtwin server studies
     """
-    context.obj = home
     if context.invoked_subcommand is not None:
+        refuse_misplaced(context, "home")
         return
     from fedtwin_server.coordinator import Home
     from fedtwin_server.study_run import plan_of
@@ -236,9 +262,12 @@ def add(
 
     Example: fedtwin server studies add plan.yaml --key oslo.key --key bergen.key
     """
+    from fedtwin.plan_check import refuse_what_does_not_add_up
+    from fedtwin_protocol.study import plan_from_yaml
     from fedtwin_server.consortium import add_study
     from fedtwin_server.coordinator import Home
 
+    refuse_what_does_not_add_up(plan_from_yaml(plan))
     added = add_study(Home(folder=home), plan, key, initial, now())
     say(f"study {added.study} version {added.version} is open; plan hash {added.hash}")
 

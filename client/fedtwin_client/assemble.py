@@ -18,11 +18,16 @@ from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.canonical import canonical_bytes
 from fedtwin_protocol.content import make_content
-from fedtwin_protocol.credentials import load_credentials, read_private, write_atomically
+from fedtwin_protocol.credentials import (
+    check_writable,
+    load_credentials,
+    read_private,
+    write_atomically,
+)
 from fedtwin_protocol.enrolment import enrol
 from fedtwin_protocol.errors import ConfigurationError, FedtwinError, PolicyError
 from fedtwin_protocol.fetching import Source, fetch_release
-from fedtwin_protocol.invitation import read_invitation
+from fedtwin_protocol.invitation import Invitation, read_invitation
 from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.release import verify_release
 
@@ -33,7 +38,9 @@ def enrol_node(
     """Spend an invitation and write the node's folder.
 
     Raises:
-        InvitationError: it is wrong, used or too old, or for a researcher.
+        InvitationError: it is wrong, used or too old.
+        ConfigurationError: it is for a researcher, the folder cannot be written, or it is the
+            folder of another site.
         LinkError: the coordinator was not reached.
     """
     invitation = read_invitation(invitation_file, now)
@@ -42,7 +49,9 @@ def enrol_node(
             f"{invitation_file} invites a {invitation.role}: use 'fedtwin research enrol'"
         )
     home = NodeHome(folder=folder)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if home.settings_file.exists():
+        _refuse_another_site(home.settings(), invitation, folder)
+    check_writable(home.identity)  # before the invitation is spent
     asyncio.run(enrol(invitation, home.identity, address, proxy))
     settings = NodeSettings(
         consortium=invitation.consortium,
@@ -63,6 +72,15 @@ def enrol_node(
         f"what the hospital allows stands in {home.policy_file}: read it before going on",
         "next: fedtwin client records …, fedtwin client check, fedtwin client run",
     ]
+
+
+def _refuse_another_site(settings: NodeSettings, invitation: Invitation, folder: Path) -> None:
+    here, asked = (settings.consortium, settings.site), (invitation.consortium, invitation.name)
+    if here != asked:
+        raise ConfigurationError(
+            f"{folder} is the node of {settings.site} in {settings.consortium}, with its ledger; "
+            f"for {invitation.name} in {invitation.consortium} name another folder with --home"
+        )
 
 
 def site_secret(home: NodeHome) -> bytes:
@@ -122,6 +140,7 @@ def check_study(home: NodeHome, study: str, now: datetime) -> list[str]:
     """
     from fedtwin_client.training.built_in import load_rows  # noqa: PLC0415 - DuckDB
 
+    home.settings()
     plan = KnownStudies(home.studies_file).by_name(study).plan
     rows = load_rows(plan, home.records, now)
     held_out = int(rows.holdout.sum())
@@ -136,10 +155,12 @@ def decide_by_person(folder: Path, study: str, person: str, take_part: bool, now
     """Write a person's decision down; the running node acts on it.
 
     Raises:
-        ConfigurationError: no such study.
+        ConfigurationError: no such study, or no node here.
         PolicyError: the policy refused it, or it is over.
     """
-    studies = KnownStudies(NodeHome(folder=folder).studies_file)
+    home = NodeHome(folder=folder)
+    home.settings()
+    studies = KnownStudies(home.studies_file)
     known = studies.by_name(study)
     if known.decision == "ended":
         raise PolicyError(f"study {study} is over ({known.state})")

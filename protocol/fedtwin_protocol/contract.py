@@ -7,7 +7,7 @@ computed from data: per-site scaling costs privacy and erases real differences b
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]+//\S+$", max_length=120)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
@@ -19,6 +19,16 @@ class Part(BaseModel):
     """A piece of a plan: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def faults(error: ValidationError) -> str:
+    """What is wrong with a value that came from a file, in one line, without the value itself."""
+    texts = []
+    for item in error.errors(include_input=False, include_url=False):
+        place = ".".join(str(part) for part in item["loc"])
+        text = item["msg"].removeprefix("Value error, ")
+        texts.append(f"{place}: {text}" if place else text)
+    return "; ".join(texts)
 
 
 class Feature(Part):

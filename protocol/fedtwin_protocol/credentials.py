@@ -225,6 +225,17 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
 
 
+def check_writable(folder: Path) -> None:
+    """Make sure that a folder can be made and written, before something is spent on it.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    probe = folder / ".writable"
+    write_atomically(probe, b"")
+    probe.unlink()
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

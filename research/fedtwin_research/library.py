@@ -59,15 +59,12 @@ class Library:
             ConfigurationError: none is pinned, or the file is damaged.
         """
         path = self._trust_path(consortium)
-        try:
-            return TrustRoot.model_validate_json(path.read_bytes())
-        except OSError as error:
+        if not path.exists():
             raise ConfigurationError(
                 f"no trust root of {consortium} at {path}: enrol with the consortium's invitation, "
                 "or pin the root it gave you"
-            ) from error
-        except ValidationError as error:
-            raise ConfigurationError(f"{path} holds no trust root; get it anew") from error
+            )
+        return read_trust(path)
 
     def studies(self) -> tuple[str, ...]:
         """`<consortium>/<study>` of every release here, in order."""
@@ -110,10 +107,13 @@ class Library:
         """
         consortium, name = self._find(study)
         home = self._home(consortium, name)
-        current = (home / "current").read_text(encoding="ascii").strip()
+        try:
+            current = (home / "current").read_text(encoding="ascii", errors="replace").strip()
+        except OSError as error:
+            raise ReleaseError(f"cannot read {home / 'current'}: {error.strerror}") from error
         if not re.fullmatch(r"[0-9a-f]{32}", current):
             raise ReleaseError(f"{home / 'current'} is damaged: fetch the release again")
-        files = _read(home / current)
+        files = read_release(home / current)
         release = verify_release(files, self.trust(consortium))
         if release.statement.study != name:
             raise ReleaseError(
@@ -152,8 +152,26 @@ def _checked(name: str) -> str:
     return name
 
 
-def _read(folder: Path) -> dict[str, bytes]:
-    """Every file of a release's folder, none larger than it may be."""
+def read_trust(path: Path) -> TrustRoot:
+    """Read a trust root, `trust.json`.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or holds something else.
+    """
+    try:
+        return TrustRoot.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the trust root {path}: {error.strerror}") from error
+    except ValidationError as error:
+        raise ConfigurationError(f"{path} holds no trust root; get it anew") from error
+
+
+def read_release(folder: Path) -> dict[str, bytes]:
+    """Every file of a release's folder, none larger than it may be; nothing is believed yet.
+
+    Raises:
+        ReleaseError: the folder cannot be read, or a file is larger than any release's.
+    """
     files = {}
     try:
         for path in sorted(folder.iterdir()):

@@ -4,10 +4,12 @@ Signing keys are the signers' own: `make_signer` writes one, and what it signs i
 release that was checked first. The coordinator itself holds no signing key.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import yaml
@@ -41,6 +43,27 @@ from fedtwin_server.store import Store, StudyRecord
 from fedtwin_server.study_run import final_parameters, plan_of
 
 BUILT_IN = frozenset({"logistic_regression", "network"})
+_HOLDER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,60}")
+
+
+def check_signers(holders: Sequence[str], threshold: int) -> None:
+    """Refuse signers that make no trust root, before any key is written.
+
+    Raises:
+        ConfigurationError: a name that makes no file name, a name twice, or too high a threshold.
+    """
+    for holder in holders:
+        if not _HOLDER.fullmatch(holder):
+            raise ConfigurationError(
+                f"expected a signer's name of letters, digits, dots and hyphens, got {holder!r}"
+            )
+    if len(set(holders)) != len(holders):
+        raise ConfigurationError(f"a signer is named twice: {', '.join(holders)}")
+    if threshold > len(holders):
+        raise ConfigurationError(
+            f"a threshold of {threshold} cannot be met by {len(holders)} signers: name more with "
+            "--signer, or lower --threshold"
+        )
 
 
 def make_signer(path: Path, holder: str) -> SigningKey:

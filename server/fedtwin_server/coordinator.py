@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.channel import SERVER_OPTIONS, grpc
+from fedtwin_protocol.contract import faults
 from fedtwin_protocol.credentials import Credentials
 from fedtwin_protocol.errors import ConfigurationError
 from fedtwin_protocol.signing import TrustRoot
@@ -86,11 +87,20 @@ class Home:
                 f"there is no coordinator in {self.folder}: run 'fedtwin server init' first, or "
                 "name its folder with --home"
             ) from error
-        except (yaml.YAMLError, ValidationError, OSError) as error:
+        except ValidationError as error:
+            raise ConfigurationError(
+                f"{self.settings_file} cannot be used: {faults(error)}"
+            ) from error
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             raise ConfigurationError(f"{self.settings_file} cannot be used: {error}") from error
 
     def store(self) -> Store:
-        """The coordinator's memory."""
+        """The coordinator's memory.
+
+        Raises:
+            ConfigurationError: there is no coordinator here, or its file cannot be used.
+        """
+        self.settings()
         return Store(self.folder / "fedtwin.sqlite")
 
     def blobs(self) -> BlobStore:

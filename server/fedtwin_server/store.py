@@ -91,11 +91,17 @@ class Store:
             raise ConfigurationError(
                 f"there is no coordinator in {path.parent}: run 'fedtwin server init' first"
             )
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        self.connection = sqlite3.connect(path, isolation_level=None, timeout=10)
-        self.connection.execute("PRAGMA journal_mode=WAL")
-        self.connection.execute("PRAGMA synchronous=FULL")
-        self.connection.executescript(_SCHEMA)
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            self.connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+            self.connection.execute("PRAGMA journal_mode=WAL")
+            self.connection.execute("PRAGMA synchronous=FULL")
+            self.connection.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigurationError(
+                f"{path} cannot be used ({error}): check its owner, its rights and the disk; a "
+                "damaged file is replaced from a backup"
+            ) from error
 
     def close(self) -> None:
         """Close the file."""

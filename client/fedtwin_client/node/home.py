@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fedtwin_protocol.contract import faults
 from fedtwin_protocol.errors import ConfigurationError
 from fedtwin_protocol.signing import TrustRoot
 
@@ -106,7 +107,11 @@ class NodeHome:
                 f"there is no node in {self.folder}: run 'fedtwin client enrol' first, or name "
                 "its folder with --home"
             ) from error
-        except (yaml.YAMLError, ValidationError, OSError) as error:
+        except ValidationError as error:
+            raise ConfigurationError(
+                f"{self.settings_file} cannot be used: {faults(error)}"
+            ) from error
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             raise ConfigurationError(f"{self.settings_file} cannot be used: {error}") from error
 
     def trust(self) -> TrustRoot:
@@ -119,8 +124,9 @@ class NodeHome:
         try:
             return TrustRoot.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
+            why = faults(error) if isinstance(error, ValidationError) else error.strerror
             raise ConfigurationError(
-                f"{path} cannot be used ({error}): enrol again with a new invitation"
+                f"{path} cannot be used ({why}): enrol again with a new invitation"
             ) from error
 
     def lock(self) -> int:

@@ -59,7 +59,8 @@ class ImportReport:
     def lines(self) -> list[str]:
         """The report as lines of plain text (print them without markup: units hold brackets)."""
         lines = [f"import of {self.origin}"]
-        lines += [f"  {'read':<14} {count:,} {kind}" for kind, count in sorted(self.read.items())]
+        read = sorted(self.read.items()) or [("resources", 0)]
+        lines += [f"  {'read':<14} {count:,} {kind}" for kind, count in read]
         lines.append(f"  {'patients':<14} {self.patients:,}")
         lines.append(f"  {'events':<14} {self.events:,}")
         if self.withdrawn:

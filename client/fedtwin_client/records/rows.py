@@ -7,6 +7,7 @@ as a whole, because its cells may stand under the wrong columns.
 import csv
 from collections.abc import Iterator
 from datetime import date, datetime
+from os import SEEK_END
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -52,6 +53,15 @@ def read_rows(path: Path, mapping: TableMapping, tally: Tally) -> Iterator[Row]:
         raise RecordError(f"{path} is not a whole Parquet file: {error}") from error
 
 
+def _has_end(path: Path) -> bool:
+    """Whether a file ends with the end of a line; a line that was cut off can look whole."""
+    with path.open("rb") as file:
+        file.seek(0, SEEK_END)
+        file.seek(max(0, file.tell() - 2))
+        tail = file.read()
+    return b"\n" in tail or b"\r" in tail
+
+
 def _csv(file: TextIO, path: Path, mapping: TableMapping, tally: Tally) -> Iterator[Row]:
     reader = csv.reader(file, delimiter=mapping.delimiter, strict=True)
     names = list(mapping.column_names)
@@ -66,6 +76,9 @@ def _csv(file: TextIO, path: Path, mapping: TableMapping, tally: Tally) -> Itera
             tally.put_aside(f"not CSV: {error}", Place(path.name, reader.line_num), "")
             continue
         if cells is None:
+            if not _has_end(path):
+                place = Place(path.name, reader.line_num)
+                tally.note("the last line has no line end: was the file cut off?", place)
             return
         if not cells or (len(names) > 1 and not any(cell.strip() for cell in cells)):
             continue

@@ -80,6 +80,11 @@ def import_fhir(
                 for version in reader.read(found):
                     number = job.staging.version(version.origin, version.updated)
                     job.staging.add(number, version.events)
+        if job.tally.reasons and not job.tally.read:
+            listed = ", ".join(str(path) for path in paths)
+            raise RecordError(
+                f"found no FHIR resource in {listed}{_first(job.tally)}; nothing was imported"
+            )
         title = f"{len(files)} FHIR files from {server}"
         return job.finish(title, pseudonyms, subjects.learned)
 
@@ -118,7 +123,18 @@ def import_table(
         version = job.staging.version(reader.origin, None)
         for events in reader.read():
             job.staging.add(version, events)
+        if not job.staging.subjects:
+            raise RecordError(
+                f"found no row in {path} that can be used{_first(job.tally)}; nothing was "
+                "imported, and what came from this file before is still there"
+            )
         return job.finish(f"{path.name} as {meaning.name}", pseudonyms, {})
+
+
+def _first(tally: Tally) -> str:
+    """The commonest reasons why things were not used, for a sentence."""
+    reasons = [f"{reason} ({count})" for reason, count in tally.reasons.most_common(3)]
+    return f": {', '.join(reasons)}" if reasons else ""
 
 
 class _Job:
