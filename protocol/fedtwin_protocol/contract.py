@@ -5,7 +5,7 @@ date, a fixed centre and scale, a clip range, and what a missing value means. No
 computed from data: per-site scaling costs privacy and erases real differences between hospitals.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -26,9 +26,14 @@ def faults(error: ValidationError) -> str:
     texts = []
     for item in error.errors(include_input=False, include_url=False):
         place = ".".join(str(part) for part in item["loc"])
-        text = item["msg"].removeprefix("Value error, ")
-        texts.append(f"{place}: {text}" if place else text)
+        texts.append(f"{place}: {complaint(item)}" if place else complaint(item))
     return "; ".join(texts)
+
+
+def complaint(item: Any) -> str:
+    """One of pydantic's errors in words that the author of a file understands."""
+    known = {"extra_forbidden": "unknown key", "missing": "is missing"}
+    return known.get(item["type"]) or str(item["msg"]).removeprefix("Value error, ")
 
 
 class Feature(Part):

@@ -12,8 +12,9 @@ import yaml
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from fedtwin_protocol.canonical import canonical_bytes, sha256_hex
-from fedtwin_protocol.contract import Code, Feature, FeatureContract, Part
+from fedtwin_protocol.contract import Code, Feature, FeatureContract, Part, complaint
 from fedtwin_protocol.errors import PlanError
+from fedtwin_protocol.strict_yaml import load_strictly
 
 StudyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{2,60}$")]
 
@@ -304,7 +305,7 @@ def plan_from_yaml(path: Path) -> StudyPlan:
         PlanError: the file cannot be read, is not YAML, or a field is wrong (named in the text).
     """
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = load_strictly(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PlanError(f"cannot read the plan {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -330,5 +331,5 @@ def _explain(error: ValidationError, where: str) -> str:
     lines = []
     for item in error.errors(include_url=False):
         place = ".".join(str(part) for part in item["loc"]) or "the plan as a whole"
-        lines.append(f"  {place}: {item['msg'].removeprefix('Value error, ')}")
+        lines.append(f"  {place}: {complaint(item)}")
     return f"{where} does not add up:\n" + "\n".join(lines)

@@ -180,7 +180,7 @@ def test_the_wrong_encoding_is_said_plainly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"colums": {}}, "colums: Extra inputs"),
+        ({"colums": {}}, "colums: unknown key"),
         ({"name": "A B"}, "name: "),
         ({"subject": {}}, "subject: expected either 'column' or 'row_number: true'"),
         ({"time": {"column": "a", "date": "2020-01-01"}}, "time: expected either"),

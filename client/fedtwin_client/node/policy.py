@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from fedtwin_client.node.ledger_limits import BudgetLimits
 from fedtwin_protocol.contract import Part
 from fedtwin_protocol.errors import PolicyError
+from fedtwin_protocol.strict_yaml import load_strictly
 from fedtwin_protocol.study import StudyPlan
 
 TOLERANCE = 1e-3
@@ -149,7 +150,7 @@ def load_policy(path: Path) -> Policy:
             sentence names file, key and what was expected.
     """
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 - a SafeLoader
+        value = load_strictly(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PolicyError(
             f"cannot read the policy {path}: {error.strerror}; no study is admitted without one"
@@ -167,17 +168,6 @@ def load_policy(path: Path) -> Policy:
 def default_policy_text() -> str:
     """A policy file with every key, its default and what it means."""
     return _DEFAULT
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, of which the first would be lost."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        twice = [str(key) for key in dict.fromkeys(keys) if keys.count(key) > 1]
-        if twice:
-            raise yaml.YAMLError(f"the key '{twice[0]}' is given twice{node.start_mark}")
-        return super().construct_mapping(node, deep)
 
 
 def _who_and_what(policy: Policy, plan: StudyPlan) -> Iterable[str]:

@@ -15,7 +15,7 @@ from fedtwin_client.records.codes import codes_of, is_local
 from fedtwin_client.records.events import BIRTH, DEATH, SEX, Event
 from fedtwin_client.records.observation import observation_events
 from fedtwin_client.records.reading import Reading, Times, UnusableError
-from fedtwin_client.records.resources import Found, Resource
+from fedtwin_client.records.resources import Found, Resource, list_of, text_of
 from fedtwin_client.records.subjects import Subjects, local_address
 
 READ = ("Patient", "Observation", "Condition", "MedicationRequest")
@@ -142,7 +142,7 @@ class FhirReader:
         ]
 
     def _observation(self, found: Found, origin: str) -> list[Event]:
-        _refuse_withdrawn(found.resource.get("status"))
+        _refuse_withdrawn(text_of(found.resource, "status"))
         subject = self._subjects.of(found.resource.get("subject"))
         return observation_events(found, subject, origin, self._reading)
 
@@ -166,25 +166,26 @@ class FhirReader:
 
     def _medication_request(self, found: Found, origin: str) -> list[Event]:
         resource = found.resource
-        status = resource.get("status")
+        status = text_of(resource, "status")
         _refuse_withdrawn(status)
         if status in {"cancelled", "draft"}:
             raise UnusableError(f"medication request is {status}", wrong=False)
         if resource.get("doNotPerform") is True:
             raise UnusableError("medication request says not to give it", wrong=False)
-        if resource.get("intent") in {"proposal", "plan", "option"}:
-            raise UnusableError(f"medication request is only a {resource['intent']}", wrong=False)
+        intent = text_of(resource, "intent")
+        if intent in {"proposal", "plan", "option"}:
+            raise UnusableError(f"medication request is only a {intent}", wrong=False)
         subject = self._subjects.of(resource.get("subject"))
         times = self._reading.times([resource.get("authoredOn")])
         codes = self._medication_codes(resource)
-        return self._coded(found, subject, codes, times, (origin, str(status or "")))
+        return self._coded(found, subject, codes, times, (origin, status))
 
     def _medication_codes(self, resource: Resource) -> list[str]:
         reference = resource.get("medicationReference")
         written = reference.get("reference") if isinstance(reference, dict) else None
         if not isinstance(written, str):
             return codes_of(resource.get("medicationCodeableConcept"))
-        for contained in resource.get("contained") or []:
+        for contained in list_of(resource, "contained"):
             if isinstance(contained, dict) and written == f"#{contained.get('id')}":
                 return codes_of(contained.get("code"))
         address = local_address(written, "Medication")
@@ -229,7 +230,7 @@ def _own_id(found: Found) -> str:
     return written.replace("#", "%23")
 
 
-def _refuse_withdrawn(status: Any) -> None:
+def _refuse_withdrawn(status: str) -> None:
     if status in {"entered-in-error", "refuted"}:
         raise UnusableError(f"withdrawn ({status})", wrong=False)
 

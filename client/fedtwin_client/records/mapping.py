@@ -8,7 +8,7 @@ from codecs import lookup
 from collections.abc import Iterable
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
 from pydantic import (
@@ -26,12 +26,14 @@ from pydantic import (
 
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.reading import UnusableError, checked_number
-from fedtwin_protocol.contract import Code
+from fedtwin_protocol.contract import Code, complaint
 from fedtwin_protocol.errors import RecordError
+from fedtwin_protocol.strict_yaml import load_strictly
 
 Mark: TypeAlias = StrictBool | StrictInt | StrictFloat | StrictStr
 Marks: TypeAlias = tuple[Mark | None, ...]
 Kind: TypeAlias = Literal["number", "flag", "text", "presence"]
+OffsetDays: TypeAlias = Annotated[float, Field(ge=-36525, le=36525)]
 NOT_RECORDED: Marks = ("", "NA", "NaN", "null")
 
 
@@ -95,7 +97,7 @@ class RowEvent(Block):
     """An event without a value that every row makes."""
 
     code: Code
-    offset_days: float = 0.0
+    offset_days: OffsetDays = 0.0
 
 
 class ColumnMeaning(Block):
@@ -106,7 +108,7 @@ class ColumnMeaning(Block):
     unit: str | None = None
     missing: Marks = ()
     values: dict[Mark, Mark] | None = None
-    offset_days: float = 0.0
+    offset_days: OffsetDays = 0.0
 
     @model_validator(mode="after")
     def _unit_fits(self) -> "ColumnMeaning":
@@ -157,6 +159,7 @@ class TableMapping(Block):
     def _is_known(cls, value: str) -> str:
         try:
             name = lookup(value).name
+            "".encode(value)  # refuses codecs that are no text, such as base64
         except LookupError as error:
             raise ValueError("expected an encoding such as utf-8, latin-1 or cp1252") from error
         return "utf-8-sig" if name == "utf-8" else name
@@ -234,10 +237,10 @@ def read_mapping(path: Path) -> TableMapping:
         RecordError: it cannot be read, is not YAML, or a key is wrong (named in the text).
     """
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = load_strictly(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecordError(f"cannot read the mapping {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecordError(f"the mapping {path} is not YAML: {error}") from error
     if not isinstance(value, dict):
         raise RecordError(f"the mapping {path} holds no keys; expected 'name', 'subject', 'time' …")
@@ -251,7 +254,7 @@ def _explain(error: ValidationError, path: Path) -> str:
     lines = [f"the mapping {path} does not add up (keys are explained in docs/records.md):"]
     for item in error.errors(include_url=False):
         place = ".".join(str(part) for part in item["loc"]) or "the file as a whole"
-        lines.append(f"  {place}: {item['msg'].removeprefix('Value error, ')}")
+        lines.append(f"  {place}: {complaint(item)}")
     return "\n".join(lines)
 
 

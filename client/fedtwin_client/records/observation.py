@@ -18,7 +18,7 @@ from fedtwin_client.records.reading import (
     finite,
 )
 from fedtwin_client.records.report import Place
-from fedtwin_client.records.resources import Found, Resource
+from fedtwin_client.records.resources import Found, Resource, list_of, text_of
 from fedtwin_client.records.units import SAME, conversion, normal_unit
 
 _COMPARATORS = {"<", "<=", ">", ">="}
@@ -53,7 +53,7 @@ def observation_events(found: Found, subject: int, origin: str, reading: Reading
         UnusableError: the whole resource makes no event.
     """
     resource = found.resource
-    status = resource.get("status")
+    status = text_of(resource, "status")
     if status in {"cancelled", "registered"}:
         raise UnusableError(f"observation is {status}", wrong=False)
     times = reading.times(_effective(resource), resource.get("issued"))
@@ -65,7 +65,7 @@ def observation_events(found: Found, subject: int, origin: str, reading: Reading
         except UnusableError as error:
             reading.unusable(error, found.place, resource)
             continue
-        events.append(_event(subject, code, value, times, f"{origin}#{number}", str(status or "")))
+        events.append(_event(subject, code, value, times, f"{origin}#{number}", status))
     return events
 
 
@@ -77,8 +77,9 @@ def _effective(resource: Resource) -> list[Any]:
 
 def _parts(resource: Resource) -> list[Resource]:
     """The observation itself, if it says something by itself, and its components."""
-    components = resource.get("component")
-    parts = [part for part in components if isinstance(part, dict)] if components else []
+    parts = list_of(resource, "component")
+    if not all(isinstance(part, dict) for part in parts):
+        raise UnusableError("a component that is not an object")
     valued = any(key.startswith("value") for key in resource)
     return [resource, *parts] if valued or not parts else parts
 
@@ -117,7 +118,7 @@ def _quantity(quantity: Any, code: str) -> _Value:
         raise UnusableError("a valueQuantity that is not an object")
     if quantity.get("value") is None:
         raise UnusableError("no value was recorded", wrong=False)
-    comparator = quantity.get("comparator")
+    comparator = text_of(quantity, "comparator") or None
     if comparator is not None and comparator not in _COMPARATORS:
         raise UnusableError("a comparator that is not known")
     number = checked_number(code, finite(quantity["value"]), _unit(quantity))

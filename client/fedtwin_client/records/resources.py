@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
+from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
 
@@ -25,6 +26,7 @@ def _refuse(constant: str) -> float:
     raise ValueError(constant)
 
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
@@ -103,6 +105,30 @@ def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
         raise RecordError(f"cannot read {file}: {error}; nothing was imported") from error
 
 
+def text_of(resource: Resource, key: str) -> str:
+    """A member that must be text; empty where it is absent.
+
+    Raises:
+        UnusableError: it is something else.
+    """
+    value = resource.get(key)
+    if value is not None and not isinstance(value, str):
+        raise UnusableError(f"a '{key}' that is not text")
+    return value or ""
+
+
+def list_of(resource: Resource, key: str) -> list[Any]:
+    """A member that must be a list; empty where it is absent.
+
+    Raises:
+        UnusableError: it is something else.
+    """
+    value = resource.get(key)
+    if value is not None and not isinstance(value, list):
+        raise UnusableError(f"a '{key}' that is not a list")
+    return value or []
+
+
 def _is_fhir(file: Path) -> bool:
     return file.is_file() and file.name.endswith(_ENDINGS) and not file.name.startswith(".")
 
@@ -114,9 +140,13 @@ def _open(file: Path) -> BinaryIO:
 
 
 def _parse(data: bytes) -> Any:
-    """Parsed JSON, or none: not JSON, not UTF-8, or a number that JSON does not allow."""
+    """Parsed JSON, or none: not JSON, not UTF-8, or a number or text that none of them allows."""
     try:
-        return _DECODER.decode(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
+        value = _DECODER.decode(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a character: no text
+        return value
     except (ValueError, RecursionError):
         return None
 

@@ -53,6 +53,16 @@ def read_rows(path: Path, mapping: TableMapping, tally: Tally) -> Iterator[Row]:
         raise RecordError(f"{path} is not a whole Parquet file: {error}") from error
 
 
+def _account_for_lines(reason: str, path: Path, lines: tuple[int, int], tally: Tally) -> None:
+    """Put aside what a quote without its end has swallowed: every line of it is counted."""
+    before, last = lines
+    count = max(1, last - before)
+    tally.read["rows"] += count
+    tally.put_aside(reason, Place(path.name, before + 1), f"lines {before + 1} to {last}")
+    for number in range(before + 2, before + count + 1):
+        tally.skip(reason, Place(path.name, number))
+
+
 def _has_end(path: Path) -> bool:
     """Whether a file ends with the end of a line; a line that was cut off can look whole."""
     with path.open("rb") as file:
@@ -69,11 +79,11 @@ def _csv(file: TextIO, path: Path, mapping: TableMapping, tally: Tally) -> Itera
         names = _header(reader, path)
     _check_columns(names, path, mapping)
     while True:
+        before = reader.line_num
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            tally.read["rows"] += 1
-            tally.put_aside(f"not CSV: {error}", Place(path.name, reader.line_num), "")
+            _account_for_lines(f"not CSV: {error}", path, (before, reader.line_num), tally)
             continue
         if cells is None:
             if not _has_end(path):
@@ -121,9 +131,11 @@ def _parquet(path: Path, mapping: TableMapping, tally: Tally) -> Iterator[Row]:
 def _check_columns(names: list[str], path: Path, mapping: TableMapping) -> None:
     absent = [name for name in mapping.needed() if name not in names]
     if absent:
+        whole = len(names) == 1 and any(mark in names[0] for mark in ";\t|")
+        hint = ". Is 'delimiter' in the mapping right?" if whole else ""
         raise RecordError(
             f"the mapping names the columns {', '.join(absent)}, which {path} lacks; "
-            f"it has: {', '.join(names)}"
+            f"it has: {', '.join(names)}{hint}"
         )
 
 

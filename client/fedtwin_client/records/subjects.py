@@ -9,7 +9,7 @@ from typing import Any
 
 from fedtwin_client.records.pseudonyms import Identity, Pseudonyms
 from fedtwin_client.records.reading import UnusableError
-from fedtwin_client.records.resources import Found
+from fedtwin_client.records.resources import Found, list_of
 
 
 def local_address(reference: str, kind: str) -> str | None:
@@ -118,7 +118,7 @@ class Subjects:
             return Identity(self._server, address)
         values = {
             str(item["value"])
-            for item in found.resource.get("identifier") or []
+            for item in list_of(found.resource, "identifier")
             if isinstance(item, dict)
             and item.get("system") == self._system
             and item.get("value")
