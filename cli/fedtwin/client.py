@@ -58,7 +58,10 @@ def run(
     asyncio.run(Agent(NodeHome(folder=home), now).run())
 
 
-records = typer.Typer(help="Read the hospital's records.", rich_markup_mode=None)
+records = typer.Typer(
+    help="Read the hospital's records.\n\nExample: fedtwin client records fhir export/",
+    rich_markup_mode=None,
+)
 app.add_typer(records, name="records", no_args_is_help=True)
 
 
@@ -68,6 +71,10 @@ def records_fhir(
     home: Folder = DEFAULT_HOME,
     server: Annotated[str, typer.Option(help="A name for where they come from.")] = "fhir",
     zone: Annotated[str, typer.Option(help="Time zone of dates without one.")] = "UTC",
+    identifier_system: Annotated[
+        str | None,
+        typer.Option(help="Whose number makes the pseudonym; without it Patient.id does."),
+    ] = None,
 ) -> None:
     """Import FHIR R4 records; what was not used is counted with its reason.
 
@@ -81,7 +88,13 @@ def records_fhir(
     secret = site_secret(place)
     with console.status("reading"):
         report = import_fhir(
-            paths, place.records, secret=secret, now=now(), server=server, zone=zone
+            paths,
+            place.records,
+            secret=secret,
+            now=now(),
+            server=server,
+            identifier_system=identifier_system,
+            zone=zone,
         )
     say(*report.lines())
 
@@ -159,7 +172,11 @@ def policy(
         say(f"  {name}: {value}")
 
 
-studies = typer.Typer(help="Studies offered to this hospital.", rich_markup_mode=None)
+studies = typer.Typer(
+    help="Studies offered to this hospital: list them; show, accept, decline.\n\n"
+    "Example: fedtwin client studies",
+    rich_markup_mode=None,
+)
 app.add_typer(studies, name="studies", invoke_without_command=True)
 
 

@@ -12,12 +12,25 @@ from fedtwin_protocol.errors import FedtwinError
 typer.core.HAS_RICH = False  # with it, typer writes help as "\[required]" where markup is off
 
 PARTIES = {
-    "server": ("fedtwin.server", "The consortium's coordinator: members, studies, releases."),
-    "client": ("fedtwin.client", "A hospital's node: records, policy, studies, ledger."),
-    "research": ("fedtwin.research", "Researchers: fetch, verify and use released models."),
+    "server": (
+        "fedtwin.server",
+        "The consortium's coordinator: members, studies, releases.\n\n"
+        "Example: fedtwin server studies",
+    ),
+    "client": (
+        "fedtwin.client",
+        "A hospital's node: records, policy, studies, ledger.\n\n"
+        "Example: fedtwin client check --network",
+    ),
+    "research": (
+        "fedtwin.research",
+        "Researchers: fetch, verify and use released models.\n\n"
+        "Example: fedtwin research fetch heart-disease-risk",
+    ),
     "demo": (
         "fedtwin.demo.command",
-        "Four hospitals, a coordinator and a researcher, here and now.",
+        "Four hospitals, a coordinator and a researcher, here and now.\n\n"
+        "Example: fedtwin demo --heart-disease heart-disease --json table.json",
     ),
 }
 HELP = """Federated digital twins for hospitals. Start with: fedtwin demo
@@ -36,6 +49,7 @@ def build(arguments: list[str]) -> typer.Typer:
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
+        context_settings={"max_content_width": 110},
     )
     app.callback()(_nothing)
     wanted = next((word for word in arguments if not word.startswith("-")), "")

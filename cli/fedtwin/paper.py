@@ -34,7 +34,8 @@ def show_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]
     """Print a small table; a numeric column is recognised by its values."""
     table = Table(title=title or None, title_justify="left", title_style="bold")
     for index, heading in enumerate(headings):
-        numeric = bool(rows) and all(_numeric(row[index]) for row in rows)
+        cells = [row[index] for row in rows if row[index] not in {"", "-"}]
+        numeric = bool(cells) and all(_numeric(cell) for cell in cells)
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)

@@ -146,7 +146,10 @@ def verify(
     )
 
 
-data = typer.Typer(help="Public data sets, by URL with checksums.", rich_markup_mode=None)
+data = typer.Typer(
+    help="Public data sets, by URL with checksums.\n\nExample: fedtwin research data heart-disease",
+    rich_markup_mode=None,
+)
 app.add_typer(data, name="data", no_args_is_help=True)
 
 

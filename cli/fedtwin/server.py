@@ -49,8 +49,7 @@ def init(
 ) -> None:
     """Set up a consortium: certificate authority, signers, settings.
 
-    Example: fedtwin server init --consortium heart-north --address fed.example.org
-             --signer oslo --signer bergen --signer tromso --threshold 2
+    Example: fedtwin server init --consortium heart-north --address fed.example.org --signer oslo
     """
     from pydantic import ValidationError
 
@@ -195,7 +194,10 @@ def revoke(
     say(f"{role.value} {name} is revoked ({count} certificates); a new invitation admits it again")
 
 
-plan = typer.Typer(help="Plans, before they are signed.", rich_markup_mode=None)
+plan = typer.Typer(
+    help="Plans, before they are signed.\n\nExample: fedtwin server plan check plan.yaml",
+    rich_markup_mode=None,
+)
 app.add_typer(plan, name="plan", no_args_is_help=True)
 
 
@@ -218,7 +220,10 @@ def plan_check(
         raise typer.Exit(1)
 
 
-studies = typer.Typer(help="Studies: add, list, show, stop.", rich_markup_mode=None)
+studies = typer.Typer(
+    help="Studies: list them; add, show, stop.\n\nExample: fedtwin server studies",
+    rich_markup_mode=None,
+)
 app.add_typer(studies, name="studies", invoke_without_command=True)
 
 

@@ -1,7 +1,8 @@
-"""`fedtwin demo run`: four hospitals, a coordinator and a researcher, here and now."""
+"""`fedtwin demo`: four hospitals, a coordinator and a researcher, here and now."""
 
 import json
 import shutil
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -10,40 +11,52 @@ from typing import Annotated, Any
 import typer
 
 from fedtwin.demo.consortium import LocalConsortium
-from fedtwin.paper import console, now, say, show_table
+from fedtwin.paper import console, now, refuse_misplaced, say, show_table
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 HERE = Path(__file__).parent
 HEART_SITES = ("cleveland", "hungarian", "switzerland", "va")
-PATIENCE_S = 100.0
+HeartDisease = Annotated[
+    Path | None, typer.Option(help="Folder with the four UCI files, instead of synthetic data.")
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the closing table there too.")]
+Folder = Annotated[Path | None, typer.Option(help="Keep everything in this (new) folder.")]
+Seed = Annotated[int, typer.Option(help="Of the synthetic hospitals.", min=0)]
+OPTIONS = ("heart_disease", "json_file", "folder", "seed")
 
 
 @app.callback()
-def demo() -> None:
-    """Everybody on one machine, as real processes."""
+def demo(
+    context: typer.Context,
+    heart_disease: HeartDisease = None,
+    json_file: JsonFile = None,
+    folder: Folder = None,
+    seed: Seed = 1,
+) -> None:
+    """Everybody on one machine, as real processes: set up, train, publish, verify, compare.
+
+    Example: fedtwin demo --heart-disease heart-disease
+    """
+    if context.invoked_subcommand is None:
+        run(heart_disease, json_file, folder, seed)
+        return
+    for name in OPTIONS:
+        refuse_misplaced(context, name)
 
 
 @app.command()
 def run(
-    heart_disease: Annotated[
-        Path | None, typer.Option(help="Folder with the four UCI files, instead of synthetic data.")
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the closing table there too.")
-    ] = None,
-    folder: Annotated[
-        Path | None, typer.Option(help="Keep everything in this (new) folder.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the synthetic hospitals.")] = 1,
+    heart_disease: HeartDisease = None,
+    json_file: JsonFile = None,
+    folder: Folder = None,
+    seed: Seed = 1,
 ) -> None:
-    """Set up, enrol, train with privacy, publish, fetch, verify, and compare.
+    """The same as 'fedtwin demo' alone.
 
-    Example: fedtwin demo run --heart-disease heart-disease
+    Example: fedtwin demo run --json table.json --folder kept
     """
-    from fedtwin_protocol.errors import ConfigurationError
-
-    if folder is not None and folder.exists() and any(folder.iterdir()):
-        raise ConfigurationError(f"{folder} is not empty: name a new folder")
+    _check_places(heart_disease, json_file, folder)
+    signal.signal(signal.SIGTERM, _stop)
     place = folder or Path(tempfile.mkdtemp(prefix="fedtwin-demo-"))
     try:
         with LocalConsortium(folder=place) as consortium:
@@ -52,7 +65,7 @@ def run(
         if folder is None:
             shutil.rmtree(place, ignore_errors=True)
     if json_file is not None:
-        json_file.write_text(json.dumps(closing, indent=2))
+        json_file.write_text(json.dumps(closing, indent=2) + "\n")
         say(f"the closing table is in {json_file}")
 
 
@@ -70,6 +83,7 @@ def simulate(
     Example: fedtwin demo simulate --sites 10
     """
     from fedtwin.demo.simulation import flower_plan, simulate_synthetic
+    from fedtwin.demo.table import number
     from fedtwin_protocol.study import plan_from_yaml
 
     study = plan_from_yaml(plan) if plan else flower_plan("FedAvg", {})
@@ -80,8 +94,8 @@ def simulate(
             str(report["hospital"]),
             str(report["training_patients"]),
             str(report["held_out_patients"]),
-            _number(report["before"]["accuracy"]),
-            _number(report["before"]["auroc"]),
+            number(report["before"]["accuracy"]),
+            number(report["before"]["auroc"]),
         ]
         for report in reports
     ]
@@ -92,47 +106,75 @@ def simulate(
     )
 
 
+def _stop(*_: object) -> None:
+    """End as Ctrl-C does, so that no process is left behind."""
+    raise KeyboardInterrupt
+
+
+def _check_places(heart_disease: Path | None, json_file: Path | None, folder: Path | None) -> None:
+    """Find out now, and not at the end, that a file or folder cannot be used.
+
+    Raises:
+        ConfigurationError: says which.
+    """
+    from fedtwin_protocol.credentials import check_writable
+    from fedtwin_protocol.errors import ConfigurationError
+
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ConfigurationError(f"{folder} is a file: name a new folder with --folder")
+    if folder is not None and folder.exists() and any(folder.iterdir()):
+        raise ConfigurationError(f"{folder} is not empty: name a new folder with --folder")
+    if folder is not None:
+        check_writable(folder)
+    if json_file is not None and (json_file.is_dir() or not json_file.parent.is_dir()):
+        raise ConfigurationError(
+            f"{json_file} cannot be written: expected a file's name in a folder that exists"
+        )
+    if heart_disease is None:
+        return
+    names = [f"processed.{site}.data" for site in HEART_SITES]
+    missing = [name for name in names if not (heart_disease / name).is_file()]
+    if missing:
+        raise ConfigurationError(
+            f"{heart_disease} lacks {', '.join(missing)}: 'fedtwin research data heart-disease "
+            f"--folder {heart_disease}' fetches them"
+        )
+
+
 def _play(consortium: LocalConsortium, heart_disease: Path | None, seed: int) -> dict[str, Any]:
     from fedtwin.demo.comparison import closing_table
+    from fedtwin.demo.following import follow
+    from fedtwin.demo.table import show_closing
     from fedtwin_client.node.plain_words import as_text, describe
     from fedtwin_protocol.study import plan_from_yaml
 
     began = time.monotonic()
-    name = "heart-disease" if heart_disease else "synthetic"
-    plan_file = HERE / "plans" / f"{name}.yaml"
+    plan_file = HERE / "plans" / ("heart-disease.yaml" if heart_disease else "synthetic.yaml")
     plan = plan_from_yaml(plan_file)
     sites = _make_data(consortium, heart_disease, seed)
     _step("a development CA and a coordinator")
     consortium.open()
+    say(f"a coordinator listens on localhost:{consortium.port}, mutual TLS 1.3 only")
     for site in sites:
         _step(f"{site}: invited, enrolled, records read")
         consortium.enrol(site, [("when_allowed", "accept")])
-        say(_import(consortium, site, heart_disease).splitlines()[0])
+        say(*_in_short(_import(consortium, site, heart_disease)))
         consortium.start_site(site)
     _step("the study, in plain words")
     say(as_text(describe(plan)))
-    trained = time.monotonic()
+    opened = time.monotonic()
     home = str(consortium.server)
     consortium.run("server", "studies", "add", str(plan_file), "--home", home, *consortium.keys)
-    _step("each site's policy judges the study; training")
-    _follow(consortium, plan.study, plan.training.rounds)
-    training_s = time.monotonic() - trained
+    _step("each hospital's policy judges the study, and training begins")
+    taking_part = follow(consortium, plan, sites)
+    trained = time.monotonic()
     _step("the signers release the model; a researcher fetches and verifies it")
-    consortium.run("server", "release", plan.study, "--home", home, *consortium.keys)
-    invitation = str(consortium.folder / "researcher.invitation")
-    consortium.run(
-        *("server", "invite", "researcher", "--role", "researcher"),
-        *("--home", home, "--out", invitation),
-    )
-    researcher = str(consortium.folder / "researcher")
-    consortium.run("research", "enrol", "--invitation", invitation, "--home", researcher)
-    say(consortium.run("research", "fetch", plan.study, "--home", researcher).strip())
-    say(consortium.run("research", "verify", plan.study).strip())
+    _publish(consortium, plan.study)
     _step("what it is worth, hospital by hospital (these numbers stay at each hospital)")
-    closing = closing_table(consortium, plan, sites, now())
-    closing["training_s"] = round(training_s, 2)
+    closing = closing_table(consortium, plan, taking_part, now())
+    closing["training_s"] = round(trained - opened, 2)
     closing["total_s"] = round(time.monotonic() - began, 2)
-    _print(closing)
+    show_closing(closing)
     return closing
 
 
@@ -140,22 +182,10 @@ def _make_data(
     consortium: LocalConsortium, heart_disease: Path | None, seed: int
 ) -> tuple[str, ...]:
     from fedtwin.demo.synthetic import make_hospitals
-    from fedtwin_protocol.errors import ConfigurationError
 
-    if heart_disease is None:
-        make_hospitals(consortium.folder / "exports", seed)
-        return tuple(
-            sorted(p.name for p in (consortium.folder / "exports").iterdir() if p.is_dir())
-        )
-    missing = [
-        site for site in HEART_SITES if not (heart_disease / f"processed.{site}.data").is_file()
-    ]
-    if missing:
-        raise ConfigurationError(
-            f"{heart_disease} lacks {', '.join(f'processed.{site}.data' for site in missing)}: "
-            "'fedtwin research data heart-disease' fetches them"
-        )
-    return HEART_SITES
+    if heart_disease is not None:
+        return HEART_SITES
+    return tuple(sorted(make_hospitals(consortium.folder / "exports", seed)["hospitals"]))
 
 
 def _import(consortium: LocalConsortium, site: str, heart_disease: Path | None) -> str:
@@ -168,12 +198,14 @@ def _import(consortium: LocalConsortium, site: str, heart_disease: Path | None) 
     return consortium.run("client", "records", "table", table, "--mapping", mapping, *home)
 
 
-def _follow(consortium: LocalConsortium, study: str, rounds: int) -> None:
-    """Show rounds as they close, until the study ends."""
-    from rich.progress import Progress
-
-    from fedtwin_protocol.errors import ConfigurationError
-    from fedtwin_server.coordinator import Home
+def _in_short(report: str) -> list[str]:
+    """The head of an import report, and how many reasons for not using something it names."""
+    lines = report.splitlines()
+    place = lines.index("  not used") if "  not used" in lines else len(lines)
+    rest = [line for line in lines[place + 1 :] if line[:10].strip().replace(",", "").isdigit()]
+    unused = sum(int(line[:10].replace(",", "")) for line in rest)
+    head = [line for line in lines[:place] if line.strip()]
+    return [*head, f"  {'not used':<14} {unused:,} for {len(rest)} reasons"] if rest else head
 
     store = Home(folder=consortium.server).store()
     deadline = time.monotonic() + PATIENCE_S
@@ -191,45 +223,18 @@ def _follow(consortium: LocalConsortium, study: str, rounds: int) -> None:
         raise ConfigurationError(f"the study is {record.status}: {record.reason}\n{logs}")
 
 
+def _publish(consortium: LocalConsortium, study: str) -> None:
+    home = ("--home", str(consortium.server))
+    consortium.run("server", "release", study, *home, *consortium.keys)
+    invitation = str(consortium.folder / "researcher.invitation")
+    consortium.run(
+        *("server", "invite", "researcher", "--role", "researcher"), *home, "--out", invitation
+    )
+    researcher = ("--home", str(consortium.folder / "researcher"))
+    consortium.run("research", "enrol", "--invitation", invitation, *researcher)
+    say(consortium.run("research", "fetch", study, *researcher).strip())
+    say(consortium.run("research", "verify", study).strip())
+
+
 def _step(text: str) -> None:
     console.rule(text, align="left")
-
-
-def _print(closing: dict[str, Any]) -> None:
-    rows = []
-    for site, facts in closing["sites"].items():
-        before, after, pooled = facts["before"], facts["after"], facts["pooled"]
-        rows.append(
-            [
-                site,
-                str(facts["held_out_patients"]),
-                f"{before['accuracy']:.3f}",
-                f"{after['accuracy']:.3f}",
-                f"{pooled['accuracy']:.3f}",
-                _number(before["auroc"]),
-                _number(pooled["auroc"]),
-                f"{before['brier']:.3f}",
-                f"{after['brier']:.3f}",
-                f"{facts['epsilon']:.3f}",
-                str(facts["bytes_sent"]),
-            ]
-        )
-    headings = [
-        "hospital",
-        "held out",
-        "accuracy",
-        "recalibrated",
-        "pooled data",
-        "AUROC",
-        "pooled data",
-        "Brier",
-        "recalibrated",
-        "epsilon",
-        "bytes sent",
-    ]
-    show_table("", headings, rows)
-    say(f"training {closing['training_s']} s, everything {closing['total_s']} s")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{value:.3f}"  # noqa: PLR0124 - NaN

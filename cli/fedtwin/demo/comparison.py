@@ -29,14 +29,23 @@ UNCLIPPED = 1e9
 def closing_table(
     consortium: LocalConsortium, plan: StudyPlan, sites: tuple[str, ...], now: datetime
 ) -> dict[str, Any]:
-    """What the study was worth at each hospital, and what it cost."""
+    """What the study was worth at each hospital that took part, and what it cost."""
     rows = {
         site: load_rows(plan, NodeHome(folder=consortium.site(site)).records, now) for site in sites
     }
     features = np.concatenate([part.features[~part.holdout] for part in rows.values()])
     labels = np.concatenate([part.labels[~part.holdout] for part in rows.values()])
     pooled = fit_pooled(features, labels, plan.model.l2)
-    table: dict[str, Any] = {"study": plan.study, "sites": {}}
+    table: dict[str, Any] = {
+        "study": plan.study,
+        "rounds": plan.training.rounds,
+        "privacy": {
+            "mode": plan.privacy.mode,
+            "epsilon": plan.privacy.epsilon,
+            "delta": plan.privacy.delta,
+        },
+        "sites": {},
+    }
     for site, part in rows.items():
         home = ("--home", str(consortium.site(site)))
         facts = json.loads(consortium.run("client", "report", plan.study, "--json", *home))

@@ -5,9 +5,11 @@ Everything goes through the same commands that people type; the demo only types 
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -123,7 +125,17 @@ class LocalConsortium:
         return self.start(name, "client", "run", "--home", str(self.site(name)))
 
     def close(self) -> None:
-        """End every process."""
+        """End every process; another Ctrl-C meanwhile does not leave some behind."""
+        if threading.current_thread() is threading.main_thread():
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            try:
+                self._end_all()
+            finally:
+                signal.signal(signal.SIGINT, before)
+        else:
+            self._end_all()
+
+    def _end_all(self) -> None:
         for process in self.processes:
             process.terminate()
         for process in self.processes:

@@ -159,7 +159,8 @@ class StudyDesk:
             log.info(
                 "study %s has ended (%s); what was not used is given back", study.study, study.state
             )
-        self._studies.decide(study.plan_hash, "ended", (), self._clock())
+        reasons = tuple(study.reasons.splitlines())
+        self._studies.decide(study.plan_hash, "ended", reasons, self._clock())
 
 
 def reservation_for(plan: StudyPlan, price: Mapping[str, Any]) -> Reservation:
