@@ -3,12 +3,24 @@
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import typer
 import typer.core
+import typer.main
 
 from fedtwin_protocol.errors import FedtwinError
 
+
+class _Argument(typer.core.TyperArgument):
+    """An argument that keeps its explanation: click from 8.4 on clears what typer 0.20 has set."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.help = given.get("help")
+
+
+typer.main.TyperArgument = _Argument  # type: ignore[attr-defined] - typer imports it by name
 typer.core.HAS_RICH = False  # with it, typer writes help as "\[required]" where markup is off
 
 PARTIES = {

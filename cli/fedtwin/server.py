@@ -56,14 +56,14 @@ def init(
     from fedtwin_protocol.errors import ConfigurationError
     from fedtwin_protocol.signing import TrustRoot
     from fedtwin_server.authority import create_authority
-    from fedtwin_server.consortium import check_signers, make_signer, write_settings
+    from fedtwin_server.consortium import check_names, make_signer, write_settings
     from fedtwin_server.coordinator import CoordinatorSettings, Home
 
     place = offline or home / "offline"
     if Home(folder=home).settings_file.exists():
         raise ConfigurationError(f"{home} holds a coordinator already")
     holders = signer or [consortium]
-    check_signers(holders, threshold)
+    check_names(consortium, holders, threshold)
     authority = create_authority(
         home, consortium=consortium, addresses=address, now=now(), root_folder=place
     )
@@ -138,8 +138,9 @@ def run(
     from fedtwin_server.handshakes import translate_handshake_failures
 
     start_log(log_level)
+    coordinator = Coordinator(Home(folder=home))
     translate_handshake_failures()
-    asyncio.run(Coordinator(Home(folder=home)).serve())
+    asyncio.run(coordinator.serve())
 
 
 @app.command()

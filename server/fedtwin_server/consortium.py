@@ -43,15 +43,23 @@ from fedtwin_server.store import Store, StudyRecord
 from fedtwin_server.study_run import final_parameters, plan_of
 
 BUILT_IN = frozenset({"logistic_regression", "network"})
+_CONSORTIUM: Final = re.compile(r"[a-z][a-z0-9-]{1,60}")  # as in a plan
 _HOLDER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,60}")
 
 
-def check_signers(holders: Sequence[str], threshold: int) -> None:
-    """Refuse signers that make no trust root, before any key is written.
+def check_names(consortium: str, holders: Sequence[str], threshold: int) -> None:
+    """Refuse a consortium that no plan can name, or signers that make no trust root.
+
+    Called before any key is written.
 
     Raises:
-        ConfigurationError: a name that makes no file name, a name twice, or too high a threshold.
+        ConfigurationError: a wrong name, a name twice, or too high a threshold.
     """
+    if not _CONSORTIUM.fullmatch(consortium):
+        raise ConfigurationError(
+            "expected a consortium's name of 2 to 61 lower-case letters, digits and hyphens that "
+            f"starts with a letter, such as 'heart-north'; got {consortium!r}"
+        )
     for holder in holders:
         if not _HOLDER.fullmatch(holder):
             raise ConfigurationError(

@@ -207,21 +207,6 @@ def _in_short(report: str) -> list[str]:
     head = [line for line in lines[:place] if line.strip()]
     return [*head, f"  {'not used':<14} {unused:,} for {len(rest)} reasons"] if rest else head
 
-    store = Home(folder=consortium.server).store()
-    deadline = time.monotonic() + PATIENCE_S
-    with Progress(console=console) as progress:
-        bar = progress.add_task("rounds", total=rounds)
-        while time.monotonic() < deadline:
-            record = store.study(study)
-            progress.update(bar, completed=store.rounds_closed(study))
-            if record.status in {"finished", "failed", "stopped"}:
-                break
-            time.sleep(0.05)
-    store.close()
-    if record.status != "finished":
-        logs = "\n".join(path.read_text()[-800:] for path in consortium.folder.glob("*.log"))
-        raise ConfigurationError(f"the study is {record.status}: {record.reason}\n{logs}")
-
 
 def _publish(consortium: LocalConsortium, study: str) -> None:
     home = ("--home", str(consortium.server))
