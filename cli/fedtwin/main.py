@@ -20,7 +20,7 @@ class _Argument(typer.core.TyperArgument):
         self.help = given.get("help")
 
 
-typer.main.TyperArgument = _Argument  # type: ignore[attr-defined] - typer imports it by name
+typer.main.TyperArgument = _Argument  # type: ignore[attr-defined]  # imported there
 typer.core.HAS_RICH = False  # with it, typer writes help as "\[required]" where markup is off
 
 PARTIES = {

@@ -40,6 +40,11 @@ class Prediction:
     card: ModelCard
     warnings: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        numbers = np.array2string(self.probability, precision=3, threshold=20, separator=", ")
+        said = "".join(f"\n  {sentence}" for sentence in self.warnings)
+        return f"{self.card.study} version {self.card.version} predicts {numbers}{said}"
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.probability, dtype=dtype, copy=True if copy is None else copy)
 
@@ -59,6 +64,10 @@ class RiskModel:
 
     release: Release
 
+    def __repr__(self) -> str:
+        card = self.card
+        return f"RiskModel({card.study} version {card.version}: {card.title}; see explain())"
+
     @property
     def card(self) -> ModelCard:
         """The model card."""
@@ -73,8 +82,9 @@ class RiskModel:
         """Probability of the endpoint for each patient.
 
         Args:
-            features: column name -> values, a list of one mapping for each patient, or a pandas
-                DataFrame; names as in `explain()`. None and NaN mean missing.
+            features: column name -> values, a list of one mapping for each patient, a pandas
+                DataFrame, a pyarrow Table or a numpy array whose columns have names; names as in
+                `explain()`. None and NaN mean missing.
             units: column name -> unit, for columns that are not in the contract's unit.
 
         Raises:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fedtwin_protocol.contract import Feature, FeatureContract
 from fedtwin_protocol.encoding import spell_category
 from fedtwin_protocol.errors import ReleaseError
@@ -37,8 +39,8 @@ def contract_columns(contract: FeatureContract, features: Any, units: Mapping[st
 
     Args:
         contract: what the model asks for.
-        features: mapping of columns, list of mappings, one mapping of single values, or a pandas
-            DataFrame.
+        features: mapping of columns, list of mappings, one mapping of single values, a pandas
+            DataFrame, a pyarrow Table, or a numpy array whose columns have names.
         units: of the columns that are not in the contract's unit.
 
     Raises:
@@ -57,9 +59,8 @@ def contract_columns(contract: FeatureContract, features: Any, units: Mapping[st
 
 
 def _as_columns(features: Any) -> dict[str, list[Any]]:
-    pandas = sys.modules.get("pandas")
-    if pandas is not None and isinstance(features, pandas.DataFrame):
-        return {str(name): features[name].tolist() for name in features.columns}
+    if (table := _from_table(features)) is not None:
+        return table
     if isinstance(features, Mapping):
         single = [name for name, value in features.items() if _is_single(value)]
         if single and len(single) == len(features):
@@ -72,9 +73,27 @@ def _as_columns(features: Any) -> dict[str, list[Any]]:
     if isinstance(features, Sequence) and not isinstance(features, str):
         return _from_rows(features)
     raise ReleaseError(
-        "expected a mapping of columns, a list of mappings or a pandas DataFrame, got "
-        f"{type(features).__name__}"
+        "expected a mapping of columns, a list of mappings, a pandas DataFrame, a pyarrow Table or "
+        f"a numpy array whose columns have names, got {_kind(features)}"
     )
+
+
+def _from_table(features: Any) -> dict[str, list[Any]] | None:
+    """The columns of a table of another library, none of which is imported for it."""
+    pandas, pyarrow = sys.modules.get("pandas"), sys.modules.get("pyarrow")
+    if pandas is not None and isinstance(features, pandas.DataFrame):
+        return {str(name): features[name].tolist() for name in features.columns}
+    if pyarrow is not None and isinstance(features, pyarrow.Table):
+        return {str(name): column for name, column in features.to_pydict().items()}
+    if isinstance(features, np.ndarray) and features.dtype.names:
+        return {name: np.atleast_1d(features[name]).tolist() for name in features.dtype.names}
+    return None
+
+
+def _kind(features: Any) -> str:
+    if isinstance(features, np.ndarray):
+        return f"an array of shape {features.shape} whose columns have no names"
+    return type(features).__name__
 
 
 def _is_single(value: Any) -> bool:
@@ -94,6 +113,10 @@ def _from_rows(rows: Sequence[Any]) -> dict[str, list[Any]]:
 
 
 def _check_names(names: list[str], raw: Mapping[str, Any], units: Mapping[str, str]) -> None:
+    if not isinstance(units, Mapping):
+        raise ReleaseError(
+            f"expected units by column, such as {{'{names[0]}': '…'}}, got {units!r}"
+        )
     missing = [name for name in names if name not in raw]
     extra = [name for name in raw if name not in names]
     if missing or extra:
@@ -163,10 +186,15 @@ def _plain_number(feature: Feature, row: int, value: Any) -> float:
     if feature.kind == "sex" and isinstance(value, str) and value.lower() in _SEX:
         return _SEX[value.lower()]
     yes_or_no = feature.kind in {"flag", "presence"}
+    if isinstance(value, np.generic):
+        value = value.item()
     if not isinstance(value, numbers.Real) or (_is_bool(value) and not yes_or_no):
         expected = "male, female, 1 or 0" if feature.kind == "sex" else "a number"
         raise _refusal(feature, row, value, expected)
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _is_bool(value: Any) -> bool:
@@ -176,7 +204,7 @@ def _is_bool(value: Any) -> bool:
 def _is_missing(value: Any) -> bool:
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:
         return True
-    return isinstance(value, numbers.Real) and math.isnan(value)
+    return isinstance(value, numbers.Real) and not isinstance(value, int) and math.isnan(value)
 
 
 def _unit_hint(feature: Feature, number: float) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
@@ -93,6 +94,31 @@ def test_one_line_opens_a_model_and_it_predicts_what_its_weights_say(library: Li
 def test_columns_rows_and_a_single_patient_say_the_same(model: RiskModel) -> None:
     by_column = model.predict(columns())
     assert list(model.predict([PATIENT])) == list(by_column) == list(model.predict(PATIENT))
+
+
+def test_tables_of_other_libraries_say_the_same(model: RiskModel) -> None:
+    plain = list(model.predict(PATIENT))
+    assert list(model.predict(pyarrow.table(columns()))) == plain
+    assert list(model.predict({name: np.array(v) for name, v in columns().items()})) == plain
+    kinds = [(name, "U20" if isinstance(v, str) else float) for name, v in PATIENT.items()]
+    assert list(model.predict(np.array([tuple(PATIENT.values())], dtype=kinds))) == plain
+
+
+def test_an_array_without_names_and_units_without_columns_are_refused(model: RiskModel) -> None:
+    with pytest.raises(ReleaseError, match=r"shape \(1, 14\) whose columns have no names"):
+        model.predict(np.zeros((1, 14)))
+    with pytest.raises(ReleaseError, match="expected units by column"):
+        model.predict(PATIENT, units="mmol/L")  # type: ignore[arg-type]
+    with pytest.raises(ReleaseError, match="column 'age', row 0: expected 18 to 110"):
+        model.predict(columns(age=10**400))
+
+
+def test_what_is_shown_at_a_prompt_is_short_and_says_what_the_card_says(model: RiskModel) -> None:
+    shown = repr(model.predict(PATIENT))
+    assert model.card.recalibration in shown
+    assert "predicts [0." in shown
+    assert len(shown) < 400
+    assert len(repr(model)) < 200
 
 
 def test_a_data_frame_is_taken_without_importing_pandas(
