@@ -292,7 +292,8 @@ def show(
     store = Home(folder=home).store()
     record = store.study(study)
     plan = plan_of(record)
-    say(f"{plan.title} ({record.study} version {record.version}): {record.status}", record.reason)
+    why = f", {record.reason}" if record.reason else ""
+    say(f"{plan.title} ({record.study} version {record.version}): {record.status}{why}")
     decisions = store.decisions(study)
     rows = [[site, "takes part" if yes else "does not"] for site, yes in decisions.items()]
     show_table("Decisions", ["site", "decision"], rows)
