@@ -49,6 +49,7 @@ class RawSite:
         self.credentials = credentials or load_credentials(consortium.site(name) / "identity")
         self.channel = open_channel(f"localhost:{consortium.port}", self.credentials)
         self.blobs = BlobStore(consortium.site(name) / "raw")
+        self.received: list[pb.ToSite] = []
         self._call = self.channel.stream_stream(method("Link"))()
 
     async def __aenter__(self) -> "RawSite":
@@ -75,15 +76,14 @@ class RawSite:
             grpc.aio.AioRpcError: the coordinator ended the link; with its code and sentence.
         """
 
-        async def next_one() -> pb.ToSite:
+        async with asyncio.timeout(patience_s):
             while (data := await self._call.read()) is not grpc.aio.EOF:
                 message = parse(pb.ToSite, data)
+                self.received.append(message)
                 if message.WhichOneof("body") == kind:
                     return message
             await self._call  # raises with the status, unless it was an orderly end
-            raise AssertionError(f"the link ended before a {kind} came")
-
-        return await asyncio.wait_for(next_one(), patience_s)
+        raise AssertionError(f"the link ended before a {kind} came")
 
     async def join(self, study: str) -> bytes:
         """Ask for the catalogue, say yes to a study; returns the plan's hash."""
@@ -112,7 +112,7 @@ class RawSite:
         return (await self.receive("received")).received
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def raw_site() -> type[RawSite]:
     """The class; a test makes as many as it needs."""
     return RawSite
@@ -165,7 +165,7 @@ def ask_fixture() -> Callable[..., tuple[grpc.StatusCode, str | bytes]]:
     return ask
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def wait_until() -> Callable[..., None]:
     """Wait for something to become true, with a limit and a reason."""
 

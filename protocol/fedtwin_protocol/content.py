@@ -75,7 +75,8 @@ def measure(content: pb.Content, blobs: BlobStore) -> float:
     total = 0.0
     for _, piece in pieces(content, content_heads(content), blobs):
         values = piece.astype(np.float64, copy=False)
-        total += float(values @ values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total += float(values @ values)
         if not np.isfinite(total):
             return float("inf")
     return float(np.sqrt(total))

@@ -1,8 +1,9 @@
 """What the coordinator believes of an answer: nothing, until it is held against the plan.
 
-In this order: the arrays are those the study exchanges (names, types, shapes); every number is
-finite; the norm stays within what the site's patients can contribute; the weight is the cohort
-count that the site itself reported. A bad answer is that site's failure, never the study's.
+In this order: the records are those of such an answer and no others; the arrays are those the
+study exchanges (names, types, shapes); every number is finite; the norm stays within what the
+site's patients can contribute; the weight is the cohort count that the site itself reported. A bad
+answer is that site's failure, never the study's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,6 +77,29 @@ def largest_model_norm(
     return 10 * (current_norm + 1) + training.local_steps * step
 
 
+def check_records(content: pb.Content, *, arrays: bool) -> None:
+    """One record of metrics, after one of arrays where the answer has arrays; nothing else.
+
+    A record or a name too many would decide how the answer is read, or stop a strategy.
+
+    Raises:
+        WireError: otherwise.
+    """
+    found = [(record.name, record.kind) for record in content.records]
+    wanted = [("metrics", int(pb.Record.METRICS))]
+    if arrays:
+        wanted.insert(0, ("arrays", int(pb.Record.ARRAYS)))
+    if found != wanted:
+        names = [name for name, _ in wanted]
+        raise WireError(f"expected the records {names}, got {[name[:60] for name, _ in found[:5]]}")
+    for record in content.records:
+        names = [head.name for head in record.arrays] + [item.name for item in record.fields]
+        if len(set(names)) != len(names):
+            raise WireError(f"a name in the record '{record.name}' is given twice")
+        if bool(record.fields) and record.kind == pb.Record.ARRAYS:
+            raise WireError("the record 'arrays' holds something else than arrays")
+
+
 def check_arrays(content: pb.Content, expected: Sequence[ArraySpec]) -> None:
     """Hold the array table against the study's.
 
@@ -86,7 +110,8 @@ def check_arrays(content: pb.Content, expected: Sequence[ArraySpec]) -> None:
     found = [(head.name, head.dtype.name, head.shape) for head in heads]
     wanted = [(spec.name, spec.dtype, spec.shape) for spec in expected]
     if found != wanted:
-        raise WireError(f"expected the arrays {wanted}, got {found[:20]}")
+        seen = [(name[:60], dtype, shape) for name, dtype, shape in found[:5]]
+        raise WireError(f"expected the arrays {wanted[:5]}, got {len(found)}: {seen}")
     holders = {(record.name, record.kind) for record in content.records if record.arrays}
     if holders != {("arrays", pb.Record.ARRAYS)}:
         raise WireError("expected the arrays in the record 'arrays'")
@@ -111,9 +136,13 @@ def check_weight(content: pb.Content, reported_count: float, slack: float) -> fl
     """The weight an update is averaged with: within `slack` of the count the site reported.
 
     Raises:
-        WireError: absent, not a number, not positive, or too far off.
+        WireError: absent, not a number, not positive, or too far off; or another metric is not a
+            finite number.
     """
-    weight = _number(_metrics(content), WEIGHT)
+    metrics = _metrics(content)
+    weight = _number(metrics, WEIGHT)
+    for name in metrics:
+        _number(metrics, name)
     if not 0 < weight <= reported_count + slack:
         raise WireError(
             f"the update claims {weight:.6g} patients, but this site reported {reported_count:.0f}"
@@ -138,6 +167,7 @@ def check_count(content: pb.Content) -> float:
     Raises:
         WireError: absent, not finite, or absurd.
     """
+    check_records(content, arrays=False)
     count = _number(_metrics(content), COUNT)
     if not 0 < count <= LARGEST_COUNT:
         raise WireError(f"the cohort count {count:.6g} cannot be one")
@@ -150,11 +180,16 @@ def check_table(content: pb.Content, plan: StudyPlan) -> list[float]:
     Raises:
         WireError: another length, or numbers that cannot be noised counts.
     """
+    check_records(content, arrays=False)
     table = _metrics(content).get(TABLE)
     cells = plan.evaluation.bins * 2
     if not isinstance(table, list) or len(table) != cells:
         raise WireError(f"expected a hold-out table of {cells} numbers")
-    numbers = [float(cell) for cell in table if isinstance(cell, float | int)]
+    numbers = [
+        float(cell)
+        for cell in table
+        if isinstance(cell, float | int) and not isinstance(cell, bool)
+    ]
     if len(numbers) != cells or not all(
         isfinite(number) and abs(number) <= LARGEST_COUNT for number in numbers
     ):
@@ -171,5 +206,5 @@ def _metrics(content: pb.Content) -> Mapping[str, FieldValue]:
 def _number(metrics: Mapping[str, FieldValue], name: str) -> float:
     value = metrics.get(name)
     if isinstance(value, bool) or not isinstance(value, float | int) or not isfinite(value):
-        raise WireError(f"expected a finite number '{name}' among the metrics")
+        raise WireError(f"expected a finite number '{name[:60]}' among the metrics")
     return float(value)

@@ -53,7 +53,10 @@ class StudyCatalogue:
     def _for(self, site: str) -> list[StudyRecord]:
         records = []
         for record in self._store.studies():
-            invited = plan_of(record).sites.invited
+            try:
+                invited = plan_of(record).sites.invited
+            except FedtwinError:  # the coordinator has ended this study with a sentence
+                continue
             known = record.status in LIVE_STATUSES or site in self._store.decisions(record.study)
             if known and (not invited or site in invited):
                 records.append(record)

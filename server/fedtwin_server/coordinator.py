@@ -20,7 +20,7 @@ from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.channel import SERVER_OPTIONS, grpc
 from fedtwin_protocol.contract import faults
 from fedtwin_protocol.credentials import Credentials
-from fedtwin_protocol.errors import ConfigurationError
+from fedtwin_protocol.errors import ConfigurationError, FedtwinError, PlanError
 from fedtwin_protocol.signing import TrustRoot
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_server.authority import Authority
@@ -32,12 +32,13 @@ from fedtwin_server.releases import ReleaseShelf
 from fedtwin_server.revocation import IssuedBook, RevocationWatch
 from fedtwin_server.rules import MeanRule, Rule, SumRule
 from fedtwin_server.service import ExchangeService, Rooms
-from fedtwin_server.store import LIVE_STATUSES, Store
+from fedtwin_server.store import LIVE_STATUSES, Store, StudyRecord
 from fedtwin_server.study_run import StudyRun, plan_of
 
 log = logging.getLogger("fedtwin.coordinator")
 LOOK_S: Final = 0.2
 PUBLISH_S: Final = 60.0
+RETRY_S: Final = 10.0
 
 
 class CoordinatorSettings(BaseModel):
@@ -238,25 +239,44 @@ class Coordinator:
         for record in self._store.studies():
             task = self._runs.get(record.plan_hash)
             if record.status in LIVE_STATUSES and task is None:
-                plan = plan_of(record)
-                run = StudyRun(
-                    record=record,
-                    plan=plan,
-                    rule=make_rule(plan, self._blobs),
-                    hub=self._hub,
-                    store=self._store,
-                    blobs=self._blobs,
-                    clock=self._clock,
-                )
-                self._runs[record.plan_hash] = asyncio.create_task(self._carry_out(run))
+                run = asyncio.create_task(self._carry_out(record.study, record.plan_hash))
+                self._runs[record.plan_hash] = run
             elif record.status == "stopped" and task is not None:
                 task.cancel()
 
-    async def _carry_out(self, run: StudyRun) -> None:
-        try:
-            await run.run()
-        except Exception:
-            log.exception("a study ended by a fault of this program; it goes on at a restart")
+    async def _carry_out(self, study: str, plan_hash: str) -> None:
+        """Carry a study out; after a fault of this program or machine, take it up again."""
+        while True:
+            record = self._store.study(study)
+            if record.status not in LIVE_STATUSES or record.plan_hash != plan_hash:
+                return
+            try:
+                run = self._make_run(record)
+            except FedtwinError as error:
+                text = f"the plan in the coordinator's database cannot be used: {error}"
+                log.error("study %s: %s", study, text)
+                self._store.set_status(study, "failed", text, self._clock())
+                return
+            try:
+                await run.run()
+                return
+            except Exception:
+                log.exception("study %s met a fault; it goes on in %.0f s", study, RETRY_S)
+            await asyncio.sleep(RETRY_S)
+
+    def _make_run(self, record: StudyRecord) -> StudyRun:
+        plan = plan_of(record)
+        if plan.hash != record.plan_hash:
+            raise PlanError("it is not the plan that was signed and opened")
+        return StudyRun(
+            record=record,
+            plan=plan,
+            rule=make_rule(plan, self._blobs),
+            hub=self._hub,
+            store=self._store,
+            blobs=self._blobs,
+            clock=self._clock,
+        )
 
 
 def _lock(path: Path) -> int:

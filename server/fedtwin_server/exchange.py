@@ -1,6 +1,7 @@
 """One exchange carried out: tasks go out, answers are admitted, kept and counted."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from fedtwin_server import rounds
 from fedtwin_server.hub import Clock, Hub, SiteLink
 from fedtwin_server.store import Store
 
+log = logging.getLogger("fedtwin.rounds")
 Admit = Callable[[str, pb.Answer], Awaitable[None]]
 
 
@@ -53,6 +55,8 @@ class Exchange:
         self._admit = admit
         self._answers: dict[str, pb.Answer] = {}
         self._in_hand: dict[str, asyncio.Task[None]] = {}
+        self._gone: set[str] = set()
+        self._announced_by: dict[bytes, set[str]] = {}
         self._news = asyncio.Event()
         self._state = rounds.begin(
             tasks,
@@ -61,6 +65,21 @@ class Exchange:
             deadline_s=setting.deadline_s,
             lease_s=LEASE_S,
         )
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Sites whose answers were refused, who cannot, or who have left."""
+        return self._state.failed
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Sites that have not answered."""
+        return self._state.missing
+
+    @property
+    def announced(self) -> set[bytes]:
+        """Hashes of the contents that answers brought, or promised."""
+        return set(self._announced_by)
 
     async def run(self) -> dict[str, pb.Answer]:
         """Carry the exchange out; returns the admitted answers by site.
@@ -83,14 +102,21 @@ class Exchange:
     def link_changed(self, site: str) -> None:
         """Hand a site its task as soon as its link is up."""
         link = self._setting.hub.link(site)
-        if link is not None and site in self._state.missing and site not in self._in_hand:
+        waits = site in self._state.missing and site not in self._in_hand
+        if link is not None and waits and site not in self._gone:
             link.send_task(self._tasks[site])
         self._news.set()
 
     def left(self, study: str, site: str) -> None:
-        """A site has left the study: it is no longer waited for."""
+        """A site has left the study: it is no longer waited for, and never asked again.
+
+        An answer that it gave before still counts.
+        """
         task = self._tasks.get(site)
-        if task is not None and task.study == study and site not in self._in_hand:
+        if task is None or task.study != study:
+            return
+        self._gone.add(site)
+        if site not in self._in_hand:
             self._state = rounds.failed(self._state, site)
             self._news.set()
 
@@ -104,30 +130,43 @@ class Exchange:
         elif link.site not in self._in_hand and link.site in self._state.missing:
             work = asyncio.get_running_loop().create_task(self._consider(link, task, answer))
             self._in_hand[link.site] = work
+        elif link.site in self._state.failed:
+            link.receipt(answer.task_id, False, "an answer to this task was refused before")
         return True
 
     async def _consider(self, link: SiteLink, task: pb.Task, answer: pb.Answer) -> None:
-        site = link.site
+        """Admit or refuse an answer; whatever is wrong with it is its site's failure."""
+        site, ref = link.site, ref_of(answer.content)
+        new = ref is not None and not self._setting.blobs.has(ref.sha256)
         try:
             await self._check(link, task, answer)
-        except WireError as error:
-            if link.ended.is_set():
+            self._keep(task, site, answer)
+            link.receipt(answer.task_id, True)
+        except FedtwinError as error:
+            if link.ended.is_set() and site not in self._gone:
                 self._in_hand.pop(site, None)
                 self.link_changed(site)
                 return
-            self._note(task, site, f"the answer was refused: {error}")
-            self._state = rounds.failed(self._state, site)
-            link.receipt(answer.task_id, False, str(error))
-        except FedtwinError as error:
-            self._note(task, site, str(error))
-            self._state = rounds.failed(self._state, site)
-            link.receipt(answer.task_id, False, str(error))
-        else:
-            self._keep(task, site, answer)
-            if not link.ended.is_set():
-                link.receipt(answer.task_id, True)
+            self._refuse(link, task, answer, str(error))
+        except Exception:
+            log.exception("an answer of %s could not be judged", site)
+            self._refuse(link, task, answer, "the coordinator could not judge it; see its log")
+        if new and site in self._state.failed:
+            self._forget_content(site, answer)
         self._in_hand.pop(site, None)
         self._news.set()
+
+    def _refuse(self, link: SiteLink, task: pb.Task, answer: pb.Answer, reason: str) -> None:
+        self._state = rounds.failed(self._state, link.site)
+        self._note(task, link.site, f"the answer was refused: {reason}")
+        link.receipt(answer.task_id, False, reason)
+
+    def _forget_content(self, site: str, answer: pb.Answer) -> None:
+        """Remove what only a refused answer brought, so that a site cannot fill the disk."""
+        digest = answer.content.blob.sha256
+        others = [name for name in self._announced_by.get(digest, set()) if name != site]
+        if not others:
+            self._setting.blobs.remove({digest})
 
     async def _check(self, link: SiteLink, task: pb.Task, answer: pb.Answer) -> None:
         if (answer.study, answer.plan_hash, answer.round) != (
@@ -137,9 +176,12 @@ class Exchange:
         ):
             raise WireError("the answer belongs to another study, plan or round")
         if answer.WhichOneof("outcome") != "content":
-            raise WireError(f"the site cannot: {answer.fault.text[:300] or answer.fault.code[:60]}")
+            reason = answer.fault.text[:300] or answer.fault.code[:60] or "no reason given"
+            raise WireError(f"the site cannot: {reason}")
         if answer.content.WhichOneof("frames") == "blob":
-            await link.traffic.fetch(blob_ref(answer.content.blob, self._setting.largest_bytes))
+            ref = blob_ref(answer.content.blob, self._setting.largest_bytes)
+            self._announced_by.setdefault(ref.sha256, set()).add(link.site)
+            await link.traffic.fetch(ref)
         await self._admit(link.site, answer)
 
     def _keep(self, task: pb.Task, site: str, answer: pb.Answer) -> None:
@@ -188,7 +230,8 @@ class Exchange:
                 self._note(task, "", f"the deadline passed without a quorum; waits for {missing}")
             self._news.clear()
             try:
-                await asyncio.wait_for(self._news.wait(), timeout=0.25)
+                async with asyncio.timeout(0.25):
+                    await self._news.wait()
             except TimeoutError:
                 continue
 

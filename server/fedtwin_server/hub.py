@@ -1,20 +1,28 @@
 """The links that are up, and the exchanges that wait for answers over them."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import ref_of
+from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.stream import Outlet, Traffic
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
+log = logging.getLogger("fedtwin.link")
 Clock = Callable[[], datetime]
+NOBODY_WAITS = "nobody waits for this answer (any more)"
+LONGEST_REASON = 1000
 
 
 class SiteLink:
     """One site's open stream, as the coordinator sees it.
+
+    To send never fails here: a site that does not read what it is sent loses its link, and no study
+    is stopped by it.
 
     Args:
         site: the name in the site's certificate.
@@ -28,23 +36,34 @@ class SiteLink:
         self.ended = asyncio.Event()
         self.replaced = False
         self.told = b""
+        self.answers = 0
 
     def send_task(self, task: pb.Task) -> None:
         """Hand out a task; its blob may be fetched from now on."""
         ref = ref_of(task.content)
         if ref is not None:
             self.traffic.offer(ref)
-        self.outlet.send(pb.ToSite(task=task))
+        self.send(pb.ToSite(task=task))
 
     def tell(self, digest: bytes, now_ms: int) -> None:
         """Send the catalogue's digest, which says nothing about any study."""
         self.told = digest
-        self.outlet.send(pb.ToSite(pulse=pb.Pulse(sent_ms=now_ms, catalogue_digest=digest)))
+        self.send(pb.ToSite(pulse=pb.Pulse(sent_ms=now_ms, catalogue_digest=digest)))
 
     def receipt(self, task_id: str, accepted: bool, reason: str = "") -> None:
         """Say what became of an answer."""
-        received = pb.Received(task_id=task_id, accepted=accepted, reason=reason)
-        self.outlet.send(pb.ToSite(received=received))
+        received = pb.Received(task_id=task_id, accepted=accepted, reason=reason[:LONGEST_REASON])
+        self.send(pb.ToSite(received=received))
+
+    def send(self, message: pb.ToSite) -> None:
+        """Queue a message; the link ends if too many wait already."""
+        if self.ended.is_set():
+            return
+        try:
+            self.outlet.send(message)
+        except WireError as error:
+            log.warning("ended the link of %s: %s", self.site, error)
+            self.end()
 
     def end(self) -> None:
         """Close the stream."""
@@ -53,7 +72,7 @@ class SiteLink:
         self.traffic.close()
 
     def _want(self, want: pb.Want) -> None:
-        self.outlet.send(pb.ToSite(want=want))
+        self.send(pb.ToSite(want=want))
 
     async def _chunk(self, chunk: pb.Chunk) -> None:
         await self.outlet.send_bulk(pb.ToSite(chunk=chunk))
@@ -119,10 +138,17 @@ class Hub:
         """Stop doing so."""
         self._waiting.remove(exchange)
 
-    def deliver(self, link: SiteLink, answer: pb.Answer) -> None:
-        """Give an answer to the exchange that waits for it, or tell the site that none does."""
-        if not any(exchange.take(link, answer) for exchange in tuple(self._waiting)):
-            link.receipt(answer.task_id, False, "nobody waits for this answer any more")
+    def deliver(self, link: SiteLink, answer: pb.Answer) -> bool:
+        """Give an answer to the exchange that waits for it, or tell the site that none does.
+
+        Returns:
+            Whether one did.
+        """
+        link.answers += 1
+        if any(exchange.take(link, answer) for exchange in tuple(self._waiting)):
+            return True
+        link.receipt(answer.task_id[:80], False, NOBODY_WAITS)
+        return False
 
     def left(self, study: str, site: str) -> None:
         """Tell exchanges that a site has left a study."""

@@ -22,7 +22,7 @@ from fedtwin_protocol.wire import PROTOCOL_VERSION, parse
 from fedtwin_server.catalogue import StudyCatalogue
 from fedtwin_server.desk import EnrolmentDesk
 from fedtwin_server.guard import Guard
-from fedtwin_server.hub import Clock, Hub, SiteLink
+from fedtwin_server.hub import NOBODY_WAITS, Clock, Hub, SiteLink
 from fedtwin_server.releases import ReleaseShelf
 from fedtwin_server.store import Store
 
@@ -131,6 +131,7 @@ class ExchangeService:
             asyncio.create_task(self._read(link, context)),
             asyncio.create_task(link.outlet.drain(context.write)),
             asyncio.create_task(self._watch(identity)),
+            asyncio.create_task(_until(link.ended)),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -183,7 +184,8 @@ class ExchangeService:
 
     async def _next(self, context: Context) -> pb.FromSite | None:
         try:
-            data = await asyncio.wait_for(context.read(), timeout=LEASE_S)
+            async with asyncio.timeout(LEASE_S):
+                data = await context.read()
         except TimeoutError as error:
             raise WireError(f"nothing was heard for {LEASE_S:.0f} s") from error
         if data is grpc.aio.EOF:
@@ -195,7 +197,7 @@ class ExchangeService:
         now = rooms.clock()
         rooms.store.seen(link.site, hello.software, now)
         self._compare_clocks(link.site, hello.sent_ms, now)
-        link.outlet.send(
+        link.send(
             pb.ToSite(
                 welcome=pb.Welcome(
                     protocol=PROTOCOL_VERSION,
@@ -227,11 +229,11 @@ class ExchangeService:
                 now_ms = int(rooms.clock().timestamp() * 1000)
                 link.tell(rooms.catalogue.digest(link.site), now_ms)
             case "ask_catalogue":
-                link.outlet.send(pb.ToSite(catalogue=rooms.catalogue.offers(link.site)))
+                link.send(pb.ToSite(catalogue=rooms.catalogue.offers(link.site)))
             case "decision":
                 self._decide(link, message.decision)
             case "answer":
-                rooms.hub.deliver(link, message.answer)
+                self._take_answer(link, message.answer)
             case "want":
                 link.traffic.on_want(message.want)
             case "chunk":
@@ -240,6 +242,15 @@ class ExchangeService:
                 raise WireError(
                     "expected a message of the link, got an empty one or a second hello"
                 )
+
+    def _take_answer(self, link: SiteLink, answer: pb.Answer) -> None:
+        rooms = self._rooms
+        if rooms.hub.deliver(link, answer):
+            return
+        text = f"{NOBODY_WAITS}: it was for round {answer.round}"
+        log.warning("refused an answer of %s: %s", link.site, text)
+        if rooms.store.decisions(answer.study[:80]).get(link.site):
+            rooms.store.note(answer.study, link.site, text, rooms.clock())
 
     def _decide(self, link: SiteLink, decision: pb.Decision) -> None:
         rooms = self._rooms
@@ -260,6 +271,10 @@ class ExchangeService:
         while True:
             await asyncio.sleep(WATCH_S)
             self._rooms.guard.recheck(identity)
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 async def _answer(context: Context, identity: PeerIdentity, work: Callable[[], bytes]) -> bytes:

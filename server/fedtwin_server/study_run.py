@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import content_bytes, measure, ref_of, weighted_mean
-from fedtwin_protocol.errors import FedtwinError
+from fedtwin_protocol.errors import FedtwinError, PlanError
 from fedtwin_protocol.signing import envelope_from_bytes
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
 from fedtwin_protocol.v1 import exchange_pb2 as pb
@@ -20,17 +20,19 @@ from fedtwin_server.admission import (
     check_count,
     check_metrics,
     check_numbers,
+    check_records,
     check_table,
     check_weight,
     largest_model_norm,
     largest_norm,
 )
 from fedtwin_server.exchange import Admit, Exchange, Setting
-from fedtwin_server.hub import Clock, Hub
+from fedtwin_server.hub import Clock, Hub, SiteLink
 from fedtwin_server.rules import Rule
 from fedtwin_server.store import RoundRecord, Store, StudyRecord
 
 LATECOMER_PATIENCE_S = 10.0
+RESUME_PATIENCE_S = 8.0
 
 
 def task_id(plan_hash: str, kind: str, number: int, site: str) -> str:
@@ -70,6 +72,10 @@ class StudyRun:
         self._blobs = blobs
         self._clock = clock
         self._counts: dict[str, float] = {}
+        self._uncounted: dict[str, SiteLink | None] = {}
+        self._silent: dict[str, tuple[SiteLink, int]] = {}
+        self._announced: set[bytes] = set()
+        self._counting: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Carry the study to its end; every end is written to the store with its reason."""
@@ -84,10 +90,16 @@ class StudyRun:
             await self._evaluate()
         except FedtwinError as error:
             self._store.set_status(name, "failed", str(error), self._clock())
-            self._store.note(name, "", f"the study ended: {error}", self._clock())
+            self._note(f"the study ended: {error}")
         else:
             self._store.set_status(name, "finished", "", self._clock())
-            self._store.note(name, "", "all rounds are done", self._clock())
+            self._note("all rounds are done")
+        finally:
+            if self._counting is not None:
+                self._counting.cancel()
+
+    def _note(self, text: str) -> None:
+        self._store.note(self._plan.study, "", text, self._clock())
 
     # Who takes part
 
@@ -104,24 +116,58 @@ class StudyRun:
         return names & set(self._plan.sites.invited) if self._plan.sites.invited else names
 
     async def _gather(self) -> None:
-        """Wait for the quorum, then a little longer for those who have not decided."""
-        quorum = self._plan.sites.quorum
-        reached: float | None = None
+        """Wait for the quorum, then a little longer for those who have not decided.
+
+        Raises:
+            PlanError: the quorum can no longer be reached.
+        """
+        sites = self._plan.sites
         resumed = self._record.status == "running"
+        patience = min(sites.gathering_s, RESUME_PATIENCE_S) if resumed else sites.gathering_s
+        reached: float | None = None
         while True:
+            self._check_possible()
             now = self._clock().timestamp()
-            if len(self._present()) >= quorum:
+            if len(self._present()) >= sites.quorum:
                 reached = now if reached is None else reached
                 decided = set(self._store.decisions(self._plan.study))
-                everybody = self._invited() <= decided and self._willing() <= self._present()
-                if resumed or everybody or now - reached >= self._plan.sites.gathering_s:
+                everybody = (resumed or self._invited() <= decided) and (
+                    self._willing() <= self._present()
+                )
+                if everybody or now - reached >= patience:
                     return
             await self._some_change()
+
+    def _check_possible(self) -> None:
+        """Give up waiting where nobody can come whom to wait for.
+
+        Raises:
+            PlanError: the plan has expired, or too many of those it names have declined.
+        """
+        plan, done = self._plan, len(self._store.rounds(self._plan.study))
+        if plan.expires is not None and plan.expires <= self._clock():
+            raise PlanError(
+                f"the plan expired on {plan.expires:%Y-%m-%d} with {done} of "
+                f"{plan.training.rounds} rounds done"
+            )
+        named = set(plan.sites.invited) or None
+        if not plan.sites.join_late and done:
+            named = set(self._counts)
+        if named is None:
+            return
+        decisions = self._store.decisions(plan.study)
+        still = [site for site in named if decisions.get(site, True)]
+        if len(still) < plan.sites.quorum:
+            raise PlanError(
+                f"{len(still)} sites can still take part, the plan needs {plan.sites.quorum}; "
+                f"not taking part: {', '.join(sorted(named - set(still)))}"
+            )
 
     async def _some_change(self) -> None:
         self._hub.changed.clear()
         try:
-            await asyncio.wait_for(self._hub.changed.wait(), timeout=0.2)
+            async with asyncio.timeout(0.2):
+                await self._hub.changed.wait()
         except TimeoutError:
             return
 
@@ -139,7 +185,7 @@ class StudyRun:
 
     async def _round(self, number: int) -> None:
         started = self._clock()
-        sites = await self._participants(number)
+        sites = await self._participants(number, self._kept("train", number))
         state = self._state()
         counts = {site: self._counts[site] for site in sites}
 
@@ -165,20 +211,37 @@ class StudyRun:
         )
         self._drop_blobs(stale, number)
 
-    async def _participants(self, number: int) -> set[str]:
-        """Sites that are here, willing and counted; waits while they are fewer than the quorum."""
+    def _kept(self, kind: str, number: int) -> set[str]:
+        """Sites whose answers were admitted before a restart: they count, though not here now."""
+        kept = self._store.answers(self._plan.study, kind)
+        return {site for _, site, asked, _ in kept if asked == number} & set(self._counts)
+
+    async def _participants(self, number: int, kept: set[str]) -> set[str]:
+        """Sites that are here, willing and counted, and those whose answers are kept.
+
+        Waits while they are fewer than the quorum. A site that let a deadline pass is left out
+        until it speaks again, as long as the others are enough.
+        """
         told = False
         while True:
             if self._plan.sites.join_late or number == 1:
-                await self._count(self._present() - set(self._counts), 0)
-            sites = self._present() & set(self._counts)
+                self._count_latecomers()
+            sites = (self._present() & set(self._counts)) | kept
+            speaking = {site for site in sites if site in kept or not self._is_silent(site)}
+            if len(speaking) >= self._plan.sites.quorum:
+                return speaking
             if len(sites) >= self._plan.sites.quorum:
                 return sites
+            self._check_possible()
             if not told:
                 told = True
-                text = f"round {number} waits: {len(sites)} of {self._plan.sites.quorum} sites"
-                self._store.note(self._plan.study, "", text + " are here", self._clock())
+                quorum = self._plan.sites.quorum
+                self._note(f"round {number} waits: {len(sites)} of {quorum} sites are here")
             await self._some_change()
+
+    def _is_silent(self, site: str) -> bool:
+        link, answers = self._silent.get(site, (None, 0))
+        return link is not None and self._hub.link(site) is link and link.answers == answers
 
     async def _exchange(
         self,
@@ -211,7 +274,21 @@ class StudyRun:
             deadline_s=patience,
             largest_bytes=2 * content_bytes(parameters) + 1024,
         )
-        return await Exchange(setting, tasks, admit).run()
+        exchange = Exchange(setting, tasks, admit)
+        try:
+            return await exchange.run()
+        finally:
+            self._remember(exchange, counting=kind == "query.cohort")
+
+    def _remember(self, exchange: Exchange, *, counting: bool) -> None:
+        """Who did not answer, and what may still be on its way from them."""
+        self._announced |= exchange.announced
+        if counting:
+            self._uncounted |= {site: self._hub.link(site) for site in exchange.failed}
+            return
+        for site in exchange.missing:
+            if (link := self._hub.link(site)) is not None:
+                self._silent[site] = (link, link.answers)
 
     def _admit_update(self, parameters: pb.Content) -> Admit:
         expected = self._rule.expected(parameters)
@@ -222,6 +299,7 @@ class StudyRun:
 
         async def admit(site: str, answer: pb.Answer) -> None:
             content, count = answer.content, self._counts[site]
+            check_records(content, arrays=True)
             check_arrays(content, expected)
             check_weight(content, count, slack)
             check_metrics(content, self._rule.metrics)
@@ -258,6 +336,19 @@ class StudyRun:
         still_needed = max(0, quorum - len(self._counts))
         await self._exchange("query.cohort", 0, contents, admit, still_needed, pb.Content())
 
+    def _count_latecomers(self) -> None:
+        """Ask newcomers beside the rounds, so that a silent one holds nobody up.
+
+        One that was refused is asked again when it has dialled again.
+        """
+        newcomers = {
+            site
+            for site in self._present() - set(self._counts)
+            if site not in self._uncounted or self._uncounted[site] is not self._hub.link(site)
+        }
+        if newcomers and (self._counting is None or self._counting.done()):
+            self._counting = asyncio.get_running_loop().create_task(self._count(newcomers, 0))
+
     def _recall_counts(self) -> None:
         for _, site, _, data in self._store.answers(self._plan.study, "query.cohort"):
             self._counts[site] = check_count(pb.Answer.FromString(data).content)
@@ -274,14 +365,14 @@ class StudyRun:
             del site
             check_table(answer.content, plan)
 
-        sites = await self._participants(plan.training.rounds + 1)
         number = plan.training.rounds
         try:
+            sites = await self._participants(number + 1, self._kept("evaluate", number))
             await self._exchange(
                 "evaluate", number, dict.fromkeys(sites, final), admit, plan.sites.quorum, final
             )
         except FedtwinError as error:
-            self._store.note(plan.study, "", f"no evaluation: {error}", self._clock())
+            self._note(f"no evaluation: {error}")
 
     def _drop_blobs(self, answers: list[bytes], number: int) -> None:
         """Remove blobs of a closed round, and of models too old for the final mean."""
@@ -292,6 +383,7 @@ class StudyRun:
                 state = pb.RoundState.FromString(record.state)
                 gone += [state.parameters, state.memory]
         refs = {ref.sha256 for content in gone if (ref := ref_of(content)) is not None}
+        refs |= self._announced
         if refs:
             self._blobs.remove(refs - wanted_blobs(self._store))
 
@@ -307,15 +399,21 @@ def wanted_blobs(store: Store) -> set[bytes]:
     """Hashes of the blobs that some study still needs."""
     contents: list[pb.Content] = []
     for record in store.studies():
-        plan = plan_of(record)
         contents.append(pb.Content.FromString(record.initial or b""))
-        for closed in store.rounds(record.study, last=plan.training.average_last):
+        for closed in store.rounds(record.study, last=_models_needed(record)):
             state = pb.RoundState.FromString(closed.state)
             contents += [state.parameters, state.memory]
         for kind in ("train", "evaluate"):
             kept = store.answers(record.study, kind)
             contents += [pb.Answer.FromString(data).content for *_, data in kept]
     return {ref.sha256 for content in contents if (ref := ref_of(content)) is not None}
+
+
+def _models_needed(record: StudyRecord) -> int:
+    try:
+        return plan_of(record).training.average_last
+    except FedtwinError:  # an unreadable plan: nothing of its study is removed
+        return 0
 
 
 def plan_of(record: StudyRecord) -> StudyPlan:

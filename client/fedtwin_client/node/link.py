@@ -97,7 +97,8 @@ class LinkSession:
     async def _read(self, call: Any) -> None:
         while True:
             try:
-                data = await asyncio.wait_for(call.read(), timeout=LEASE_S)
+                async with asyncio.timeout(LEASE_S):
+                    data = await call.read()
             except TimeoutError as error:
                 text = f"nothing was heard from the coordinator for {LEASE_S:.0f} s"
                 raise LinkError(text) from error
