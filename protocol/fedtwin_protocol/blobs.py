@@ -4,6 +4,7 @@ A blob is only visible under its name when every byte is there and its SHA-256 i
 arrived so far lies beside it as `<hash>.part` and survives a restart of either end.
 """
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -81,12 +82,16 @@ class BlobStore:
 
 
 class BlobReceiver:
-    """One blob on its way in; `offset` says which byte is expected next."""
+    """One blob on its way in; `offset` says which byte is expected next.
+
+    Two peers may send the same content at the same time: the second writes a file of its own.
+    """
 
     def __init__(self, target: Path, ref: BlobRef) -> None:
         self._target = target
         self._part = target.with_name(target.name + ".part")
         self._ref = ref
+        self._alone = False
         self._digest = hashlib.sha256()
         self.offset = 0
         self._file = self._resume()
@@ -103,7 +108,9 @@ class BlobReceiver:
         if offset + len(data) > self._ref.size:
             self._drop()
             raise WireError(f"more than the promised {self._ref.size} bytes were sent")
-        self._file.write(data)
+        rest = memoryview(data)
+        while rest:  # a disk that fills up takes a part, and refuses only the rest
+            rest = rest[self._file.write(rest) :]
         self._digest.update(data)
         self.offset += len(data)
         if self.offset < self._ref.size:
@@ -118,15 +125,25 @@ class BlobReceiver:
     def close(self) -> None:
         """Stop for now; what has arrived stays for a later resume."""
         self._file.close()
+        if self._alone:
+            self._part.unlink(missing_ok=True)
 
     def _resume(self) -> BinaryIO:
-        if self._part.exists() and self._part.stat().st_size < self._ref.size:
-            with self._part.open("rb", buffering=0) as file:
-                while data := file.read(CHUNK):
-                    self._digest.update(data)
-                    self.offset += len(data)
-        file_mode = "ab" if self.offset else "wb"
-        return self._part.open(file_mode, buffering=0)  # type: ignore[return-value]
+        file: BinaryIO = self._part.open("ab+", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            self._alone = True
+            self._part = self._part.with_name(f"{self._part.name}-{os.urandom(8).hex()}")
+            return self._part.open("wb", buffering=0)
+        if os.fstat(file.fileno()).st_size >= self._ref.size:
+            file.truncate(0)
+        file.seek(0)
+        while data := file.read(CHUNK):
+            self._digest.update(data)
+            self.offset += len(data)
+        return file
 
     def _drop(self) -> None:
         self._file.close()

@@ -6,6 +6,7 @@ short messages overtaking them. A chunk that was not asked for ends the link.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
@@ -13,9 +14,10 @@ from typing import Final, Generic, TypeVar
 from google.protobuf.message import Message
 
 from fedtwin_protocol.blobs import BlobReceiver, BlobRef, BlobStore
-from fedtwin_protocol.errors import WireError
+from fedtwin_protocol.errors import FedtwinError, WireError
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
+log = logging.getLogger("fedtwin.link")
 M = TypeVar("M", bound=Message)
 BULK_IN_FLIGHT: Final = 4
 MOST_WAITING: Final = 1000
@@ -97,7 +99,7 @@ class Traffic:
         self._patience_s = patience_s
         self._incoming: dict[bytes, tuple[BlobReceiver, asyncio.Future[None]]] = {}
         self._offered: dict[bytes, BlobRef] = {}
-        self._serving: set[asyncio.Task[None]] = set()
+        self._serving: dict[bytes, asyncio.Task[None]] = {}
 
     def offer(self, ref: BlobRef) -> None:
         """Allow the peer to ask for a blob."""
@@ -112,7 +114,10 @@ class Traffic:
         if self._store.has(ref.sha256):
             return
         if ref.sha256 not in self._incoming:
-            receiver = self._store.receive(ref)
+            try:
+                receiver = self._store.receive(ref)
+            except OSError as error:
+                raise _no_room(error) from error
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._incoming[ref.sha256] = (receiver, future)
             self._want(pb.Want(sha256=ref.sha256, offset=receiver.offset))
@@ -136,10 +141,11 @@ class Traffic:
         receiver, future = self._incoming[chunk.sha256]
         try:
             complete = receiver.append(chunk.offset, chunk.data)
-        except WireError as error:
+        except (WireError, OSError) as error:
             del self._incoming[chunk.sha256]
+            receiver.close()
             if not future.done():
-                future.set_exception(error)
+                future.set_exception(_no_room(error) if isinstance(error, OSError) else error)
             return
         if complete:
             del self._incoming[chunk.sha256]
@@ -147,7 +153,7 @@ class Traffic:
                 future.set_result(None)
 
     def on_want(self, want: pb.Want) -> None:
-        """Serve a blob that was offered to this peer.
+        """Serve a blob that was offered to this peer; asked for again, from there and only there.
 
         Raises:
             WireError: it was not.
@@ -155,15 +161,16 @@ class Traffic:
         ref = self._offered.get(want.sha256)
         if ref is None or want.offset > ref.size:
             raise WireError("a content was asked for that was not offered to this peer")
+        if (before := self._serving.get(want.sha256)) is not None:
+            before.cancel()
         task = asyncio.get_running_loop().create_task(self._serve(ref, want.offset))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        self._serving[want.sha256] = task
 
     def close(self) -> None:
         """The link ended: keep what arrived for a resume, and stop serving."""
         for sha256 in list(self._incoming):
             self._end(sha256)
-        for task in self._serving:
+        for task in self._serving.values():
             task.cancel()
 
     def _end(self, sha256: bytes) -> None:
@@ -174,5 +181,12 @@ class Traffic:
             future.exception()
 
     async def _serve(self, ref: BlobRef, offset: int) -> None:
-        for position, data in self._outgoing.chunks(ref, offset):
-            await self._chunk(pb.Chunk(sha256=ref.sha256, offset=position, data=data))
+        try:
+            for position, data in self._outgoing.chunks(ref, offset):
+                await self._chunk(pb.Chunk(sha256=ref.sha256, offset=position, data=data))
+        except (FedtwinError, OSError) as error:
+            log.warning("a content is not served any further: %s", error)
+
+
+def _no_room(error: OSError) -> WireError:
+    return WireError(f"a content cannot be written on this side: {error.strerror}")

@@ -1,0 +1,209 @@
+"""Two ends of a link in memory: what is asked for once comes once, and goes on where it broke."""
+
+import asyncio
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fedtwin_protocol.blobs import CHUNK, BlobStore
+from fedtwin_protocol.errors import WireError
+from fedtwin_protocol.stream import MOST_WAITING, Outlet, Traffic
+from fedtwin_protocol.v1 import exchange_pb2 as pb
+
+SIZE = 4 * CHUNK + 17
+
+
+class Wire:
+    """A sender and a receiver; the wire can be cut after so many chunks."""
+
+    def __init__(self, sender: BlobStore, receiver: BlobStore, cut_after: int = 1000) -> None:
+        self.bytes, self.wants, self._left = 0, [], cut_after
+        self.sending = Traffic(sender, lambda _: None, self._carry)
+        self.receiving = Traffic(receiver, self._ask, self._never)
+
+    def _ask(self, want: pb.Want) -> None:
+        self.wants.append(want.offset)
+        self.sending.on_want(want)
+
+    async def _carry(self, chunk: pb.Chunk) -> None:
+        await asyncio.sleep(0)
+        if self._left == 0:
+            self.sending.close()
+            self.receiving.close()
+            return
+        self._left -= 1
+        self.bytes += len(chunk.data)
+        self.receiving.on_chunk(chunk)
+
+    async def _never(self, chunk: pb.Chunk) -> None:
+        raise AssertionError(f"sent back: {chunk.offset}")
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> tuple[BlobStore, BlobStore]:
+    return BlobStore(tmp_path / "sender"), BlobStore(tmp_path / "receiver")
+
+
+def test_a_broken_transfer_goes_on_where_it_broke(stores: tuple[BlobStore, BlobStore]) -> None:
+    sender, receiver = stores
+    ref = sender.put([os.urandom(SIZE)])
+
+    async def scenario() -> None:
+        first = Wire(sender, receiver, cut_after=3)
+        first.sending.offer(ref)
+        with pytest.raises(WireError, match="the link ended before the content was complete"):
+            await first.receiving.fetch(ref)
+        assert first.bytes == 3 * CHUNK
+        assert not receiver.has(ref.sha256)
+        second = Wire(sender, receiver)
+        second.sending.offer(ref)
+        await second.receiving.fetch(ref)
+        assert second.wants == [3 * CHUNK]
+        assert first.bytes + second.bytes == SIZE
+
+    asyncio.run(scenario())
+    assert receiver.path(ref.sha256).read_bytes() == sender.path(ref.sha256).read_bytes()
+
+
+def test_a_content_comes_once(stores: tuple[BlobStore, BlobStore]) -> None:
+    """Asked for by several at once, and again later."""
+    sender, receiver = stores
+    ref = sender.put([os.urandom(SIZE)])
+
+    async def scenario() -> None:
+        wire = Wire(sender, receiver)
+        wire.sending.offer(ref)
+        await asyncio.gather(*(wire.receiving.fetch(ref) for _ in range(3)))
+        await wire.receiving.fetch(ref)
+        assert (wire.wants, wire.bytes) == ([0], SIZE)
+
+    asyncio.run(scenario())
+
+
+def test_two_peers_send_the_same_content(stores: tuple[BlobStore, BlobStore]) -> None:
+    """Chunk by chunk in turn, the first of them resuming: the content is whole and right."""
+    sender, receiver = stores
+    data = os.urandom(SIZE)
+    ref = sender.put([data])
+    begun = receiver.receive(ref)
+    begun.append(0, data[:CHUNK])
+    begun.close()
+    one, other = receiver.receive(ref), receiver.receive(ref)
+    assert (one.offset, other.offset) == (CHUNK, 0)
+    for offset in range(0, SIZE, CHUNK):
+        other.append(offset, data[offset : offset + CHUNK])
+        if offset:
+            one.append(offset, data[offset : offset + CHUNK])
+    assert receiver.path(ref.sha256).read_bytes() == data
+    assert [path.name for path in receiver.path(ref.sha256).parent.iterdir()] == [ref.sha256.hex()]
+
+
+def test_a_damaged_part_is_found(stores: tuple[BlobStore, BlobStore]) -> None:
+    """What lies there from before counts only if the whole has the promised hash."""
+    sender, receiver = stores
+    ref = sender.put([os.urandom(SIZE)])
+    receiver.path(ref.sha256).with_name(ref.sha256.hex() + ".part").write_bytes(b"x" * CHUNK)
+
+    async def scenario() -> None:
+        wire = Wire(sender, receiver)
+        wire.sending.offer(ref)
+        with pytest.raises(WireError, match="promised SHA-256"):
+            await wire.receiving.fetch(ref)
+        assert not receiver.has(ref.sha256)
+        await wire.receiving.fetch(ref)
+        assert wire.wants == [CHUNK, 0]
+
+    asyncio.run(scenario())
+    assert receiver.has(ref.sha256)
+
+
+def test_asking_again_and_again_opens_one_file(stores: tuple[BlobStore, BlobStore]) -> None:
+    sender, _ = stores
+    ref = sender.put([os.urandom(SIZE)])
+    sent: list[int] = []
+
+    async def blocked(chunk: pb.Chunk) -> None:
+        sent.append(chunk.offset)
+        await asyncio.sleep(3600)
+
+    async def scenario() -> int:
+        traffic = Traffic(sender, lambda _: None, blocked)
+        traffic.offer(ref)
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(500):
+            traffic.on_want(pb.Want(sha256=ref.sha256, offset=0))
+            await asyncio.sleep(0)
+        opened = len(os.listdir("/proc/self/fd")) - before
+        traffic.close()
+        return opened
+
+    assert asyncio.run(scenario()) <= 2
+
+
+def test_what_was_not_offered_is_not_served(stores: tuple[BlobStore, BlobStore]) -> None:
+    sender, receiver = stores
+    ref = sender.put([b"secret"])
+
+    async def scenario() -> None:
+        wire = Wire(sender, receiver)
+        with pytest.raises(WireError, match="was not offered to this peer"):
+            wire.sending.on_want(pb.Want(sha256=ref.sha256))
+        wire.sending.offer(ref)
+        with pytest.raises(WireError, match="was not offered to this peer"):
+            wire.sending.on_want(pb.Want(sha256=ref.sha256, offset=ref.size + 1))
+
+    asyncio.run(scenario())
+
+
+def test_a_chunk_nobody_asked_for(stores: tuple[BlobStore, BlobStore]) -> None:
+    async def scenario() -> None:
+        wire = Wire(*stores)
+        with pytest.raises(WireError, match="a chunk came that nobody asked for"):
+            wire.receiving.on_chunk(pb.Chunk(sha256=b"\x01" * 32, data=b"x"))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("room", [2 * CHUNK + 5, 2 * CHUNK, SIZE - 3])
+def test_a_full_disk_is_a_sentence(stores: tuple[BlobStore, BlobStore], room: int) -> None:
+    """And with room again, what had arrived is not sent a second time."""
+    sender, receiver = stores
+    ref = sender.put([os.urandom(SIZE)])
+
+    async def scenario() -> None:
+        wire = Wire(sender, receiver)
+        wire.sending.offer(ref)
+        sentence = "cannot be written on this side: File too large"
+        with no_files_beyond(room), pytest.raises(WireError, match=sentence):
+            await wire.receiving.fetch(ref)
+        wire.sending.close()
+        again = Wire(sender, receiver)
+        again.sending.offer(ref)
+        await again.receiving.fetch(ref)
+        assert again.wants == [room]
+
+    asyncio.run(scenario())
+    assert receiver.path(ref.sha256).read_bytes() == sender.path(ref.sha256).read_bytes()
+
+
+@contextmanager
+def no_files_beyond(size: int) -> Iterator[None]:
+    """Writing behind `size` bytes fails in this process, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_peer_that_does_not_read() -> None:
+    outlet: Outlet[pb.ToSite] = Outlet()
+    for _ in range(MOST_WAITING):
+        outlet.send(pb.ToSite())
+    with pytest.raises(WireError, match="the peer does not read"):
+        outlet.send(pb.ToSite())
