@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import random
+import sqlite3
 from importlib.metadata import version
 from typing import Final, Literal
 
@@ -153,6 +154,13 @@ def _explain(error: BaseException | None, address: str) -> Ending:
     if isinstance(error, grpc.aio.AioRpcError):
         ending = "replaced" if error.code() == REPLACED else ending
         error = explained(error, address)
+    if isinstance(error, OSError | sqlite3.Error):
+        log.error(
+            "the node's files cannot be written or read: %s; check the disk. It is tried again, "
+            "nothing is lost",
+            error,
+        )
+        return ending
     if not isinstance(error, FedtwinError):
         log.error("the link ended by a fault of this program", exc_info=error)
         return ending

@@ -65,6 +65,7 @@ class LinkSession:
         self._at_work: set[str] = set()
         self._catalogue_turn = asyncio.Lock()
         self._heartbeat_s = 10.0
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, channel: grpc.aio.Channel) -> None:
         """Live until the link ends.
@@ -80,19 +81,25 @@ class LinkSession:
             asyncio.create_task(self._pulse()),
             asyncio.create_task(self._notice_commands()),
         ]
-        hello = pb.Hello(protocol=PROTOCOL_VERSION, software=self._software, sent_ms=self._now_ms())
-        self._send(pb.FromSite(hello=hello), "hello", "name and version of the software, the time")
         try:
-            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            self._greet()
+            watched = {*parts, self._broken}
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             for part in done:
                 part.result()
         finally:
+            if not self._broken.cancel() and not self._broken.cancelled():
+                self._broken.exception()
             self._outlet.close()
             self._traffic.close()
             for part in (*parts, *self._work):
                 part.cancel()
             await asyncio.gather(*parts, *self._work, return_exceptions=True)
             call.cancel()
+
+    def _greet(self) -> None:
+        hello = pb.Hello(protocol=PROTOCOL_VERSION, software=self._software, sent_ms=self._now_ms())
+        self._send(pb.FromSite(hello=hello), "hello", "name and version of the software, the time")
 
     async def _read(self, call: Any) -> None:
         while True:
@@ -258,9 +265,11 @@ class LinkSession:
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
+        """Work that could not be done ends the link: it is taken up again with the next one."""
         self._work.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a piece of work failed", exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._broken.done():
+            self._broken.set_exception(error)
 
     def _now_ms(self) -> int:
         return int(self._clock().timestamp() * 1000)

@@ -113,6 +113,19 @@ class KnownStudies:
         assert found is not None
         return found
 
+    def replaced_by(self, plan: StudyPlan) -> list[KnownStudy]:
+        """Older versions of a study that were live, now marked as replaced."""
+        older = self._select(
+            "WHERE study = ? AND version < ? AND state IN ('open', 'running')",
+            plan.study,
+            plan.version,
+        )
+        for study in older:
+            self._connection.execute(
+                "UPDATE studies SET state = 'replaced' WHERE plan_hash = ?", (study.plan_hash,)
+            )
+        return self._select("WHERE study = ? AND state = 'replaced'", plan.study) if older else []
+
     def decide(
         self,
         plan_hash: str,

@@ -15,7 +15,7 @@ from fedtwin_client.node.policy import Policy, judge, load_policy
 from fedtwin_client.node.renyi import ORDERS
 from fedtwin_client.node.studies import KnownStudies, KnownStudy
 from fedtwin_client.node.workers import Clock, Workers
-from fedtwin_protocol.errors import CohortError, FedtwinError, PlanError
+from fedtwin_protocol.errors import BudgetError, CohortError, FedtwinError, PlanError
 from fedtwin_protocol.signing import PLAN_TYPE, TrustRoot, envelope_from_bytes, verify
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
 from fedtwin_protocol.v1 import exchange_pb2 as pb
@@ -63,6 +63,8 @@ class StudyDesk:
         except FedtwinError as error:
             log.warning("refused an offered study: %s", error)
             return
+        for older in self._studies.replaced_by(plan):
+            await self._end(older)
         study = self._studies.hear(plan, offer.plan_envelope, offer.state, self._clock())
         await self.proceed(study, announce)
 
@@ -74,8 +76,12 @@ class StudyDesk:
             await self._judge(study, announce)
         elif study.decision == "approved":
             await self._accept(study, study.reasons, announce)
-        elif study.decision in {"accepted", "declined"}:
-            announce(study, study.decision == "accepted")
+        elif study.decision == "accepted":
+            announce(study, True)
+        elif study.decision == "declined":
+            announce(study, False)
+            await self._workers.stop(study.plan_hash)
+            self._give_back(study)
 
     def _verified(self, envelope: bytes) -> StudyPlan:
         body = verify(envelope_from_bytes(envelope), PLAN_TYPE, self._trust)
@@ -154,13 +160,20 @@ class StudyDesk:
         await self._workers.stop(study.plan_hash)
         if study.decision == "ended":
             return
-        if study.decision == "accepted":
-            self._ledger.close(study.study, self._clock())
-            log.info(
-                "study %s has ended (%s); what was not used is given back", study.study, study.state
-            )
+        log.info("study %s has ended (%s)", study.study, study.state)
+        self._give_back(study)
         reasons = tuple(study.reasons.splitlines())
         self._studies.decide(study.plan_hash, "ended", reasons, self._clock())
+
+    def _give_back(self, study: KnownStudy) -> None:
+        """Close the study's account in the ledger, if it has one that is open."""
+        try:
+            account = self._ledger.account(study.study)
+        except BudgetError:
+            return
+        if account.open and account.reservation.plan_hash == study.plan_hash:
+            self._ledger.close(study.study, self._clock())
+            log.info("study %s: what was reserved and not used is given back", study.study)
 
 
 def reservation_for(plan: StudyPlan, price: Mapping[str, Any]) -> Reservation:

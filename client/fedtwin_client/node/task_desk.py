@@ -15,7 +15,7 @@ from fedtwin_client.node.studies import KnownStudies, KnownStudy
 from fedtwin_client.node.workers import Clock, Workers
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import ref_of
-from fedtwin_protocol.errors import FedtwinError, PlanError, WireError
+from fedtwin_protocol.errors import FedtwinError, PlanError, PolicyError, WireError
 from fedtwin_protocol.payload import unpack
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
@@ -71,12 +71,12 @@ class TaskDesk:
         """Hold a task against what the hospital accepted.
 
         Raises:
-            WireError: another plan, round or kind than the accepted study has.
-            FedtwinError: the hospital has not accepted the study.
+            WireError: another round or kind than the accepted study has.
+            PolicyError: the hospital has not accepted this plan, or has left the study.
         """
         study = self._studies.by_hash(task.plan_hash.hex())
         if study is None or study.study != task.study or study.decision != "accepted":
-            raise WireError("a task came for a study that this hospital has not accepted")
+            raise PolicyError("a task came for a study that this hospital has not accepted")
         plan = study.plan
         first, last = {
             "query.cohort": (0, 0),
@@ -107,6 +107,7 @@ class TaskDesk:
             "reported_count": study.reported_count,
         }
         reply = await self._workers.worker(study.plan).ask(order, task.content.SerializeToString())
+        self.check(task)  # the hospital may have left the study meanwhile
         content = pb.Content.FromString(reply.body)
         if kind == "count":
             self._keep_count(study, content)

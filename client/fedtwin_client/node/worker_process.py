@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -11,12 +12,18 @@ from fedtwin_client.training.worker_wire import PREFIX, Frame, sizes
 from fedtwin_protocol import errors
 from fedtwin_protocol.errors import FedtwinError
 
+log = logging.getLogger("fedtwin.worker")
+ATTEMPTS: Final = 2
 STOP_PATIENCE_S: Final = 2.0
 PIPE_LIMIT: Final = 1024 * 1024
 
 
 class WorkerProcess:
     """One study's training worker; started at the first order, restarted if it died.
+
+    An order whose asker gives up is still carried to its end and its reply thrown away, so that no
+    reply is ever taken for another order's. An order under which the worker dies is given once
+    more: of the first nothing was kept or sent.
 
     Args:
         plan_file: the plan in canonical bytes.
@@ -54,8 +61,10 @@ class WorkerProcess:
 
     async def stop(self) -> None:
         """End the process, and what it has under way."""
-        for work in tuple(self._under_way):
+        under_way = tuple(self._under_way)
+        for work in under_way:
             work.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
@@ -78,20 +87,17 @@ class WorkerProcess:
             work.exception()  # whoever asked may be gone
 
     async def _exchange(self, order: Frame) -> Frame:
-        process = await self._running()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(order.to_bytes())
-            await process.stdin.drain()
-            head_size, body_size = sizes(await process.stdout.readexactly(PREFIX.size))
-            head = json.loads(await process.stdout.readexactly(head_size))
-            return Frame(head=head, body=await process.stdout.readexactly(body_size))
-        except (ConnectionError, asyncio.IncompleteReadError) as error:
-            code = await process.wait()
-            raise FedtwinError(
-                f"the training worker ended with status {code} while at work (memory? see the log)"
-            ) from error
+        for attempt in range(1, ATTEMPTS + 1):
+            process = await self._running()
+            try:
+                return await _once(process, order)
+            except (ConnectionError, asyncio.IncompleteReadError) as error:
+                code = await process.wait()
+                text = f"the training worker ended with status {code} while at work (memory?)"
+                if attempt == ATTEMPTS:
+                    raise FedtwinError(f"{text}, {ATTEMPTS} times; see the log") from error
+                log.warning("%s; it is started again", text)
+        raise AssertionError("the loop returns or raises")
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
@@ -105,3 +111,13 @@ class WorkerProcess:
                 limit=PIPE_LIMIT,
             )
         return self._process
+
+
+async def _once(process: asyncio.subprocess.Process, order: Frame) -> Frame:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(order.to_bytes())
+    await process.stdin.drain()
+    head_size, body_size = sizes(await process.stdout.readexactly(PREFIX.size))
+    head = json.loads(await process.stdout.readexactly(head_size))
+    return Frame(head=head, body=await process.stdout.readexactly(body_size))
