@@ -27,6 +27,14 @@ from fedtwin_protocol.wire import PROTOCOL_VERSION, parse
 from fedtwin_server.authority import Authority
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of a test is read from, or left in, the folders of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture
 def consortium(tmp_path: Path) -> Iterator[LocalConsortium]:
     """A folder for a consortium of real processes; whatever was started is ended."""

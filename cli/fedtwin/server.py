@@ -44,7 +44,7 @@ def init(
         Path | None, typer.Option(help="Folder for the root and signing keys.")
     ] = None,
     certificate_hours: Annotated[
-        float, typer.Option(help="Life of certificates.", min=0.01, max=336)
+        float, typer.Option(help="Life of certificates.", min=0.001, max=336)
     ] = 24,
 ) -> None:
     """Set up a consortium: certificate authority, signers, settings.
@@ -138,9 +138,8 @@ def run(
     from fedtwin_server.handshakes import translate_handshake_failures
 
     start_log(log_level)
-    coordinator = Coordinator(Home(folder=home))
     translate_handshake_failures()
-    asyncio.run(coordinator.serve())
+    asyncio.run(Coordinator(Home(folder=home)).serve())
 
 
 @app.command()
