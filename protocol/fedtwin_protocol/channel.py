@@ -55,10 +55,12 @@ SERVER_OPTIONS: Final = [
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.so_reuseport", 0),
 ]
+# min_reconnect_backoff is what its name hides: how long one attempt may take, with proxy and TLS. A
+# slow line needs more than a blink; who is refused notices at once all the same.
 CLIENT_OPTIONS: Final = [
     *_SHARED,
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.use_local_subchannel_pool", 1),
 ]

@@ -79,10 +79,16 @@ CAUSES: Final = (
         dialled="it does not speak TLS: another program answers there",
     ),
     Cause(
-        marks=("failed to connect to all addresses; last error: UNAVAILABLE",),
+        marks=("Handshake read failed (Endpoint closing)", "Timeout occurred"),
+        caller="the peer did not go on in time",
+        dialled="it did not answer in time while the connection was set up: packets get lost on "
+        "the way, or something filters TLS",
+    ),
+    Cause(
+        marks=("Socket closed",),
         caller="the peer closed the connection",
-        dialled="it ended the connection while it was set up: it does not accept this certificate, "
-        "and its log says why; or its clock is wrong",
+        dialled="it ended the connection: it was stopped, or it does not accept this certificate, "
+        "and its log says why",
     ),
     Cause(
         marks=("Connection refused",),

@@ -154,7 +154,7 @@ class ExchangeService:
             await context.abort(REPLACED, f"{SECOND_LINK}: do two nodes run with this identity?")
         if error is not None:
             await self._end(identity, error, context)
-        log.info("the site %s closed its link", identity.name)
+        log.info("the link of %s ended: the site or the network closed it", identity.uri)
 
     async def _end(self, identity: PeerIdentity, error: BaseException, context: Context) -> None:
         """Tell a site, and our log, why its link is cut."""

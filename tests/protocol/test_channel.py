@@ -5,14 +5,23 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from fedtwin_protocol.channel import CLIENT_OPTIONS, HEARTBEAT_S, LEASE_S, SERVER_OPTIONS, grpc
+from fedtwin_protocol.channel import (
+    CLIENT_OPTIONS,
+    HEARTBEAT_S,
+    LEASE_S,
+    SERVER_OPTIONS,
+    SERVICE,
+    grpc,
+)
 from fedtwin_protocol.credentials import Credentials, save_credentials
 from fedtwin_protocol.refusals import explained
 from fedtwin_server.authority import Authority, create_authority
@@ -48,9 +57,9 @@ def test_settings_of_the_client() -> None:
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.initial_reconnect_backoff_ms": 200,
         "grpc.max_reconnect_backoff_ms": 5_000,
-        # Ours: the first pause may be short, and each channel has connections of its own.
+        # Ours: a slow line may take 10 s to connect, and each channel has connections of its own.
         "grpc.http2.max_pings_without_data": 0,
-        "grpc.min_reconnect_backoff_ms": 200,
+        "grpc.min_reconnect_backoff_ms": 10_000,
         "grpc.use_local_subchannel_pool": 1,
     }
 
@@ -195,6 +204,48 @@ def test_nobody_there(site: Credentials, ask: Callable) -> None:
     assert sentence == (
         f"the coordinator at localhost:{port} was not reached: nobody listens there at the moment"
     )
+
+
+def test_a_slow_line_is_waited_for(authority: Authority, site: Credentials, ask: Callable) -> None:
+    """Half a second for the first answer, as over a satellite or through a busy proxy."""
+    leaf = authority.issue_coordinator(["localhost"], datetime.now(UTC))
+    tls = grpc.ssl_server_credentials([(leaf.key_pem, leaf.chain_pem)], leaf.roots_pem, True)
+    server = grpc.server(ThreadPoolExecutor(1), options=SERVER_OPTIONS)
+    server.add_generic_rpc_handlers((handler(),))
+    port = server.add_secure_port("127.0.0.1:0", tls)
+    server.start()
+
+    def after_a_while(near: socket.socket) -> None:
+        time.sleep(0.5)
+        with socket.create_connection(("127.0.0.1", port), 5) as far:
+            threads = [
+                threading.Thread(target=forward, args=ends) for ends in ((near, far), (far, near))
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+    try:
+        with answering(after_a_while) as address:
+            assert ask(address, site) == (grpc.StatusCode.OK, b"here")
+    finally:
+        server.stop(0).wait()
+
+
+def handler() -> grpc.GenericRpcHandler:
+    """One call that answers."""
+    answer = grpc.unary_unary_rpc_method_handler(lambda *_: b"here")
+    return grpc.method_handlers_generic_handler(SERVICE, {"ListReleases": answer})
+
+
+def forward(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        return
 
 
 def test_words_of_the_core_that_nobody_foresaw_are_passed_on() -> None:

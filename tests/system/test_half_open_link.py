@@ -16,12 +16,13 @@ NOTICED_S = 20 + 10 + 5
 
 
 class Hole:
-    """A TCP relay that forwards until it is told to swallow everything, and closes nothing."""
+    """A TCP relay that forwards until it is told to swallow everything; then it closes nothing."""
 
     def __init__(self, port: int) -> None:
         self._target = port
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self._pairs: dict[socket.socket, socket.socket] = {}
+        self._all = [self._listening]
+        self._other: dict[socket.socket, socket.socket] = {}
         self._ended = threading.Event()
         self.swallows = threading.Event()
         self._thread = threading.Thread(target=self._relay)
@@ -34,35 +35,37 @@ class Hole:
     def close(self) -> None:
         self._ended.set()
         self._thread.join(10)
-        for each in (*self._pairs, self._listening):
+        for each in self._all:
             each.close()
 
     def _relay(self) -> None:
         while not self._ended.is_set():
-            ready, _, _ = select.select([self._listening, *self._pairs], [], [], 0.1)
+            ready, _, _ = select.select([self._listening, *self._other], [], [], 0.1)
             for source in ready:
                 if source is self._listening:
                     self._pair(source.accept()[0])
-                elif source in self._pairs:
+                elif source in self._other:
                     self._move(source)
 
     def _pair(self, near: socket.socket) -> None:
         far = socket.create_connection(("127.0.0.1", self._target), 5)
-        self._pairs |= {near: far, far: near}
+        self._all += [near, far]
+        self._other |= {near: far, far: near}
 
     def _move(self, source: socket.socket) -> None:
+        target = self._other[source]
         try:
             data = source.recv(65536)
-            if not self.swallows.is_set() and data:
-                self._pairs[source].sendall(data)
-                return
+            if data and not self.swallows.is_set():
+                target.sendall(data)
         except OSError:
             data = b""
-        if not data and not self.swallows.is_set():
-            self._pairs.pop(source).close()
-            self._pairs = {a: b for a, b in self._pairs.items() if a.fileno() >= 0}
-        elif not data:
-            self._pairs.pop(source)
+        if not data:
+            del self._other[source]
+            if not self.swallows.is_set():
+                self._other.pop(target, None)
+                source.close()
+                target.close()
 
 
 @pytest.fixture

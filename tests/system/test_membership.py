@@ -15,7 +15,7 @@ import pytest
 from fedtwin.demo.consortium import LocalConsortium
 from fedtwin_protocol.canonical import sha256_hex
 from fedtwin_protocol.channel import grpc
-from fedtwin_protocol.credentials import new_key_and_request
+from fedtwin_protocol.credentials import load_credentials, new_key_and_request
 from fedtwin_protocol.errors import ConfigurationError
 from fedtwin_protocol.invitation import Invitation, read_invitation
 from fedtwin_protocol.v1 import exchange_pb2 as pb
@@ -189,6 +189,33 @@ class TestRevocation:
         assert error.code() == Code.UNAUTHENTICATED
         assert "spiffe://demo/site/brief expired at" in error.details()
         assert "ended the link of spiffe://demo/site/brief: the certificate" in log_of(running)
+
+
+def test_a_damaged_list_of_revoked_certificates_lets_nobody_in(
+    running: LocalConsortium, raw_site: type, ask: Callable
+) -> None:
+    """An open link is cut, and a new one refused, until the list is published again."""
+    running.enrol("innocent")
+    running.enrol("guilty")
+    crl, address = running.server / "revoked.crl", f"localhost:{running.port}"
+    reason = "nobody is let in, because the list of revoked certificates revoked.crl"
+
+    async def hold_and_damage() -> grpc.aio.AioRpcError:
+        async with raw_site(running, "innocent") as site:
+            await site.greet()
+            crl.write_bytes(crl.read_bytes()[:-1])
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await site.receive("received", 5)
+            return caught.value
+
+    error = asyncio.run(hold_and_damage())
+    assert (error.code(), reason in error.details()) == (Code.UNAUTHENTICATED, True)
+    credentials = load_credentials(running.site("innocent") / "identity")
+    code, sentence = ask(address, credentials)
+    assert (code, reason in sentence) == (Code.UNAUTHENTICATED, True)
+    assert re.search(rf"refused ipv\S+: {reason}", log_of(running))
+    running.run("server", "revoke", "guilty", "--home", str(running.server))
+    assert ask(address, credentials)[0] == Code.OK
 
 
 def revoke_command(consortium: LocalConsortium, name: str) -> list[str]:
