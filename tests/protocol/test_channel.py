@@ -68,6 +68,10 @@ def test_heartbeat_and_lease() -> None:
     assert (HEARTBEAT_S, LEASE_S) == (10, 30)
 
 
+def right_now() -> datetime:
+    return datetime.now(UTC)
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return make_authority(tmp_path_factory.mktemp("coordinator"))
@@ -78,7 +82,7 @@ def make_authority(folder: Path) -> Authority:
         folder,
         consortium="north",
         addresses=["localhost"],
-        now=datetime.now(UTC),
+        now=right_now(),
         root_folder=folder / "offline",
     )
 
@@ -137,12 +141,11 @@ def in_plain_text(connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
-NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
 SERVERS: dict[str, tuple[Callable, str]] = {
     "TLS 1.2 only": (
         lambda ca, folder, _: with_tls(
-            folder, ca.issue_coordinator(["localhost"], NOW), ssl.TLSVersion.TLSv1_2
+            folder, ca.issue_coordinator(["localhost"], right_now()), ssl.TLSVersion.TLSv1_2
         ),
         "offers no TLS 1.3",
     ),
@@ -152,18 +155,20 @@ SERVERS: dict[str, tuple[Callable, str]] = {
         "shows a certificate that is no coordinator's",
     ),
     "another host's": (
-        lambda ca, folder, _: with_tls(folder, ca.issue_coordinator(["fed.example.org"], NOW)),
+        lambda ca, folder, _: with_tls(
+            folder, ca.issue_coordinator(["fed.example.org"], right_now())
+        ),
         "its certificate is not for that name",
     ),
     "not valid yet": (
         lambda ca, folder, _: with_tls(
-            folder, ca.issue_coordinator(["localhost"], datetime.now(UTC) + HOUR)
+            folder, ca.issue_coordinator(["localhost"], right_now() + HOUR)
         ),
         "not valid yet by the clock of this computer: compare the clock with the coordinator's",
     ),
     "of another CA": (
         lambda _, folder, __: with_tls(
-            folder, make_authority(folder / "other").issue_coordinator(["localhost"], NOW)
+            folder, make_authority(folder / "other").issue_coordinator(["localhost"], right_now())
         ),
         "shows a certificate that this consortium did not issue",
     ),
@@ -191,7 +196,8 @@ def test_a_server_that_is_not_the_coordinator_is_left_alone(
 def test_an_expired_server(
     authority: Authority, site: Credentials, ask: Callable, tmp_path: Path
 ) -> None:
-    leaf = authority.issue_coordinator(["localhost"], NOW, datetime.now(UTC) - NOW)
+    leaf = authority.issue_coordinator(["localhost"], right_now(), timedelta(seconds=1))
+    time.sleep(1.1)
     with answering(with_tls(tmp_path, leaf)) as address:
         _, sentence = ask(address, site)
     assert "its certificate has expired by the clock of this computer" in sentence
@@ -208,7 +214,7 @@ def test_nobody_there(site: Credentials, ask: Callable) -> None:
 
 def test_a_slow_line_is_waited_for(authority: Authority, site: Credentials, ask: Callable) -> None:
     """Half a second for the first answer, as over a satellite or through a busy proxy."""
-    leaf = authority.issue_coordinator(["localhost"], datetime.now(UTC))
+    leaf = authority.issue_coordinator(["localhost"], right_now())
     tls = grpc.ssl_server_credentials([(leaf.key_pem, leaf.chain_pem)], leaf.roots_pem, True)
     server = grpc.server(ThreadPoolExecutor(1), options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers((handler(),))
