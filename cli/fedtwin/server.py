@@ -137,9 +137,11 @@ def run(
     from fedtwin_server.coordinator import Coordinator, Home
     from fedtwin_server.handshakes import translate_handshake_failures
 
+    place = Home(folder=home)
+    place.settings()
     start_log(log_level)
     translate_handshake_failures()
-    asyncio.run(Coordinator(Home(folder=home)).serve())
+    asyncio.run(Coordinator(place).serve())
 
 
 @app.command()

@@ -63,7 +63,7 @@ class TestInvitations:
         running.run(*words, str(running.site("twice")))
         sentence = refused(*words, str(running.site("thief")))
         assert re.search("refused the invitation: the invitation was used already, at 2", sentence)
-        assert not (running.site("thief") / "identity").exists()
+        assert not (running.site("thief") / "identity" / "credentials.pem").exists()
         assert "refused spiffe://demo/invited/site/twice: the invitation was used" in log_of(
             running
         )
