@@ -42,9 +42,11 @@ def enrol(
     if found.role != "researcher":
         raise ConfigurationError(f"{invitation} invites a {found.role}: use 'fedtwin client enrol'")
     say(f"root fingerprint, to compare by telephone: {found.root_fingerprint}")
+    library = Library(default_folder())
     check_writable(home / "identity")  # before the invitation is spent
-    Library(default_folder()).pin(found.trust)
+    library.check_pin(found.trust)
     asyncio.run(spend(found, home / "identity", proxy=proxy))
+    library.pin(found.trust)
     settings = {"consortium": found.consortium, "coordinator": found.address, "proxy": proxy}
     write_atomically(home / "research.json", canonical_bytes(settings), mode=0o644)
     say(f"{found.name} is enrolled in {found.consortium}. Next: fedtwin research fetch")

@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fedtwin_protocol.canonical import canonical_bytes, sha256_hex
+from fedtwin_protocol.credentials import check_writable
 from fedtwin_protocol.errors import ConfigurationError, ReleaseError
 from fedtwin_protocol.release import LARGEST_BYTES, LISTED, STATEMENT, Release, verify_release
 from fedtwin_protocol.signing import TrustRoot
@@ -37,20 +38,28 @@ class Library:
 
     folder: Path
 
-    def pin(self, trust: TrustRoot) -> None:
-        """Keep a consortium's trust root.
+    def check_pin(self, trust: TrustRoot) -> None:
+        """Refuse a root where another one is pinned, and a folder that cannot be written.
 
         Raises:
-            ConfigurationError: another root is pinned already.
+            ConfigurationError: it would not be pinned.
         """
         path = self._trust_path(trust.consortium)
-        body = canonical_bytes(trust.model_dump(mode="json"))
         if path.exists() and self.trust(trust.consortium) != trust:
             raise ConfigurationError(
                 f"another trust root of {trust.consortium} is pinned in {path}; if the consortium "
                 "told you of new signers by another way than this one, remove that file first"
             )
-        _write(path, body)
+        check_writable(path.parent)
+
+    def pin(self, trust: TrustRoot) -> None:
+        """Keep a consortium's trust root.
+
+        Raises:
+            ConfigurationError: another root is pinned already, or the folder cannot be written.
+        """
+        self.check_pin(trust)
+        _write(self._trust_path(trust.consortium), canonical_bytes(trust.model_dump(mode="json")))
 
     def trust(self, consortium: str) -> TrustRoot:
         """The pinned trust root of a consortium.

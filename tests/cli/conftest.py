@@ -1,8 +1,7 @@
 """Typing a command in this process; a coordinator, a node and a release to type at."""
 
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +33,13 @@ class Ended:
 
 
 Type = Callable[..., Ended]
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands write nowhere but below the test's folder."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FEDTWIN_RELEASES", str(tmp_path / "library"))
 
 
 @pytest.fixture
@@ -112,7 +118,7 @@ class Published:
 
 
 @pytest.fixture
-def published(tmp_path: Path) -> Iterator[Published]:
+def published(tmp_path: Path) -> Published:
     """A release of the synthetic study, signed by two."""
     keys = [Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2)]
     trust = TrustRoot(
@@ -129,10 +135,4 @@ def published(tmp_path: Path) -> Iterator[Published]:
         (folder / name).write_bytes(data)
     path = tmp_path / "trust.json"
     path.write_bytes(canonical_bytes(trust.model_dump(mode="json")))
-    before = os.environ.get("FEDTWIN_RELEASES")
-    os.environ["FEDTWIN_RELEASES"] = str(tmp_path / "library")
-    yield Published(folder=folder, trust=path)
-    if before is None:
-        del os.environ["FEDTWIN_RELEASES"]
-    else:
-        os.environ["FEDTWIN_RELEASES"] = before
+    return Published(folder=folder, trust=path)

@@ -109,6 +109,25 @@ def test_names_and_places_that_are_wrong(
     assert says in refused("server", *words, "--home", coordinator).err
 
 
+def test_the_issuing_authority_is_renewed_with_its_own_root_and_no_other(
+    coordinator: Path,
+    tmp_path: Path,
+    refused: Type,
+    type_in: Type,
+    new_coordinator: Callable[[Path], Path],
+) -> None:
+    other = new_coordinator(tmp_path / "other")
+    before = (coordinator / "authority" / "credentials.pem").read_bytes()
+    renew = ("server", "renew", "--home", coordinator, "--offline")
+    assert "there is no root key" in refused(*renew, tmp_path).err
+    assert "is not the root of demo" in refused(*renew, other / "offline").err
+    assert (coordinator / "authority" / "credentials.pem").read_bytes() == before
+    assert "is renewed until" in type_in(*renew, coordinator / "offline").out
+    assert (coordinator / "authority" / "credentials.pem").read_bytes() != before
+    invite = ("server", "invite", "st-olav", "--home", coordinator)
+    assert type_in(*invite, "--out", tmp_path / "a.invitation").status == 0
+
+
 def a_plan(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     value = yaml.safe_load((PLANS / "synthetic.yaml").read_text())
     change(value)

@@ -201,3 +201,28 @@ def use_as_a_researcher(
     model = open_release(STUDY)
     assert model.card.study == STUDY
     assert [site.name for site in model.card.sites] == ["hospital-a", "hospital-b"]
+
+
+@pytest.mark.slow
+def test_a_researchers_certificate_is_renewed_when_releases_are_fetched(
+    hands: Hands, tmp_path: Path
+) -> None:
+    """With a life of 45 s, counted from a minute before; after it only an invitation helps."""
+    home, ada = ("--home", tmp_path / "coordinator"), ("--home", tmp_path / "ada")
+    hands.type(
+        *("server", "init", *home, "--consortium", "demo", "--address", "localhost"),
+        *("--port", free_port(), "--listen", "127.0.0.1", "--certificate-hours", "0.0125"),
+    )
+    hands.start("server", "run", *home)
+    hands.type(
+        *("server", "invite", "ada", "--role", "researcher", "--out", "ada.invitation"), *home
+    )
+    hands.type("research", "enrol", "--invitation", "ada.invitation", *ada)
+    first = (tmp_path / "ada" / "identity" / "credentials.pem").read_bytes()
+    time.sleep(15)
+    hands.type("research", "fetch", *ada)
+    assert (tmp_path / "ada" / "identity" / "credentials.pem").read_bytes() != first
+    time.sleep(50)
+    said = hands.type("research", "fetch", *ada, status=2)
+    assert "Traceback" not in said
+    assert "expired" in said or "valid" in said, said
