@@ -10,20 +10,40 @@ import pytest
 HEART = Path(__file__).parents[3] / "shared" / "data" / "uci_heart"
 
 
-def play(tmp_path: Path, *options: str) -> dict:
+def play(tmp_path: Path, *options: str) -> tuple[dict, str]:
+    """The closing table as JSON, and everything that was shown."""
     table = tmp_path / "table.json"
-    subprocess.run(
-        [sys.executable, "-m", "fedtwin.main", "demo", "run", "--json", str(table), *options],
+    done = subprocess.run(
+        [sys.executable, "-m", "fedtwin.main", "demo", "--json", str(table), *options],
         check=True,
         capture_output=True,
+        text=True,
         timeout=300,
     )
-    return json.loads(table.read_text())
+    return json.loads(table.read_text()), done.stdout
 
 
 def test_four_synthetic_hospitals(tmp_path: Path) -> None:
-    closing = play(tmp_path)
+    closing, shown = play(tmp_path)
     assert len(closing["sites"]) == 4
+    assert closing["total_s"] < 300
+    for site, facts in closing["sites"].items():
+        for part in ("before", "after", "pooled"):
+            figures = {"accuracy", "auroc", "expected_over_observed", "calibration_index", "brier"}
+            assert figures <= set(facts[part])
+        assert f"{site}: accepted, because the policy allows this study" in shown
+        assert f"{site}: invited, enrolled, records read" in shown
+    for part in (
+        "WHAT LEAVES THE HOSPITAL",
+        "round 1 of 12: ",
+        "round 12 of 12: 4 hospitals",
+        "verified: coronary-risk-5y version 1",
+        *("accuracy", "AUROC", "expected/observed", "calibration index", "Brier score"),
+        *("pooled", "epsilon", "bytes sent", "everything"),
+    ):
+        assert part in shown, part
+    (head,) = [line for line in shown.splitlines() if "expected/observed" in line and "┃" in line]
+    assert len(head) <= 150
     for facts in closing["sites"].values():
         assert 0.9 < facts["epsilon"] <= 1.001
         assert facts["before"]["auroc"] > facts["pooled"]["auroc"] - 0.1
@@ -32,7 +52,7 @@ def test_four_synthetic_hospitals(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not HEART.is_dir(), reason="the UCI heart disease set is not here")
 def test_four_real_hospitals(tmp_path: Path) -> None:
-    closing = play(tmp_path, "--heart-disease", str(HEART))
+    closing, _ = play(tmp_path, "--heart-disease", str(HEART))
     sites = closing["sites"]
     assert set(sites) == {"cleveland", "hungarian", "switzerland", "va"}
     mean = sum(facts["after"]["accuracy"] for facts in sites.values()) / 4
