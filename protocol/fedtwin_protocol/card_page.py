@@ -23,6 +23,14 @@ th, td { border-bottom: 1px solid #8886; }
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _SIDE, _MARGIN = 240, 40
+_FIGURES = {
+    "patients": "Held-out patients (noised)",
+    "outcomes": "of these with the outcome (noised)",
+    "auroc": "AUROC (0.5 is chance, 1 is best)",
+    "accuracy": "Accuracy at a risk of one half",
+    "expected_over_observed": "Expected over observed outcomes (1 is best)",
+    "brier": "Brier score (0 is best)",
+}
 
 
 def card_page(card: ModelCard) -> str:
@@ -113,7 +121,7 @@ def _sites(card: ModelCard) -> str:
     ]
     return _table(
         "Sites; counts were noised before they left, as the plan says",
-        ("Site", "Patients (noised)", "Rounds used"),
+        ("Site", "Training patients (noised)", "Rounds used"),
         rows,
     )
 
@@ -121,7 +129,10 @@ def _sites(card: ModelCard) -> str:
 def _quality(card: ModelCard) -> str:
     if not card.metrics:
         return "<p>No evaluation left the sites: the plan buys none. Validate before use.</p>"
-    rows = [(metric.name, f"{metric.value:.3g}", metric.bought) for metric in card.metrics]
+    rows = [
+        (_FIGURES.get(metric.name, metric.name), f"{metric.value:.3g}", metric.bought)
+        for metric in card.metrics
+    ]
     text = _table("Figures on held-out patients", ("Figure", "Value", "How it was bought"), rows)
     return text + "".join(_calibration(one) for one in card.calibration)
 
@@ -175,7 +186,7 @@ def _y(value: float) -> float:
 def _features(features: Sequence[Feature]) -> str:
     rows = [
         (
-            one.name,
+            f"{one.name}: {one.description}" if one.description else one.name,
             one.kind,
             ", ".join(one.codes),
             one.unit if one.kind in {"number", "age"} else " / ".join(one.categories),

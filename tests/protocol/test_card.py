@@ -165,3 +165,26 @@ def test_the_page_shows_the_contract_and_every_plotted_point_as_text() -> None:
         assert feature.name in page
     assert page.count("<circle") == 10
     assert "<td>0.95</td>" in page
+
+
+def test_the_page_says_what_a_reader_must_know() -> None:
+    """Question, contract, sites, privacy, figures with how they were bought, calibration, limits."""
+    plan = heart_plan(per_site=True)
+    page = card_page(write_card(plan, facts()))
+    for said in (
+        plan.title,
+        plan.endpoint.name,
+        plan.features[0].description,
+        "Training patients (noised)",
+        "below the smallest cell",
+        "Epsilon, for every patient",
+        "Delta",
+        "Privacy loss distributions",
+        "Noised steps taken",
+        "AUROC (0.5 is chance, 1 is best)",
+        "How it was bought",
+        "Calibration, cleveland",
+        "not a medical device",
+        plan.hash,
+    ):
+        assert said in page, said
