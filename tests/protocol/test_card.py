@@ -168,7 +168,7 @@ def test_the_page_shows_the_contract_and_every_plotted_point_as_text() -> None:
 
 
 def test_the_page_says_what_a_reader_must_know() -> None:
-    """Question, contract, sites, privacy, figures with how they were bought, calibration, limits."""
+    """Question, contract, sites, privacy, figures and their price, calibration, limits."""
     plan = heart_plan(per_site=True)
     page = card_page(write_card(plan, facts()))
     for said in (
