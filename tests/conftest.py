@@ -58,6 +58,7 @@ class RawSite:
         self.channel = open_channel(f"localhost:{consortium.port}", self.credentials)
         self.blobs = BlobStore(consortium.site(name) / "raw")
         self.received: list[pb.ToSite] = []
+        self._tasks: list[pb.ToSite] = []
         self._call = self.channel.stream_stream(method("Link"))()
 
     async def __aenter__(self) -> "RawSite":
@@ -78,23 +79,27 @@ class RawSite:
         return (await self.receive("welcome")).welcome
 
     async def receive(self, kind: str, patience_s: float = 20.0) -> pb.ToSite:
-        """The next message of a kind; others are passed over.
+        """The next message of a kind; others are passed over, but no task is lost.
 
         Raises:
             grpc.aio.AioRpcError: the coordinator ended the link; with its code and sentence.
         """
 
+        if kind == "task" and self._tasks:
+            return self._tasks.pop(0)
         async with asyncio.timeout(patience_s):
             while (data := await self._call.read()) is not grpc.aio.EOF:
                 message = parse(pb.ToSite, data)
                 self.received.append(message)
                 if message.WhichOneof("body") == kind:
                     return message
+                if message.WhichOneof("body") == "task":
+                    self._tasks.append(message)
             await self._call  # raises with the status, unless it was an orderly end
         raise AssertionError(f"the link ended before a {kind} came")
 
-    async def join(self, study: str) -> bytes:
-        """Ask for the catalogue, say yes to a study; returns the plan's hash."""
+    async def join(self, study: str, take_part: bool = True) -> bytes:
+        """Ask for the catalogue, say yes (or no) to a study; returns the plan's hash."""
         await self.send(pb.FromSite(ask_catalogue=pb.AskCatalogue()))
         catalogue = (await self.receive("catalogue")).catalogue
         plans = [
@@ -103,11 +108,13 @@ class RawSite:
         (plan,) = [plan for plan in plans if plan.study == study]
         plan_hash = bytes.fromhex(plan.hash)
         await self.send(
-            pb.FromSite(decision=pb.Decision(study=study, plan_hash=plan_hash, take_part=True))
+            pb.FromSite(decision=pb.Decision(study=study, plan_hash=plan_hash, take_part=take_part))
         )
         return plan_hash
 
-    async def answer(self, task: pb.Task, content: pb.Content, **changes: object) -> pb.Received:
+    async def answer(
+        self, task: pb.Task, content: pb.Content | None, **changes: object
+    ) -> pb.Received:
         """Answer a task, with fields changed at will; returns what became of it."""
         fields: dict[str, object] = {
             "task_id": task.task_id,

@@ -76,9 +76,11 @@ class BlobStore:
         return BlobReceiver(self.path(ref.sha256), ref)
 
     def remove(self, sha256s: Iterable[bytes]) -> None:
-        """Remove blobs that nobody needs any more."""
+        """Remove blobs that nobody needs any more, and what has arrived of them."""
         for sha256 in sha256s:
-            self.path(sha256).unlink(missing_ok=True)
+            path = self.path(sha256)
+            path.unlink(missing_ok=True)
+            path.with_name(path.name + ".part").unlink(missing_ok=True)
 
 
 class BlobReceiver:

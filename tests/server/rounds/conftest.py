@@ -224,7 +224,7 @@ class Ground:
         """One site: joins, answers its tasks, dials again when its link is cut."""
         while True:
             async with self.raw_site(self, name) as site:
-                with suppress(grpc.aio.AioRpcError):
+                with suppress(grpc.aio.AioRpcError, ConnectionError):
                     await site.greet()
                     await site.join(study)
                     while True:
