@@ -3,17 +3,22 @@
 grpcio accepts TLS 1.2 and has no setting against it. A TLS 1.2 cipher suite list that our EC keys
 cannot serve leaves TLS 1.3 as the only version that can be agreed on; it must be set before the
 library first makes credentials, so this module is imported before any other use of grpc.
+
+The way out is the configured one: proxies that the environment names are not used, and neither are
+its exceptions to the configured proxy.
 """
 
 import os
 from typing import Final
 
 os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES128-GCM-SHA256"
+os.environ["no_grpc_proxy"] = ""  # noqa: SIM112 - the name that grpc reads
 
 import grpc
 import grpc.aio
 
 from fedtwin_protocol.credentials import Credentials
+from fedtwin_protocol.proxies import check_proxy
 
 __all__ = [
     "CLIENT_OPTIONS",
@@ -21,6 +26,7 @@ __all__ = [
     "LEASE_S",
     "MESSAGE_LIMIT",
     "SERVER_OPTIONS",
+    "SERVER_TIME",
     "SERVICE",
     "grpc",
     "method",
@@ -31,6 +37,8 @@ SERVICE: Final = "fedtwin.v1.Exchange"
 MESSAGE_LIMIT: Final = 4 * 1024 * 1024
 HEARTBEAT_S: Final = 10.0
 LEASE_S: Final = 30.0
+# Initial metadata of ListReleases: the coordinator's time, milliseconds since 1970.
+SERVER_TIME: Final = "fedtwin-server-ms"
 
 # keepalive_timeout alone does not detect a half-open link (grpc/grpc pull request 39239),
 # http2.ping_timeout_ms does: after 20 + 10 s of silence both ends give up.
@@ -80,10 +88,14 @@ def open_channel(
         address: `host:port`.
         credentials: our key, chain and the consortium's roots.
         proxy: `http://host:port` of an HTTP CONNECT proxy; without it none is used, whatever the
-            environment says, so that the way out is the configured one.
+            environment says.
+
+    Raises:
+        ConfigurationError: the proxy's address is not one.
     """
     options: list[tuple[str, int | str]] = list(CLIENT_OPTIONS)
     if proxy:
+        check_proxy(proxy)
         options += [("grpc.enable_http_proxy", 1), ("grpc.http_proxy", proxy)]
     else:
         options += [("grpc.enable_http_proxy", 0)]

@@ -13,7 +13,14 @@ from datetime import datetime
 from typing import Any, Final
 
 from fedtwin_protocol.blobs import BlobStore
-from fedtwin_protocol.channel import HEARTBEAT_S, LEASE_S, MESSAGE_LIMIT, SERVICE, grpc
+from fedtwin_protocol.channel import (
+    HEARTBEAT_S,
+    LEASE_S,
+    MESSAGE_LIMIT,
+    SERVER_TIME,
+    SERVICE,
+    grpc,
+)
 from fedtwin_protocol.errors import FedtwinError, IdentityError, WireError
 from fedtwin_protocol.identity import PeerIdentity
 from fedtwin_protocol.refusals import REPLACED
@@ -90,9 +97,11 @@ class ExchangeService:
         )
 
     async def list_releases(self, request: bytes, context: Context) -> bytes:
-        """The releases that the caller may fetch."""
+        """The releases that the caller may fetch; also our time, for 'check --network'."""
         rooms = self._rooms
         identity = await rooms.guard.identify(context, "site", "researcher")
+        moment = int(rooms.clock().timestamp() * 1000)
+        await context.send_initial_metadata(((SERVER_TIME, str(moment)),))
 
         def entries() -> bytes:
             parse(pb.ListReleasesRequest, request)

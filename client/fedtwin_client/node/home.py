@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedtwin_protocol.contract import faults
 from fedtwin_protocol.errors import ConfigurationError
+from fedtwin_protocol.proxies import check_proxy
 from fedtwin_protocol.signing import TrustRoot
 
 
@@ -29,7 +30,8 @@ class NodeSettings(BaseModel):
         consortium: the consortium's name.
         site: this hospital's name in it.
         coordinator: `host:port` to dial; the node's only connection.
-        proxy: `http://host:port` of an HTTP CONNECT proxy, if the way out leads through one.
+        proxy: `http://host:port` of an HTTP CONNECT proxy, if the way out leads through one; with
+            `name:password@` before the host where it asks for them.
         client_apps: model families that IT has installed as Flower ClientApps, `module:name`.
     """
 
@@ -38,7 +40,7 @@ class NodeSettings(BaseModel):
     consortium: str
     site: str
     coordinator: str = Field(pattern=r"^\S+:\d+$")
-    proxy: str | None = Field(default=None, pattern=r"^https?://\S+:\d+$")
+    proxy: str | None = None
     client_apps: dict[str, str] = Field(default_factory=dict)
 
 
@@ -101,7 +103,10 @@ class NodeHome:
         """
         try:
             value = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
-            return NodeSettings.model_validate(value)
+            settings = NodeSettings.model_validate(value)
+            if settings.proxy is not None:
+                check_proxy(settings.proxy)
+            return settings
         except FileNotFoundError as error:
             raise ConfigurationError(
                 f"there is no node in {self.folder}: run 'fedtwin client enrol' first, or name "
@@ -111,7 +116,7 @@ class NodeHome:
             raise ConfigurationError(
                 f"{self.settings_file} cannot be used: {faults(error)}"
             ) from error
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, OSError, ConfigurationError) as error:
             raise ConfigurationError(f"{self.settings_file} cannot be used: {error}") from error
 
     def trust(self) -> TrustRoot:
