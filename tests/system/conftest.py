@@ -1,0 +1,118 @@
+"""What tests of the way out share: a small HTTP CONNECT proxy."""
+
+import asyncio
+import base64
+import threading
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+
+class ConnectProxy:
+    """An HTTP CONNECT proxy in a thread of its own.
+
+    Args:
+        ways: where a CONNECT to `host:port` really goes, `host:port`; every other is refused.
+        answer: a status line to give everybody, instead of doing its work.
+        user: `name:password` to ask for.
+    """
+
+    def __init__(
+        self, ways: Mapping[str, str], answer: str | None = None, user: str | None = None
+    ) -> None:
+        self.ways = dict(ways)
+        self.asked: list[str] = []
+        self.port = 0
+        self._answer = answer
+        self._user = user
+        self._open: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        self._ready.wait(20)
+
+    @property
+    def url(self) -> str:
+        """As it is written in node.yaml."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        """Stop, and cut every connection."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(20)
+
+    def cut(self) -> None:
+        """Cut every connection that is open."""
+        for writer in tuple(self._open):
+            self._loop.call_soon_threadsafe(writer.transport.abort)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(asyncio.start_server(self._meet, "127.0.0.1", 0))
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        self._loop.run_forever()
+        server.close()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0.1))
+        self._loop.close()
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            target = head.split()[1]
+            self.asked.append(target)
+            refusal = self._refusal(head, target)
+            if refusal:
+                writer.write(f"HTTP/1.1 {refusal}\r\n\r\n".encode())
+                await writer.drain()
+                return
+            host, _, port = self.ways[target].rpartition(":")
+            far_reader, far_writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            try:
+                await asyncio.gather(pour(reader, far_writer), pour(far_reader, writer))
+            finally:
+                far_writer.close()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+    def _refusal(self, head: str, target: str) -> str:
+        if self._answer is not None:
+            return self._answer
+        if self._user is not None:
+            word = base64.b64encode(self._user.encode()).decode()
+            if f"Proxy-Authorization: Basic {word}".lower() not in head.lower():
+                return "407 Proxy Authentication Required"
+        return "" if target in self.ways else "403 Forbidden"
+
+
+async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carry bytes one way until they end."""
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+@pytest.fixture(scope="module")
+def connect_proxy() -> Iterator[type[ConnectProxy]]:
+    """The class; every proxy that a module made is stopped at its end."""
+    made: list[ConnectProxy] = []
+
+    class Kept(ConnectProxy):
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    yield Kept
+    for proxy in made:
+        proxy.close()
