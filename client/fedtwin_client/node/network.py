@@ -168,20 +168,27 @@ def _tunnel(plain: socket.socket, target: str, proxy: str) -> Step:
 def _tls(plain: socket.socket, target: str, credentials: Credentials, now: datetime) -> Step:
     host = target.rpartition(":")[0].strip("[]")
     try:
-        with _context(credentials).wrap_socket(plain, server_hostname=host) as secure:
-            greeting = secure.recv(1)
+        secure = _context(credentials).wrap_socket(plain, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         return _not_believed(target, error, now)
+    except ssl.SSLEOFError:
+        return _filtered("it was closed")
     except ssl.SSLError as error:
         return _tls_fault(target, error.reason or str(error))
     except OSError as error:
-        text = (
-            f"the connection ends while TLS is set up ({error}): something on the way filters TLS "
-            "1.3, or ends connections that it cannot read"
-        )
-        return Step(name="TLS", ok=False, text=text)
+        return _filtered(str(error))
+    # In TLS 1.3 our certificate is judged after our own handshake is done.
+    with secure:
+        try:
+            greeting = secure.recv(1)
+        except ssl.SSLError as error:
+            return _not_taken(error.reason or str(error))
+        except TimeoutError:
+            return _filtered("nothing came after the handshake")
+        except OSError as error:
+            return _not_taken(str(error))
     if not greeting:
-        return _tls_fault(target, "it closed the connection")
+        return _not_taken("it closed the connection")
     return Step(name="TLS", ok=True, text="TLS 1.3 with the consortium's coordinator")
 
 
@@ -225,6 +232,18 @@ def _tls_fault(target: str, reason: str) -> Step:
     if reason in _NO_TLS:
         text = f"whoever answers as {target} does not speak TLS ({reason}): is the port right?"
         return Step(name="TLS", ok=False, text=text)
+    return _filtered(reason)
+
+
+def _filtered(reason: str) -> Step:
+    text = (
+        f"the connection ends while TLS is set up ({reason}): something on the way filters TLS "
+        "1.3, or ends connections that it cannot read"
+    )
+    return Step(name="TLS", ok=False, text=text)
+
+
+def _not_taken(reason: str) -> Step:
     text = (
         f"the coordinator does not take this node's certificate ({reason}): ask the consortium, "
         "whose log says why, for a new invitation"
