@@ -171,25 +171,23 @@ def _tls(plain: socket.socket, target: str, credentials: Credentials, now: datet
         secure = _context(credentials).wrap_socket(plain, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         return _not_believed(target, error, now)
-    except ssl.SSLEOFError:
-        return _filtered("it was closed")
-    except ssl.SSLError as error:
-        return _tls_fault(target, error.reason or str(error))
     except OSError as error:
-        return _filtered(str(error))
-    # In TLS 1.3 our certificate is judged after our own handshake is done.
+        reason = getattr(error, "reason", None) or str(error)
+        return _tls_fault(target, reason)
     with secure:
-        try:
-            greeting = secure.recv(1)
-        except ssl.SSLError as error:
-            return _not_taken(error.reason or str(error))
-        except TimeoutError:
-            return _filtered("nothing came after the handshake")
-        except OSError as error:
-            return _not_taken(str(error))
-    if not greeting:
-        return _not_taken("it closed the connection")
-    return Step(name="TLS", ok=True, text="TLS 1.3 with the consortium's coordinator")
+        return _greeting(secure)
+
+
+def _greeting(secure: ssl.SSLSocket) -> Step:
+    """What comes after the handshake: in TLS 1.3 our certificate is judged only then."""
+    try:
+        if secure.recv(1):
+            return Step(name="TLS", ok=True, text="TLS 1.3 with the consortium's coordinator")
+    except TimeoutError:
+        return _filtered("nothing came after the handshake")
+    except OSError as error:
+        return _not_taken(getattr(error, "reason", None) or str(error))
+    return _not_taken("it closed the connection")
 
 
 def _context(credentials: Credentials) -> ssl.SSLContext:
