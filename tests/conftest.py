@@ -15,6 +15,7 @@ from fedtwin_client.training.apps import TaskInput
 from fedtwin_client.training.built_in import BuiltIn
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.channel import grpc, method, open_channel
+from fedtwin_protocol.chunks import Chunk, chunk_from_frame, is_chunk
 from fedtwin_protocol.content import make_content, read_content
 from fedtwin_protocol.credentials import Credentials, load_credentials, new_key_and_request
 from fedtwin_protocol.parameters import initial_parameters
@@ -58,6 +59,7 @@ class RawSite:
         self.channel = open_channel(f"localhost:{consortium.port}", self.credentials)
         self.blobs = BlobStore(consortium.site(name) / "raw")
         self.received: list[pb.ToSite] = []
+        self.chunks: list[Chunk] = []
         self._tasks: list[pb.ToSite] = []
         self._call = self.channel.stream_stream(method("Link"))()
 
@@ -89,14 +91,31 @@ class RawSite:
             return self._tasks.pop(0)
         async with asyncio.timeout(patience_s):
             while (data := await self._call.read()) is not grpc.aio.EOF:
+                if is_chunk(data):
+                    self.chunks.append(chunk_from_frame(data))
+                    continue
                 message = parse(pb.ToSite, data)
                 self.received.append(message)
                 if message.WhichOneof("body") == kind:
                     return message
                 if message.WhichOneof("body") == "task":
                     self._tasks.append(message)
-            await self._call  # raises with the status, unless it was an orderly end
-        raise AssertionError(f"the link ended before a {kind} came")
+        raise await self._ended(f"a {kind}")
+
+    async def next_chunk(self, patience_s: float = 20.0) -> Chunk:
+        """The next chunk of a content; messages before it are passed over."""
+        async with asyncio.timeout(patience_s):
+            while (data := await self._call.read()) is not grpc.aio.EOF:
+                if is_chunk(data):
+                    return chunk_from_frame(data)
+        raise await self._ended("a chunk")
+
+    async def _ended(self, wanted: str) -> Exception:
+        code, text = await self._call.code(), await self._call.details()
+        if code == grpc.StatusCode.OK:
+            return AssertionError(f"the link ended before {wanted} came")
+        none = grpc.aio.Metadata()
+        return grpc.aio.AioRpcError(code, none, none, text)
 
     async def join(self, study: str, take_part: bool = True) -> bytes:
         """Ask for the catalogue, say yes (or no) to a study; returns the plan's hash."""

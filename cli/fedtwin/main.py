@@ -11,6 +11,10 @@ import typer.main
 
 from fedtwin_protocol.errors import FedtwinError
 
+# The sums of a round are short; a second thread of the linear algebra would only wait for them,
+# and waits by spinning. Torch has threads of its own.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 class _Argument(typer.core.TyperArgument):
     """An argument that keeps its explanation: click from 8.4 on clears what typer 0.20 has set."""

@@ -57,8 +57,8 @@ class BlobStore:
         draft.replace(self.path(digest.digest()))
         return BlobRef(sha256=digest.digest(), size=size)
 
-    def chunks(self, ref: BlobRef, offset: int) -> Iterator[tuple[int, bytes]]:
-        """Offsets and bytes from `offset` to the end.
+    def chunks(self, ref: BlobRef, offset: int) -> Iterator[tuple[int, memoryview]]:
+        """Offsets and bytes from `offset` to the end; bytes hold until the next are asked for.
 
         Raises:
             WireError: the blob is not here, or the offset lies behind its end.
@@ -67,9 +67,10 @@ class BlobStore:
             raise WireError("a blob was asked for that is not here, or from behind its end")
         with self.path(ref.sha256).open("rb", buffering=0) as file:
             file.seek(offset)
-            while data := file.read(CHUNK):
-                yield offset, data
-                offset += len(data)
+            buffer = memoryview(bytearray(CHUNK))
+            while size := file.readinto(buffer):
+                yield offset, buffer[:size]
+                offset += size
 
     def receive(self, ref: BlobRef) -> "BlobReceiver":
         """Start or resume the receipt of a blob."""
@@ -98,7 +99,7 @@ class BlobReceiver:
         self.offset = 0
         self._file = self._resume()
 
-    def append(self, offset: int, data: bytes) -> bool:
+    def append(self, offset: int, data: bytes | memoryview) -> bool:
         """Take the next chunk; true when the blob is complete and its hash is right.
 
         Raises:

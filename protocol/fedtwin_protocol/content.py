@@ -1,5 +1,6 @@
 """Payloads as contents: inline while they are small, a blob of frames when they are large."""
 
+import mmap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -11,7 +12,7 @@ from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.payload import INLINE_LIMIT, Array, Head, Payload, heads_of, pack, unpack
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
-PIECE: Final = 4 * 1024 * 1024
+PIECE: Final = 1024 * 1024
 
 
 def make_content(payload: Payload, blobs: BlobStore) -> pb.Content:
@@ -32,7 +33,9 @@ def read_content(content: pb.Content, blobs: BlobStore) -> Payload:
     ref = ref_of(content)
     if ref is None:
         return unpack(content.records, content.inline)
-    return unpack(content.records, blobs.path(ref.sha256).read_bytes())
+    with blobs.path(ref.sha256).open("rb") as file:
+        frames = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return unpack(content.records, memoryview(frames))
 
 
 def ref_of(content: pb.Content) -> BlobRef | None:
@@ -60,7 +63,10 @@ def content_heads(content: pb.Content) -> list[Head]:
 def pieces(
     content: pb.Content, heads: Sequence[Head], blobs: BlobStore
 ) -> Iterator[tuple[Head, Array]]:
-    """Walk through the arrays in pieces of at most 4 MiB, so that memory stays flat."""
+    """Walk through the arrays in pieces of at most 1 MiB, so that memory stays flat.
+
+    A piece holds until the next one is asked for.
+    """
     with _reader(content, blobs) as read:
         for head in heads:
             offset, end = head.offset, head.offset + head.nbytes
@@ -106,8 +112,9 @@ def weighted_mean(
         walks = [
             pieces(content, table, blobs) for content, table in zip(contents, tables, strict=True)
         ]
+        room = np.empty((2, PIECE), np.uint8)
         for parts in zip(*walks, strict=True):
-            yield _mean_piece(parts, shares)
+            yield _mean_piece([piece for _, piece in parts], shares, room)
 
     if content_bytes(contents[0]) <= INLINE_LIMIT:
         return pb.Content(records=records, inline=b"".join(frames()))
@@ -115,31 +122,39 @@ def weighted_mean(
     return pb.Content(records=records, blob=pb.Blob(sha256=ref.sha256, size=ref.size))
 
 
-def _mean_piece(parts: Sequence[tuple[Head, Array]], shares: Sequence[float]) -> memoryview:
-    dtype = parts[0][1].dtype
+def _mean_piece(parts: Sequence[Array], shares: Sequence[float], room: Array) -> memoryview:
+    """The weighted mean of pieces, as bytes that hold until the next call with the same room."""
+    dtype = parts[0].dtype
     if dtype.kind != "f":
         raise WireError(f"arrays of type {dtype} cannot be averaged")
-    mean = parts[0][1] * dtype.type(shares[0])
-    for (_, piece), share in zip(parts[1:], shares[1:], strict=True):
-        mean += piece * dtype.type(share)
+    mean, part = (row[: parts[0].nbytes].view(dtype) for row in room)
+    np.multiply(parts[0], dtype.type(shares[0]), out=mean)
+    for piece, share in zip(parts[1:], shares[1:], strict=True):
+        np.multiply(piece, dtype.type(share), out=part)
+        mean += part
     return memoryview(mean.view(np.uint8).data)
 
 
 @contextmanager
-def _reader(content: pb.Content, blobs: BlobStore) -> Iterator[Callable[[int, int], bytes]]:
-    """A function that gives so many bytes of a content's frames from an offset on."""
+def _reader(content: pb.Content, blobs: BlobStore) -> Iterator[Callable[[int, int], memoryview]]:
+    """A function that gives so many bytes of a content's frames from an offset on.
+
+    They lie in one buffer, which the next call fills anew: fresh memory for every piece of a large
+    model costs more than to read it.
+    """
     ref = ref_of(content)
     if ref is None:
-        inline = content.inline
+        inline = memoryview(content.inline)
         yield lambda offset, length: inline[offset : offset + length]
         return
+    buffer = memoryview(bytearray(min(PIECE, ref.size)))
     with blobs.path(ref.sha256).open("rb", buffering=0) as file:
 
-        def read(offset: int, length: int) -> bytes:
+        def read(offset: int, length: int) -> memoryview:
             file.seek(offset)
-            data = b""
-            while len(data) < length and (part := file.read(length - len(data))):
-                data = data + part if data else part
-            return data
+            filled = 0
+            while filled < length and (size := file.readinto(buffer[filled:length])):
+                filled += size
+            return buffer[:filled]
 
         yield read

@@ -14,6 +14,7 @@ from typing import Final, Generic, TypeVar
 from google.protobuf.message import Message
 
 from fedtwin_protocol.blobs import BlobReceiver, BlobRef, BlobStore
+from fedtwin_protocol.chunks import Chunk
 from fedtwin_protocol.errors import FedtwinError, WireError
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
@@ -28,7 +29,7 @@ class Outlet(Generic[M]):
 
     def __init__(self) -> None:
         self._short: deque[M] = deque()
-        self._bulk: deque[M] = deque()
+        self._bulk: deque[bytes] = deque()
         self._something = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -45,12 +46,12 @@ class Outlet(Generic[M]):
         self._short.append(message)
         self._something.set()
 
-    async def send_bulk(self, message: M) -> None:
-        """Queue a chunk; waits while enough of them are in flight."""
+    async def send_bulk(self, frame: bytes) -> None:
+        """Queue a chunk's frame; waits while enough of them are in flight."""
         while len(self._bulk) >= BULK_IN_FLIGHT and not self.closed:
             self._room.clear()
             await self._room.wait()
-        self._bulk.append(message)
+        self._bulk.append(frame)
         self._something.set()
 
     def close(self) -> None:
@@ -63,10 +64,12 @@ class Outlet(Generic[M]):
         """Write queued messages until closed; what is queued at closing is still written."""
         while True:
             while self._short or self._bulk:
-                queue = self._short or self._bulk
-                message = queue.popleft()
-                self._room.set()
-                await write(message.SerializeToString())
+                if self._short:
+                    frame = self._short.popleft().SerializeToString()
+                else:
+                    frame = self._bulk.popleft()
+                    self._room.set()
+                await write(frame)
             if self.closed:
                 return
             self._something.clear()
@@ -79,7 +82,7 @@ class Traffic:
     Args:
         store: where blobs arrive, and lie.
         want: sends a request for a blob from an offset.
-        chunk: sends one chunk, with back pressure.
+        chunk: sends one chunk's frame, with back pressure.
         patience_s: a receipt without any progress for so long has failed.
         outgoing: where blobs to be served lie, if elsewhere.
     """
@@ -88,7 +91,7 @@ class Traffic:
         self,
         store: BlobStore,
         want: Callable[[pb.Want], None],
-        chunk: Callable[[pb.Chunk], Awaitable[None]],
+        chunk: Callable[[bytes], Awaitable[None]],
         patience_s: float = 60.0,
         outgoing: BlobStore | None = None,
     ) -> None:
@@ -130,7 +133,7 @@ class Traffic:
                 raise WireError(f"no part of a content came for {self._patience_s:.0f} s")
         future.result()
 
-    def on_chunk(self, chunk: pb.Chunk) -> None:
+    def on_chunk(self, chunk: Chunk) -> None:
         """Take a chunk that was asked for.
 
         Raises:
@@ -183,7 +186,8 @@ class Traffic:
     async def _serve(self, ref: BlobRef, offset: int) -> None:
         try:
             for position, data in self._outgoing.chunks(ref, offset):
-                await self._chunk(pb.Chunk(sha256=ref.sha256, offset=position, data=data))
+                chunk = Chunk(sha256=ref.sha256, offset=position, data=data)
+                await self._chunk(chunk.to_frame())
         except (FedtwinError, OSError) as error:
             log.warning("a content is not served any further: %s", error)
 

@@ -74,8 +74,8 @@ class SiteLink:
     def _want(self, want: pb.Want) -> None:
         self.send(pb.ToSite(want=want))
 
-    async def _chunk(self, chunk: pb.Chunk) -> None:
-        await self.outlet.send_bulk(pb.ToSite(chunk=chunk))
+    async def _chunk(self, frame: bytes) -> None:
+        await self.outlet.send_bulk(frame)
 
 
 class Waiting(Protocol):

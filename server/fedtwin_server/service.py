@@ -21,6 +21,7 @@ from fedtwin_protocol.channel import (
     SERVICE,
     grpc,
 )
+from fedtwin_protocol.chunks import chunk_from_frame, is_chunk
 from fedtwin_protocol.errors import FedtwinError, IdentityError, WireError
 from fedtwin_protocol.identity import PeerIdentity
 from fedtwin_protocol.refusals import REPLACED
@@ -179,8 +180,9 @@ class ExchangeService:
 
     async def _read(self, link: SiteLink, context: Context) -> None:
         """Take a site's messages until it closes, or is silent for longer than the lease."""
-        hello = await self._next(context)
-        if hello is None or hello.WhichOneof("body") != "hello":
+        first = await _next(context)
+        hello = parse(pb.FromSite, first or b"")
+        if hello.WhichOneof("body") != "hello":
             raise WireError("expected a hello as the first message")
         if hello.hello.protocol != PROTOCOL_VERSION:
             raise WireError(
@@ -188,18 +190,11 @@ class ExchangeService:
                 f"{hello.hello.protocol}: install the same release on both ends"
             )
         self._welcome(link, hello.hello)
-        while (message := await self._next(context)) is not None:
-            self._dispatch(link, message)
-
-    async def _next(self, context: Context) -> pb.FromSite | None:
-        try:
-            async with asyncio.timeout(LEASE_S):
-                data = await context.read()
-        except TimeoutError as error:
-            raise WireError(f"nothing was heard for {LEASE_S:.0f} s") from error
-        if data is grpc.aio.EOF:
-            return None
-        return parse(pb.FromSite, data)
+        while (frame := await _next(context)) is not None:
+            if is_chunk(frame):
+                link.traffic.on_chunk(chunk_from_frame(frame))
+            else:
+                self._dispatch(link, parse(pb.FromSite, frame))
 
     def _welcome(self, link: SiteLink, hello: pb.Hello) -> None:
         rooms = self._rooms
@@ -245,8 +240,6 @@ class ExchangeService:
                 self._take_answer(link, message.answer)
             case "want":
                 link.traffic.on_want(message.want)
-            case "chunk":
-                link.traffic.on_chunk(message.chunk)
             case _:
                 raise WireError(
                     "expected a message of the link, got an empty one or a second hello"
@@ -302,3 +295,17 @@ async def _answer(context: Context, identity: PeerIdentity, work: Callable[[], b
         log.exception("a call of %s met a fault of this program", identity.uri)
         await context.abort(grpc.StatusCode.INTERNAL, OWN_FAULT)
         raise
+
+
+async def _next(context: Context) -> bytes | None:
+    """A site's next frame; none at the end of the stream.
+
+    Raises:
+        WireError: nothing was heard for longer than the lease.
+    """
+    try:
+        async with asyncio.timeout(LEASE_S):
+            data = await context.read()
+    except TimeoutError as error:
+        raise WireError(f"nothing was heard for {LEASE_S:.0f} s") from error
+    return None if data is grpc.aio.EOF else data

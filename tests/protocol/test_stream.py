@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedtwin_protocol.blobs import CHUNK, BlobStore
+from fedtwin_protocol.chunks import Chunk, chunk_from_frame, is_chunk
 from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.stream import MOST_WAITING, Outlet, Traffic
 from fedtwin_protocol.v1 import exchange_pb2 as pb
@@ -29,7 +30,8 @@ class Wire:
         self.wants.append(want.offset)
         self.sending.on_want(want)
 
-    async def _carry(self, chunk: pb.Chunk) -> None:
+    async def _carry(self, frame: bytes) -> None:
+        chunk = chunk_from_frame(frame)
         await asyncio.sleep(0)
         if self._left == 0:
             self.sending.close()
@@ -39,8 +41,8 @@ class Wire:
         self.bytes += len(chunk.data)
         self.receiving.on_chunk(chunk)
 
-    async def _never(self, chunk: pb.Chunk) -> None:
-        raise AssertionError(f"sent back: {chunk.offset}")
+    async def _never(self, frame: bytes) -> None:
+        raise AssertionError(f"sent back: {len(frame)} bytes")
 
 
 @pytest.fixture
@@ -126,8 +128,8 @@ def test_asking_again_and_again_opens_one_file(stores: tuple[BlobStore, BlobStor
     ref = sender.put([os.urandom(SIZE)])
     sent: list[int] = []
 
-    async def blocked(chunk: pb.Chunk) -> None:
-        sent.append(chunk.offset)
+    async def blocked(frame: bytes) -> None:
+        sent.append(chunk_from_frame(frame).offset)
         await asyncio.sleep(3600)
 
     async def scenario() -> int:
@@ -163,7 +165,7 @@ def test_a_chunk_nobody_asked_for(stores: tuple[BlobStore, BlobStore]) -> None:
     async def scenario() -> None:
         wire = Wire(*stores)
         with pytest.raises(WireError, match="a chunk came that nobody asked for"):
-            wire.receiving.on_chunk(pb.Chunk(sha256=b"\x01" * 32, data=b"x"))
+            wire.receiving.on_chunk(Chunk(sha256=b"\x01" * 32, offset=0, data=b"x"))
 
     asyncio.run(scenario())
 
@@ -207,3 +209,21 @@ def test_a_peer_that_does_not_read() -> None:
         outlet.send(pb.ToSite())
     with pytest.raises(WireError, match="the peer does not read"):
         outlet.send(pb.ToSite())
+
+
+def test_a_frame_is_a_chunk_or_a_message_and_never_both() -> None:
+    chunk = Chunk(sha256=b"\x07" * 32, offset=2**40 + 3, data=b"\x00some bytes")
+    frame = chunk.to_frame()
+    assert is_chunk(frame)
+    found = chunk_from_frame(frame)
+    assert (found.sha256, found.offset) == (chunk.sha256, chunk.offset)
+    assert bytes(found.data) == chunk.data
+    message = pb.FromSite(pulse=pb.Pulse(sent_ms=0))
+    assert not is_chunk(message.SerializeToString())
+    assert not is_chunk(b"")
+
+
+@pytest.mark.parametrize("size", [1, 40, 41 + 1024 * 1024 + 1])
+def test_a_frame_of_another_length_is_no_chunk(size: int) -> None:
+    with pytest.raises(WireError, match=f"a chunk's frame of {size} bytes came"):
+        chunk_from_frame(b"\x00" * size)

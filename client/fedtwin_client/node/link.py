@@ -16,6 +16,7 @@ from fedtwin_client.node.task_desk import TaskDesk, in_words
 from fedtwin_client.node.workers import Clock
 from fedtwin_protocol.blobs import BlobRef, BlobStore
 from fedtwin_protocol.channel import LEASE_S, grpc, method
+from fedtwin_protocol.chunks import chunk_from_frame, is_chunk
 from fedtwin_protocol.content import ref_of
 from fedtwin_protocol.errors import FedtwinError, LinkError, WireError
 from fedtwin_protocol.stream import Outlet, Traffic
@@ -115,7 +116,10 @@ class LinkSession:
                     none = grpc.aio.Metadata()
                     raise grpc.aio.AioRpcError(code, none, none, await call.details())
                 return
-            self._dispatch(parse(pb.ToSite, data))
+            if is_chunk(data):
+                self._traffic.on_chunk(chunk_from_frame(data))
+            else:
+                self._dispatch(parse(pb.ToSite, data))
 
     def _dispatch(self, message: pb.ToSite) -> None:
         match message.WhichOneof("body"):
@@ -129,8 +133,6 @@ class LinkSession:
                 self._start(self._take_task(message.task))
             case "want":
                 self._traffic.on_want(message.want)
-            case "chunk":
-                self._traffic.on_chunk(message.chunk)
             case "received":
                 self._task_desk.receipt(message.received)
             case _:
@@ -254,10 +256,9 @@ class LinkSession:
         message = pb.FromSite(want=want)
         self._send(message, "content request", "the hash of a content that the coordinator offers")
 
-    async def _chunk(self, chunk: pb.Chunk) -> None:
-        message = pb.FromSite(chunk=chunk)
-        self._write_down(message.ByteSize(), "content", "a part of an answer's arrays")
-        await self._outlet.send_bulk(message)
+    async def _chunk(self, frame: bytes) -> None:
+        self._write_down(len(frame), "content", "a part of an answer's arrays")
+        await self._outlet.send_bulk(frame)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -248,16 +248,6 @@ class Want(_message.Message):
     offset: int
     def __init__(self, sha256: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
 
-class Chunk(_message.Message):
-    __slots__ = ("sha256", "offset", "data")
-    SHA256_FIELD_NUMBER: _ClassVar[int]
-    OFFSET_FIELD_NUMBER: _ClassVar[int]
-    DATA_FIELD_NUMBER: _ClassVar[int]
-    sha256: bytes
-    offset: int
-    data: bytes
-    def __init__(self, sha256: _Optional[bytes] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
-
 class Received(_message.Message):
     __slots__ = ("task_id", "accepted", "reason")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
@@ -275,31 +265,28 @@ class Recall(_message.Message):
     def __init__(self, task_id: _Optional[str] = ...) -> None: ...
 
 class FromSite(_message.Message):
-    __slots__ = ("hello", "pulse", "ask_catalogue", "decision", "answer", "want", "chunk")
+    __slots__ = ("hello", "pulse", "ask_catalogue", "decision", "answer", "want")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PULSE_FIELD_NUMBER: _ClassVar[int]
     ASK_CATALOGUE_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     WANT_FIELD_NUMBER: _ClassVar[int]
-    CHUNK_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     pulse: Pulse
     ask_catalogue: AskCatalogue
     decision: Decision
     answer: Answer
     want: Want
-    chunk: Chunk
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., pulse: _Optional[_Union[Pulse, _Mapping]] = ..., ask_catalogue: _Optional[_Union[AskCatalogue, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., pulse: _Optional[_Union[Pulse, _Mapping]] = ..., ask_catalogue: _Optional[_Union[AskCatalogue, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ...) -> None: ...
 
 class ToSite(_message.Message):
-    __slots__ = ("welcome", "pulse", "catalogue", "task", "want", "chunk", "received", "recall")
+    __slots__ = ("welcome", "pulse", "catalogue", "task", "want", "received", "recall")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     PULSE_FIELD_NUMBER: _ClassVar[int]
     CATALOGUE_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     WANT_FIELD_NUMBER: _ClassVar[int]
-    CHUNK_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     RECALL_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
@@ -307,10 +294,9 @@ class ToSite(_message.Message):
     catalogue: Catalogue
     task: Task
     want: Want
-    chunk: Chunk
     received: Received
     recall: Recall
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., pulse: _Optional[_Union[Pulse, _Mapping]] = ..., catalogue: _Optional[_Union[Catalogue, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., received: _Optional[_Union[Received, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ...) -> None: ...
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., pulse: _Optional[_Union[Pulse, _Mapping]] = ..., catalogue: _Optional[_Union[Catalogue, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., received: _Optional[_Union[Received, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ...) -> None: ...
 
 class ListReleasesRequest(_message.Message):
     __slots__ = ()

@@ -10,6 +10,7 @@ import pytest
 
 from fedtwin_protocol.blobs import CHUNK, BlobStore
 from fedtwin_protocol.channel import grpc
+from fedtwin_protocol.chunks import Chunk
 from fedtwin_protocol.content import make_content
 from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.v1 import exchange_pb2 as pb
@@ -28,8 +29,8 @@ def promise(sha256: bytes, size: int, values: int = 3) -> pb.Content:
     return made
 
 
-def chunk(data: bytes, offset: int = 0, sha256: bytes = HASH) -> pb.FromSite:
-    return pb.FromSite(chunk=pb.Chunk(sha256=sha256, offset=offset, data=data))
+def chunk(data: bytes, offset: int = 0, sha256: bytes = HASH) -> bytes:
+    return Chunk(sha256=sha256, offset=offset, data=data).to_frame()
 
 
 def answer_to(task: pb.Task, content: pb.Content) -> pb.FromSite:
@@ -183,7 +184,7 @@ def content_to_send_back(ground: Any) -> Any:
             await site.answer(task, unchanged(task))
         else:
             await ground.honest("aal")(site, task)
-        assert not [m for m in site.received if m.WhichOneof("body") == "chunk"], "unasked"
+        assert not site.chunks, "unasked"
 
     return answer
 
@@ -238,12 +239,12 @@ def test_a_download_starts_where_the_site_asks(clean: Any) -> None:
     async def reading(site: Any, task: pb.Task) -> None:
         if task.kind == "train":
             await heard(site)
-            assert not [m for m in site.received if m.WhichOneof("body") == "chunk"]
+            assert not site.chunks
             ref = task.content.blob
             await site.send(pb.FromSite(want=pb.Want(sha256=ref.sha256, offset=3 * CHUNK)))
             position = 3 * CHUNK
             while position < ref.size:
-                part = (await site.receive("chunk")).chunk
+                part = await site.next_chunk()
                 assert part.offset == position
                 position += len(part.data)
                 got.append(len(part.data))
