@@ -1,6 +1,8 @@
 """Flower's strategies over four live sites: real processes, mutual TLS, a ClientApp at each."""
 
+import asyncio
 import os
+import shutil
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
@@ -20,9 +22,12 @@ from fedtwin_client.assemble import site_secret
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.store.imports import import_fhir
 from fedtwin_client.training.built_in import load_rows
-from fedtwin_protocol.content import read_content
+from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.content import make_content, read_content
 from fedtwin_protocol.errors import ConfigurationError
+from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.coordinator import Home
 from fedtwin_server.study_run import final_parameters
 
@@ -286,3 +291,63 @@ def test_a_strategy_that_cannot_work_opens_no_study(hospitals: LocalConsortium) 
     store = Home(folder=hospitals.server).store()
     assert "bagging" not in {record.study for record in store.studies()}
     store.close()
+
+
+def lies(honest: Payload, blobs: BlobStore) -> dict[int, pb.Content]:
+    """What the liar answers, by round."""
+    arrays = {name: np.array(array) for name, array in honest.arrays["arrays"].items()}
+    weight = {"metrics": {"num-examples": 100.0}}
+
+    def content(weights: np.ndarray, metrics: dict = weight) -> pb.Content:
+        changed = {"arrays": {**arrays, "weights": weights}}
+        return make_content(Payload(arrays=changed, metrics=metrics), blobs)
+
+    own = arrays["weights"]
+    moved = content(own)
+    moved.records[0].kind = pb.Record.CONFIG  # arrays in a record that is none of arrays
+    return {
+        1: content(np.full_like(own, np.nan)),
+        2: content(own[:-1]),
+        3: content(own, {"metrics": {"num-examples": 1e12}}),
+        4: content(own, {"metrics": {"num-examples": float("nan")}}),
+        5: content(own + 1e9),
+        6: moved,
+        7: content(own, {}),
+    }
+
+
+def test_a_site_that_lies_fails_alone(
+    hospitals: LocalConsortium, finished: Callable, expected: Callable, raw_site: type
+) -> None:
+    """Every bad reply is refused, and each round goes on with the four that are honest."""
+    hospitals.enrol("liar")
+    plan = plan_for("with-a-liar", "FedAdam", {"eta": 0.2}, training={"rounds": 7})
+    refused: dict[int, str] = {}
+
+    async def lie() -> None:
+        async with raw_site(hospitals, "liar") as site:
+            await site.greet()
+            await site.join(plan.study)
+            for _ in range(8):
+                task = (await site.receive("task", 60)).task
+                if task.kind == "query.cohort":
+                    counted = Payload(metrics={"metrics": {"cohort-count": 100.0}})
+                    await site.answer(task, make_content(counted, site.blobs))
+                    continue
+                # Raw frames: 16 weights and an intercept of 8 bytes each, and no more.
+                assert len(task.content.inline) == 17 * 8
+                told = lies(read_content(task.content, site.blobs), site.blobs)[task.round]
+                received = await site.answer(task, told)
+                assert not received.accepted, f"round {task.round}"
+                refused[task.round] = received.reason
+
+    add(hospitals, plan)
+    asyncio.run(asyncio.wait_for(lie(), PATIENCE_S))
+    found = finished(plan)
+    reasons = ["not finite", "expected the arrays", "claims 1e+12 patients", "num-examples"]
+    reasons += ["norm", "in the record 'arrays'", "num-examples"]
+    for number, reason in enumerate(reasons, start=1):
+        assert reason in refused[number], refused
+    hospitals.run("server", "revoke", "liar", "--home", str(hospitals.server))
+    shutil.rmtree(hospitals.site("liar"))
+    assert_same(found, expected(plan))
