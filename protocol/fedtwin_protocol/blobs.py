@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 
 from fedtwin_protocol.errors import WireError
 
-CHUNK: Final = 512 * 1024
+CHUNK: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

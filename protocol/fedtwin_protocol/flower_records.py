@@ -5,13 +5,16 @@ module `flwr.app`.
 """
 
 import io
+from functools import cached_property, lru_cache
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.lib import format as npy
 
 from fedtwin_protocol.payload import Array, Payload
+
+NPY: Final = "numpy.ndarray"
 
 
 def to_payload(records: Any) -> Payload:
@@ -33,9 +36,9 @@ def to_records(payload: Payload, flower_app: Any) -> Any:
         payload: what travelled.
         flower_app: the module `flwr.app`.
     """
-    records = flower_app.RecordDict()
+    records, received = flower_app.RecordDict(), _received_kind(flower_app)
     for name, arrays in payload.arrays.items():
-        content = {key: _to_flower(array, flower_app) for key, array in arrays.items()}
+        content = {key: received(array) for key, array in arrays.items()}
         records[name] = flower_app.ArrayRecord(content)
     for name, values in payload.metrics.items():
         records[name] = flower_app.MetricRecord(dict(values))
@@ -44,22 +47,42 @@ def to_records(payload: Payload, flower_app: Any) -> Any:
     return records
 
 
-def _to_flower(array: Array, flower_app: Any) -> Any:
-    """Flower's array, which holds an .npy file; the numbers are copied once."""
-    head = io.BytesIO()
-    values = np.ascontiguousarray(array)
-    npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(values))
-    data = b"".join((head.getvalue(), values.reshape(-1).view(np.uint8).data))
-    return flower_app.Array(
-        dtype=str(values.dtype), shape=array.shape, stype="numpy.ndarray", data=data
-    )
+@lru_cache(maxsize=1)
+def _received_kind(flower_app: Any) -> Any:
+    """The class of arrays that came over the link."""
+
+    class Received(flower_app.Array):  # type: ignore[misc]  # known only at run time
+        """Flower's array over numbers that lie elsewhere, such as in a file.
+
+        Flower keeps an array as an .npy file in memory; here it is made when somebody asks for it.
+        """
+
+        def __init__(self, values: Array) -> None:
+            self.dtype, self.shape, self.stype = str(values.dtype), values.shape, NPY
+            self.values = values
+
+        @cached_property
+        def data(self) -> bytes:
+            """The .npy file."""
+            head = io.BytesIO()
+            values = np.ascontiguousarray(self.values)
+            npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(values))
+            return b"".join((head.getvalue(), values.reshape(-1).view(np.uint8).data))
+
+        def numpy(self) -> Array:
+            """A copy that may be written to, as Flower's own method gives one."""
+            return np.array(self.values)
+
+    return Received
 
 
 def _to_numpy(array: Any) -> Array:
-    """The numbers of Flower's array, in place where its .npy file is as `_to_flower` writes it."""
+    """The numbers of Flower's array, in place where its .npy file is a plain one."""
+    if hasattr(array, "values"):
+        return np.asarray(array.values)
     head = io.BytesIO(array.data[:256])
     try:
-        if array.stype == "numpy.ndarray" and npy.read_magic(head) == (1, 0):
+        if array.stype == NPY and npy.read_magic(head) == (1, 0):
             shape, reversed_axes, dtype = npy.read_array_header_1_0(head)
             whole = len(array.data) - head.tell() == prod(shape) * dtype.itemsize
             if whole and not reversed_axes and not dtype.hasobject:
