@@ -1,13 +1,16 @@
 """Large contents by their hash: kept once, fetched in chunks, resumed where they broke off.
 
 A blob is only visible under its name when every byte is there and its SHA-256 is right. What has
-arrived so far lies beside it as `<hash>.part` and survives a restart of either end.
+arrived so far lies beside it as `<hash>.part`, with its length in `<hash>.part.at`, and survives a
+restart of either end.
 """
 
 import fcntl
 import hashlib
 import os
+import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -15,6 +18,10 @@ from typing import BinaryIO, Final
 from fedtwin_protocol.errors import WireError
 
 CHUNK: Final = 1024 * 1024
+MOST_SPARES: Final = 8
+PART: Final = ".part"
+PROGRESS: Final = ".at"
+_OFFSET: Final = struct.Struct("<Q")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,11 +56,13 @@ class BlobStore:
         digest = hashlib.sha256()
         size = 0
         draft = self._folder / f"draft-{os.getpid()}-{os.urandom(8).hex()}"
-        with draft.open("wb") as file:
+        self.take_spare(draft)
+        with draft.open("r+b" if draft.exists() else "wb") as file:
             for frame in frames:
                 digest.update(frame)
                 file.write(frame)
                 size += len(frame)
+            file.truncate()
         draft.replace(self.path(digest.digest()))
         return BlobRef(sha256=digest.digest(), size=size)
 
@@ -74,30 +83,61 @@ class BlobStore:
 
     def receive(self, ref: BlobRef) -> "BlobReceiver":
         """Start or resume the receipt of a blob."""
-        return BlobReceiver(self.path(ref.sha256), ref)
+        return BlobReceiver(self, ref)
 
     def remove(self, sha256s: Iterable[bytes]) -> None:
         """Remove blobs that nobody needs any more, and what has arrived of them."""
         for sha256 in sha256s:
             path = self.path(sha256)
             path.unlink(missing_ok=True)
-            path.with_name(path.name + ".part").unlink(missing_ok=True)
+            for ending in (PART, PART + PROGRESS):
+                path.with_name(path.name + ending).unlink(missing_ok=True)
+
+    def recycle(self, sha256s: Iterable[bytes]) -> None:
+        """Remove blobs, and keep a few of their files for the next ones to be written into.
+
+        Rounds bring contents of the same size again and again; to write over memory that the
+        system already holds takes a fraction of the time that new memory takes.
+        """
+        done = set(sha256s)
+        for sha256 in done:
+            with suppress(FileNotFoundError):
+                self.path(sha256).rename(self._folder / f"spare-{os.urandom(8).hex()}")
+        self.remove(done)
+        for spare in self._spares()[MOST_SPARES:]:
+            spare.unlink(missing_ok=True)
+
+    def drop_spares(self) -> None:
+        """Give the disk back what `recycle` kept."""
+        for spare in self._spares():
+            spare.unlink(missing_ok=True)
+
+    def take_spare(self, target: Path) -> None:
+        """Turn a spare file into `target`, if there is one; what is in it means nothing."""
+        for spare in self._spares():
+            with suppress(FileNotFoundError):
+                spare.rename(target)
+                return
+
+    def _spares(self) -> list[Path]:
+        return sorted(self._folder.glob("spare-*"))
 
 
 class BlobReceiver:
     """One blob on its way in; `offset` says which byte is expected next.
 
-    Two peers may send the same content at the same time: the second writes a file of its own.
+    How much of the file counts stands in a file beside it, written after each chunk. Two peers may
+    send the same content at the same time: the second writes a file of its own.
     """
 
-    def __init__(self, target: Path, ref: BlobRef) -> None:
-        self._target = target
-        self._part = target.with_name(target.name + ".part")
+    def __init__(self, store: BlobStore, ref: BlobRef) -> None:
+        self._target = store.path(ref.sha256)
+        self._part = self._target.with_name(self._target.name + PART)
         self._ref = ref
-        self._alone = False
         self._digest = hashlib.sha256()
         self.offset = 0
-        self._file = self._resume()
+        self._progress: BinaryIO | None = None
+        self._file = self._resume(store)
 
     def append(self, offset: int, data: bytes | memoryview) -> bool:
         """Take the next chunk; true when the blob is complete and its hash is right.
@@ -116,38 +156,57 @@ class BlobReceiver:
             rest = rest[self._file.write(rest) :]
         self._digest.update(data)
         self.offset += len(data)
+        if self._progress is not None:
+            os.pwrite(self._progress.fileno(), _OFFSET.pack(self.offset), 0)
         if self.offset < self._ref.size:
             return False
-        self._file.close()
+        self._file.truncate()
         if self._digest.digest() != self._ref.sha256:
             self._drop()
             raise WireError("the content received does not have the promised SHA-256")
         self._part.replace(self._target)
+        self._forget_progress()
+        self._file.close()
         return True
 
     def close(self) -> None:
         """Stop for now; what has arrived stays for a later resume."""
-        self._file.close()
-        if self._alone:
+        if self._progress is None:
             self._part.unlink(missing_ok=True)
+        else:
+            self._progress.close()
+        self._file.close()
 
-    def _resume(self) -> BinaryIO:
-        file: BinaryIO = self._part.open("ab+", buffering=0)
+    def _resume(self, store: BlobStore) -> BinaryIO:
+        if not self._part.exists():
+            store.take_spare(self._part)
+        file: BinaryIO = self._part.open("r+b" if self._part.exists() else "x+b", buffering=0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.close()
-            self._alone = True
             self._part = self._part.with_name(f"{self._part.name}-{os.urandom(8).hex()}")
             return self._part.open("wb", buffering=0)
-        if os.fstat(file.fileno()).st_size >= self._ref.size:
-            file.truncate(0)
-        file.seek(0)
-        while data := file.read(CHUNK):
+        place = os.open(self._progress_file(), os.O_RDWR | os.O_CREAT, 0o600)
+        self._progress = os.fdopen(place, "r+b", buffering=0)
+        noted = self._progress.read(_OFFSET.size)
+        arrived = _OFFSET.unpack(noted)[0] if len(noted) == _OFFSET.size else 0
+        if arrived >= self._ref.size:
+            arrived = 0
+        while self.offset < arrived and (data := file.read(min(CHUNK, arrived - self.offset))):
             self._digest.update(data)
             self.offset += len(data)
         return file
 
+    def _progress_file(self) -> Path:
+        return self._part.with_name(self._part.name + PROGRESS)
+
+    def _forget_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.close()
+            self._progress_file().unlink(missing_ok=True)
+
     def _drop(self) -> None:
-        self._file.close()
         self._part.unlink(missing_ok=True)
+        self._forget_progress()
+        self._file.close()

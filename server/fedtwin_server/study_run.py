@@ -97,6 +97,7 @@ class StudyRun:
         finally:
             if self._counting is not None:
                 self._counting.cancel()
+            self._blobs.drop_spares()
 
     def _note(self, text: str) -> None:
         self._store.note(self._plan.study, "", text, self._clock())
@@ -385,7 +386,10 @@ class StudyRun:
         refs = {ref.sha256 for content in gone if (ref := ref_of(content)) is not None}
         refs |= self._announced
         if refs:
-            self._blobs.remove(refs - wanted_blobs(self._store))
+            # A Flower strategy may still hold views of files, which must not be written over.
+            flower = self._plan.aggregation.rule == "flower"
+            clear = self._blobs.remove if flower else self._blobs.recycle
+            clear(refs - wanted_blobs(self._store))
 
 
 def final_parameters(store: Store, plan: StudyPlan, blobs: BlobStore) -> pb.Content:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fedtwin_protocol.blobs import CHUNK, BlobStore
+from fedtwin_protocol.blobs import CHUNK, MOST_SPARES, PART, PROGRESS, BlobStore
 from fedtwin_protocol.chunks import Chunk, chunk_from_frame, is_chunk
 from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.stream import MOST_WAITING, Outlet, Traffic
@@ -108,7 +108,9 @@ def test_a_damaged_part_is_found(stores: tuple[BlobStore, BlobStore]) -> None:
     """What lies there from before counts only if the whole has the promised hash."""
     sender, receiver = stores
     ref = sender.put([os.urandom(SIZE)])
-    receiver.path(ref.sha256).with_name(ref.sha256.hex() + ".part").write_bytes(b"x" * CHUNK)
+    part = receiver.path(ref.sha256).with_name(ref.sha256.hex() + PART)
+    part.write_bytes(b"x" * CHUNK)
+    part.with_name(part.name + PROGRESS).write_bytes(CHUNK.to_bytes(8, "little"))
 
     async def scenario() -> None:
         wire = Wire(sender, receiver)
@@ -172,7 +174,7 @@ def test_a_chunk_nobody_asked_for(stores: tuple[BlobStore, BlobStore]) -> None:
 
 @pytest.mark.parametrize("room", [2 * CHUNK + 5, 2 * CHUNK, SIZE - 3])
 def test_a_full_disk_is_a_sentence(stores: tuple[BlobStore, BlobStore], room: int) -> None:
-    """And with room again, what had arrived is not sent a second time."""
+    """And with room again, whole chunks that had arrived are not sent a second time."""
     sender, receiver = stores
     ref = sender.put([os.urandom(SIZE)])
 
@@ -186,7 +188,7 @@ def test_a_full_disk_is_a_sentence(stores: tuple[BlobStore, BlobStore], room: in
         again = Wire(sender, receiver)
         again.sending.offer(ref)
         await again.receiving.fetch(ref)
-        assert again.wants == [room]
+        assert again.wants == [room - room % CHUNK]
 
     asyncio.run(scenario())
     assert receiver.path(ref.sha256).read_bytes() == sender.path(ref.sha256).read_bytes()
@@ -227,3 +229,39 @@ def test_a_frame_is_a_chunk_or_a_message_and_never_both() -> None:
 def test_a_frame_of_another_length_is_no_chunk(size: int) -> None:
     with pytest.raises(WireError, match=f"a chunk's frame of {size} bytes came"):
         chunk_from_frame(b"\x00" * size)
+
+
+@pytest.mark.parametrize("size", [CHUNK, SIZE, SIZE + 3 * CHUNK])
+def test_a_content_in_a_used_file_is_whole_and_no_more(
+    stores: tuple[BlobStore, BlobStore], size: int
+) -> None:
+    """Sent into the file of an older content, and stored into one, longer or shorter."""
+    sender, receiver = stores
+    for store in stores:
+        store.recycle([store.put([b"o" * SIZE]).sha256])
+        assert [path.name[:6] for path in store.path(b"any").parent.iterdir()] == ["spare-"]
+    data = os.urandom(size)
+    ref = sender.put([data])
+
+    async def scenario() -> None:
+        wire = Wire(sender, receiver, cut_after=1)
+        wire.sending.offer(ref)
+        if size > CHUNK:
+            with pytest.raises(WireError, match="the link ended"):
+                await wire.receiving.fetch(ref)
+        again = Wire(sender, receiver)
+        again.sending.offer(ref)
+        await again.receiving.fetch(ref)
+        assert again.wants in ([CHUNK], [0])
+
+    asyncio.run(scenario())
+    for store in stores:
+        assert store.path(ref.sha256).read_bytes() == data
+        store.drop_spares()
+        assert [path.name for path in store.path(b"any").parent.iterdir()] == [ref.sha256.hex()]
+
+
+def test_a_few_used_files_are_kept_and_no_more(stores: tuple[BlobStore, BlobStore]) -> None:
+    store, _ = stores
+    store.recycle([store.put([number.to_bytes(4, "little")]).sha256 for number in range(30)])
+    assert len(list(store.path(b"any").parent.iterdir())) == MOST_SPARES

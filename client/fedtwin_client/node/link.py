@@ -193,10 +193,7 @@ class LinkSession:
             outgoing = self._task_desk.kept(task)
             if outgoing is None:
                 study = self._task_desk.check(task)
-                ref = ref_of(task.content)
-                if ref is not None:
-                    await self._traffic.fetch(blob_ref(task.content.blob, LARGEST_MODEL))
-                outgoing = await self._task_desk.answer(task)
+                outgoing = await self._answer(task)
                 log.info("study %s: %s, round %d, answered", study.study, task.kind, task.round)
             self._send_answer(outgoing)
         except FedtwinError as error:
@@ -210,6 +207,14 @@ class LinkSession:
             )
         finally:
             self._at_work.discard(task.task_id)
+
+    async def _answer(self, task: pb.Task) -> Outgoing:
+        if ref_of(task.content) is None:
+            return await self._task_desk.answer(task)
+        ref = blob_ref(task.content.blob, LARGEST_MODEL)
+        with self._task_desk.needing(ref):
+            await self._traffic.fetch(ref)
+            return await self._task_desk.answer(task)
 
     def _send_answer(self, outgoing: Outgoing) -> None:
         answer = pb.Answer.FromString(outgoing.head)

@@ -6,14 +6,18 @@ so a crash between any two steps neither spends budget twice for one answer nor 
 for one charge.
 """
 
+import asyncio
 import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from fedtwin_client.node.ledger import Ledger
 from fedtwin_client.node.ledger_account import ChargeKind
 from fedtwin_client.node.outbox import Outbox, Outgoing
 from fedtwin_client.node.studies import KnownStudies, KnownStudy
 from fedtwin_client.node.workers import Clock, Workers
-from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.blobs import BlobRef, BlobStore
 from fedtwin_protocol.content import ref_of
 from fedtwin_protocol.errors import FedtwinError, PlanError, PolicyError, WireError
 from fedtwin_protocol.payload import unpack
@@ -62,6 +66,7 @@ class TaskDesk:
         self._workers = workers
         self._blobs = blobs
         self._clock = clock
+        self._needed: Counter[bytes] = Counter()
 
     def kept(self, task: pb.Task) -> Outgoing | None:
         """The answer that was given to this task before, if any."""
@@ -88,6 +93,29 @@ class TaskDesk:
                 f"a task '{task.kind[:30]}' came for round {task.round}, not in the plan"
             )
         return study
+
+    @contextmanager
+    def needing(self, ref: BlobRef) -> Iterator[None]:
+        """Remove a task's large content when the last task that needs it is answered or failed.
+
+        It stays when the work is cut off, as by a lost link: the task will come again.
+        """
+        self._needed[ref.sha256] += 1
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._needed[ref.sha256] -= 1
+            raise
+        except BaseException:
+            self._no_longer(ref)
+            raise
+        self._no_longer(ref)
+
+    def _no_longer(self, ref: BlobRef) -> None:
+        self._needed[ref.sha256] -= 1
+        if self._needed[ref.sha256] <= 0:
+            del self._needed[ref.sha256]
+            self._blobs.remove([ref.sha256])
 
     async def answer(self, task: pb.Task) -> Outgoing:
         """Carry a task out; its contents are here already.
