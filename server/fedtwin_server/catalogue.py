@@ -36,7 +36,10 @@ class StudyCatalogue:
         return pb.Catalogue(digest=self.digest(site), offers=offers)
 
     def check(self, site: str, study: str, plan_hash: bytes) -> None:
-        """A decision must be about a live study, as it stands, that the site is invited to.
+        """A decision must be about a study, as it stands, that the site is invited to.
+
+        The study may have ended meanwhile: then the site hears of that in the next catalogue, and
+        gives back what it had reserved.
 
         Raises:
             WireError: otherwise.
@@ -47,7 +50,8 @@ class StudyCatalogue:
             raise WireError("a decision came about a study that is not here") from error
         if record.plan_hash != plan_hash.hex():
             raise WireError("a decision came about another plan than the study's")
-        if record not in self._for(site):
+        invited = plan_of(record).sites.invited
+        if invited and site not in invited:
             raise WireError("a decision came from a site that the study does not invite")
 
     def _for(self, site: str) -> list[StudyRecord]:

@@ -20,7 +20,7 @@ from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.channel import SERVER_OPTIONS, grpc
 from fedtwin_protocol.contract import faults
 from fedtwin_protocol.credentials import Credentials
-from fedtwin_protocol.errors import ConfigurationError, FedtwinError, PlanError
+from fedtwin_protocol.errors import ConfigurationError, FedtwinError
 from fedtwin_protocol.signing import TrustRoot
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_server.authority import Authority
@@ -267,7 +267,9 @@ class Coordinator:
     def _make_run(self, record: StudyRecord) -> StudyRun:
         plan = plan_of(record)
         if plan.hash != record.plan_hash:
-            raise PlanError("it is not the plan that was signed and opened")
+            text = "the plan in the database is not the one that was opened: sites will refuse it"
+            log.error("study %s: %s", record.study, text)
+            self._store.note(record.study, "", text, self._clock())
         return StudyRun(
             record=record,
             plan=plan,

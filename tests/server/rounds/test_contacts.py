@@ -241,33 +241,46 @@ def test_a_plan_that_expires_while_it_waits(ground: Any) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("damage", ["unreadable", "another plan"])
-def test_a_plan_that_was_altered_in_the_database(ground: Any, damage: str) -> None:
+def test_a_plan_that_cannot_be_read_any_more(ground: Any) -> None:
     """The coordinator ends that study with a sentence; other studies go on."""
-    bad, good = ground.plan(f"altered-{len(damage)}"), ground.plan(f"beside-{len(damage)}")
+    bad, good = ground.plan("unreadable"), ground.plan("beside")
+    ground.open(bad)
+    ground.open(good)
+    store = ground.home.store()
+    envelope = store.study(bad.study).envelope.replace(b"payloadType", b"payloadtipe")
+    store.connection.execute(
+        "UPDATE studies SET envelope = ? WHERE study = ?", (envelope, bad.study)
+    )
+    store.close()
 
     async def scenario() -> None:
-        ground.open(bad)
-        store = ground.home.store()
-        envelope = store.study(bad.study).envelope
-        if damage == "unreadable":
-            envelope = envelope.replace(b"payloadType", b"payloadtipe")
-        else:
-            ground.open(good)
-            envelope = store.study(good.study).envelope
-        store.connection.execute(
-            "UPDATE studies SET envelope = ? WHERE study = ?", (envelope, bad.study)
-        )
-        store.close()
-        if damage == "unreadable":
-            ground.open(good)
         async with ground.coordinator() as running:
             players = {name: ground.honest(name) for name in ("aal", "bergen", "mallory")}
             await ground.ended(running, bad.study)
-            assert "the plan in the coordinator's database cannot be used" in ground.state(
-                bad, running
-            )
+            sentence = "failed: the plan in the coordinator's database cannot be used"
+            assert ground.state(bad, running).startswith(sentence)
             await ground.play(good, players, running)
             assert ground.state(good, running) == "finished: "
+
+    asyncio.run(scenario())
+
+
+def test_a_decision_that_comes_too_late(ground: Any) -> None:
+    """The study has ended: the site hears so in the catalogue, and keeps its link."""
+    plan = ground.plan("too-late", sites__gathering_s=0.1)
+
+    async def scenario() -> None:
+        async with ground.coordinator() as store:
+            players = {name: ground.honest(name) for name in ("aal", "bergen")}
+            await ground.carry_out(plan, players, store)
+            async with ground.raw_site(ground, "mallory") as site:
+                await site.greet()
+                decision = pb.Decision(
+                    study=plan.study, plan_hash=bytes.fromhex(plan.hash), take_part=True
+                )
+                await site.send(pb.FromSite(decision=decision))
+                await site.send(pb.FromSite(ask_catalogue=pb.AskCatalogue()))
+                offers = (await site.receive("catalogue")).catalogue.offers
+                assert "finished" in {offer.state for offer in offers}
 
     asyncio.run(scenario())
