@@ -6,16 +6,21 @@ site's patients can contribute; the weight is the cohort count that the site its
 answer is that site's failure, never the study's.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod, sqrt
+from typing import TypeVar
 
 from fedtwin_protocol.blobs import BlobStore
-from fedtwin_protocol.content import content_heads, measure
+from fedtwin_protocol.content import content_heads, measure, ref_of
 from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.payload import FieldValue, Payload, unpack
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
+from fedtwin_server.exchange import Admit
+
+T = TypeVar("T")
 
 WEIGHT = "num-examples"
 COUNT = "cohort-count"
@@ -75,6 +80,52 @@ def largest_model_norm(
     batch = max(1.0, reported_count * privacy.sampling_rate)
     step = training.learning_rate * largest_norm(plan, values, reported_count) / batch
     return 10 * (current_norm + 1) + training.local_steps * step
+
+
+def admit_updates(
+    plan: StudyPlan,
+    parameters: pb.Content,
+    expected: Sequence[ArraySpec],
+    metrics: Sequence[str],
+    counts: Mapping[str, float],
+    blobs: BlobStore,
+) -> Admit:
+    """The whole judgement of a round's updates.
+
+    Args:
+        plan: the study's.
+        parameters: that the round starts from.
+        expected: arrays of an update.
+        metrics: numbers that the rule reads beside the arrays and the weight.
+        counts: the noised cohort count that each site reported.
+        blobs: where contents lie.
+    """
+    values = sum(spec.size for spec in expected)
+    slack = NOISE_SLACK * plan.privacy.cohort_count_noise
+    current: list[float] = []
+
+    async def bound_for(count: float) -> float:
+        if plan.aggregation.rule == "sum":
+            return largest_norm(plan, values, count)
+        if not current:
+            current.append(await _beside(parameters, lambda: measure(parameters, blobs)))
+        return largest_model_norm(plan, values, count, current[0])
+
+    async def admit(site: str, answer: pb.Answer) -> None:
+        content, count = answer.content, counts[site]
+        check_records(content, arrays=True)
+        check_arrays(content, expected)
+        check_weight(content, count, slack)
+        check_metrics(content, metrics)
+        bound = await bound_for(count)
+        await _beside(content, lambda: check_numbers(content, blobs, bound))
+
+    return admit
+
+
+async def _beside(content: pb.Content, work: Callable[[], T]) -> T:
+    """Do the work at once for a small content, and in a thread of its own for a large one."""
+    return work() if ref_of(content) is None else await asyncio.to_thread(work)
 
 
 def check_records(content: pb.Content, *, arrays: bool) -> None:

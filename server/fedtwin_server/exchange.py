@@ -47,6 +47,9 @@ class Exchange:
         tasks: by site; their ids are the same again after a restart, so that answers which were
             kept count, and a site resends what it sent before.
         admit: raises a WireError for an answer that is not to be believed.
+
+    Attributes:
+        announced: hashes of the contents that answers brought, or promised.
     """
 
     def __init__(self, setting: Setting, tasks: Mapping[str, pb.Task], admit: Admit) -> None:
@@ -56,7 +59,7 @@ class Exchange:
         self._answers: dict[str, pb.Answer] = {}
         self._in_hand: dict[str, asyncio.Task[None]] = {}
         self._gone: set[str] = set()
-        self._announced_by: dict[bytes, set[str]] = {}
+        self.announced: set[bytes] = set()
         self._news = asyncio.Event()
         self._state = rounds.begin(
             tasks,
@@ -75,11 +78,6 @@ class Exchange:
     def missing(self) -> tuple[str, ...]:
         """Sites that have not answered."""
         return self._state.missing
-
-    @property
-    def announced(self) -> set[bytes]:
-        """Hashes of the contents that answers brought, or promised."""
-        return set(self._announced_by)
 
     async def run(self) -> dict[str, pb.Answer]:
         """Carry the exchange out; returns the admitted answers by site.
@@ -136,8 +134,7 @@ class Exchange:
 
     async def _consider(self, link: SiteLink, task: pb.Task, answer: pb.Answer) -> None:
         """Admit or refuse an answer; whatever is wrong with it is its site's failure."""
-        site, ref = link.site, ref_of(answer.content)
-        new = ref is not None and not self._setting.blobs.has(ref.sha256)
+        site = link.site
         try:
             await self._check(link, task, answer)
             self._keep(task, site, answer)
@@ -151,8 +148,6 @@ class Exchange:
         except Exception:
             log.exception("an answer of %s could not be judged", site)
             self._refuse(link, task, answer, "the coordinator could not judge it; see its log")
-        if new and site in self._state.failed:
-            self._forget_content(site, answer)
         self._in_hand.pop(site, None)
         self._news.set()
 
@@ -160,13 +155,6 @@ class Exchange:
         self._state = rounds.failed(self._state, link.site)
         self._note(task, link.site, f"the answer was refused: {reason}")
         link.receipt(answer.task_id, False, reason)
-
-    def _forget_content(self, site: str, answer: pb.Answer) -> None:
-        """Remove what only a refused answer brought, so that a site cannot fill the disk."""
-        digest = answer.content.blob.sha256
-        others = [name for name in self._announced_by.get(digest, set()) if name != site]
-        if not others:
-            self._setting.blobs.remove({digest})
 
     async def _check(self, link: SiteLink, task: pb.Task, answer: pb.Answer) -> None:
         if (answer.study, answer.plan_hash, answer.round) != (
@@ -180,7 +168,7 @@ class Exchange:
             raise WireError(f"the site cannot: {reason}")
         if answer.content.WhichOneof("frames") == "blob":
             ref = blob_ref(answer.content.blob, self._setting.largest_bytes)
-            self._announced_by.setdefault(ref.sha256, set()).add(link.site)
+            self.announced.add(ref.sha256)
             await link.traffic.fetch(ref)
         await self._admit(link.site, answer)
 

@@ -10,22 +10,12 @@ import hashlib
 from collections.abc import Mapping
 
 from fedtwin_protocol.blobs import BlobStore
-from fedtwin_protocol.content import content_bytes, measure, ref_of, weighted_mean
+from fedtwin_protocol.content import content_bytes, ref_of, weighted_mean
 from fedtwin_protocol.errors import FedtwinError, PlanError
 from fedtwin_protocol.signing import envelope_from_bytes
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
 from fedtwin_protocol.v1 import exchange_pb2 as pb
-from fedtwin_server.admission import (
-    check_arrays,
-    check_count,
-    check_metrics,
-    check_numbers,
-    check_records,
-    check_table,
-    check_weight,
-    largest_model_norm,
-    largest_norm,
-)
+from fedtwin_server.admission import admit_updates, check_count, check_table
 from fedtwin_server.exchange import Admit, Exchange, Setting
 from fedtwin_server.hub import Clock, Hub, SiteLink
 from fedtwin_server.rules import Rule
@@ -98,6 +88,7 @@ class StudyRun:
             if self._counting is not None:
                 self._counting.cancel()
             self._blobs.drop_spares()
+        self._blobs.remove(self._announced - wanted_blobs(self._store))
 
     def _note(self, text: str) -> None:
         self._store.note(self._plan.study, "", text, self._clock())
@@ -191,7 +182,14 @@ class StudyRun:
         counts = {site: self._counts[site] for site in sites}
 
         async def ask(kind: str, contents: Mapping[str, pb.Content]) -> Mapping[str, pb.Answer]:
-            admit = self._admit_update(state.parameters)
+            admit = admit_updates(
+                self._plan,
+                state.parameters,
+                self._rule.expected(state.parameters),
+                self._rule.metrics,
+                self._counts,
+                self._blobs,
+            )
             return await self._exchange(
                 kind, number, contents, admit, self._plan.sites.quorum, state.parameters
             )
@@ -290,37 +288,6 @@ class StudyRun:
         for site in exchange.missing:
             if (link := self._hub.link(site)) is not None:
                 self._silent[site] = (link, link.answers)
-
-    def _admit_update(self, parameters: pb.Content) -> Admit:
-        expected = self._rule.expected(parameters)
-        values = sum(spec.size for spec in expected)
-        summed = self._plan.aggregation.rule == "sum"
-        slack = 6 * self._plan.privacy.cohort_count_noise
-        known: list[float] = []
-
-        async def admit(site: str, answer: pb.Answer) -> None:
-            content, count = answer.content, self._counts[site]
-            check_records(content, arrays=True)
-            check_arrays(content, expected)
-            check_weight(content, count, slack)
-            check_metrics(content, self._rule.metrics)
-            if summed:
-                bound = largest_norm(self._plan, values, count)
-            else:
-                if not known:
-                    known.append(await self._norm(parameters))
-                bound = largest_model_norm(self._plan, values, count, known[0])
-            if ref_of(content) is None:
-                check_numbers(content, self._blobs, bound)
-            else:
-                await asyncio.to_thread(check_numbers, content, self._blobs, bound)
-
-        return admit
-
-    async def _norm(self, parameters: pb.Content) -> float:
-        if ref_of(parameters) is None:
-            return measure(parameters, self._blobs)
-        return await asyncio.to_thread(measure, parameters, self._blobs)
 
     # Counts
 
