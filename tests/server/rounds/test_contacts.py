@@ -171,7 +171,7 @@ def test_a_latecomer(ground: Any, welcome: bool) -> None:
 
 def test_a_quorum_that_is_lost_and_comes_back(ground: Any) -> None:
     """Round 2 waits while only one site is here, says so, and goes on when the other returns."""
-    plan = ground.plan("lost-quorum", sites__deadline_s=1)
+    plan = ground.plan("lost-quorum", sites__deadline_s=1, sites__gathering_s=0.3)
     away = asyncio.Event()
 
     async def scenario() -> list[str]:
@@ -243,7 +243,7 @@ def test_a_plan_that_expires_while_it_waits(ground: Any) -> None:
 
 def test_a_plan_that_cannot_be_read_any_more(ground: Any) -> None:
     """The coordinator ends that study with a sentence; other studies go on."""
-    bad, good = ground.plan("unreadable"), ground.plan("beside")
+    bad, good = ground.plan("unreadable"), ground.plan("beside", sites__gathering_s=0.3)
     ground.open(bad)
     ground.open(good)
     store = ground.home.store()

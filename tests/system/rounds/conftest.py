@@ -210,7 +210,7 @@ class Hospitals:
         return len(found)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hospitals(
     tmp_path_factory: pytest.TempPathFactory, wait_until: Callable[..., None]
 ) -> Iterator[Hospitals]:

@@ -153,7 +153,12 @@ def test_a_unit_that_does_not_fit(hospitals: Any) -> None:
     ("name", "changes", "expected"),
     [
         ("understated", {"privacy__noise_multiplier": 1.0}, "but its noise and its 3 steps cost"),
-        ("above-policy", {"privacy__epsilon": 50, "privacy__noise_multiplier": 1.0}, "epsilon"),
+        pytest.param(
+            "above-policy",
+            {"privacy__epsilon": 50, "privacy__noise_multiplier": 1.0},
+            "epsilon",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_plan_whose_privacy_is_refused(
@@ -195,7 +200,11 @@ def forge(hospitals: Any, plan: Any, how: str) -> bytes:
     [
         ("altered", "it was changed after signing"),
         ("one signature", "expected 2 signatures of demo's 2 signers, found 1"),
-        ("unknown signers", "expected 2 signatures of demo's 2 signers, found 0"),
+        pytest.param(
+            "unknown signers",
+            "expected 2 signatures of demo's 2 signers, found 0",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_forged_plan_is_refused_by_the_hospital(hospitals: Any, how: str, sentence: str) -> None:
