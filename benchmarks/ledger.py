@@ -105,12 +105,3 @@ def _truth(taken: list[tuple[float, float, int]]) -> float:
             event = dp_accounting.PoissonSampledDpEvent(rate, event)
         accountant.compose(event, steps)
     return float(accountant.get_epsilon(DELTA))
-
-
-def main() -> None:
-    """Print the figure."""
-    print(measure(argparse.Namespace()))
-
-
-if __name__ == "__main__":
-    main()

@@ -124,7 +124,7 @@ def weighted_mean(
             yield _mean_piece([piece for _, piece in parts], shares, room)
 
     if content_bytes(contents[0]) <= INLINE_LIMIT:
-        return pb.Content(records=records, inline=b"".join(frames()))
+        return pb.Content(records=records, inline=b"".join(bytes(frame) for frame in frames()))
     ref = blobs.put(frames())
     return pb.Content(records=records, blob=pb.Blob(sha256=ref.sha256, size=ref.size))
 
