@@ -62,6 +62,7 @@ def fetch(
 
     Example: fedtwin research fetch heart-disease-risk
     """
+    from fedtwin.renewing import renewed
     from fedtwin_protocol.credentials import load_credentials
     from fedtwin_protocol.fetching import Source, fetch_release, list_releases
     from fedtwin_research.library import Library, default_folder
@@ -72,6 +73,9 @@ def fetch(
         credentials=load_credentials(home / "identity"),
         proxy=settings.get("proxy"),
     )
+    source.credentials.check(now())
+    if now() >= source.credentials.renew_at:
+        source = asyncio.run(renewed(source, home / "identity"))
     if study is None:
         entries = asyncio.run(list_releases(source))
         rows = [[entry.study, str(entry.version), entry.created] for entry in entries]

@@ -44,7 +44,7 @@ def init(
         Path | None, typer.Option(help="Folder for the root and signing keys.")
     ] = None,
     certificate_hours: Annotated[
-        float, typer.Option(help="Life of certificates.", min=0.001, max=336)
+        float, typer.Option(help="Life of certificates.", min=0.0001, max=336)
     ] = 24,
 ) -> None:
     """Set up a consortium: certificate authority, signers, settings.
@@ -96,7 +96,7 @@ def invite(
     home: Folder = DEFAULT_HOME,
     role: Annotated[MemberRole, typer.Option(help="What it will be.")] = MemberRole.SITE,
     out: Annotated[Path | None, typer.Option(help="Where the invitation is written.")] = None,
-    hours: Annotated[float, typer.Option(help="How long it may be used.", min=0.01)] = 24,
+    hours: Annotated[float, typer.Option(help="How long it may be used.", min=0.0001)] = 24,
 ) -> None:
     """Write a one-time invitation; hand the file over by a safe way.
 
@@ -196,6 +196,30 @@ def revoke(
     say(f"{role.value} {name} is revoked ({count} certificates); a new invitation admits it again")
 
 
+@app.command()
+def renew(
+    offline: Annotated[Path, typer.Option(help="Folder with root.key, brought back for this.")],
+    home: Folder = DEFAULT_HOME,
+) -> None:
+    """Renew the issuing CA with the root key, once a year; members' certificates stay valid.
+
+    Stop the coordinator first. Example: fedtwin server renew --offline /media/offline
+    """
+    from fedtwin_server.authority import renew_issuing
+    from fedtwin_server.coordinator import Home
+    from fedtwin_server.revocation import IssuedBook
+
+    place = Home(folder=home)
+    store, moment = place.store(), now()
+    authority = renew_issuing(home, offline, moment)
+    IssuedBook(store.connection).publish(authority, moment)
+    store.close()
+    say(
+        f"the issuing CA is renewed until {authority.not_after:%Y-%m-%d}; start the coordinator, "
+        "and take the root key offline again"
+    )
+
+
 plan = typer.Typer(
     help="Plans, before they are signed.\n\nExample: fedtwin server plan check plan.yaml",
     rich_markup_mode=None,
@@ -250,7 +274,7 @@ def studies_default(context: typer.Context, home: Folder = DEFAULT_HOME) -> None
                 record.study,
                 str(record.version),
                 record.status,
-                f"{store.rounds_closed(record.study)}/{plan_of(record).training.rounds}",
+                f"{len(store.rounds(record.study))}/{plan_of(record).training.rounds}",
                 ", ".join(site for site, yes in decisions.items() if yes) or "none yet",
                 record.reason,
             ]
