@@ -69,6 +69,10 @@ def build(arguments: list[str]) -> typer.Typer:
     )
     app.callback()(_nothing)
     wanted = next((word for word in arguments if not word.startswith("-")), "")
+    if os.environ.get("GRPC_VERBOSITY") != "DEBUG":
+        # The link's core says in its own words why a connection failed, to standard error and to
+        # nobody else. The coordinator makes sentences of them; elsewhere errors carry them.
+        os.environ["GRPC_VERBOSITY"] = "INFO" if wanted == "server" else "NONE"
     for name, (module, text) in PARTIES.items():
         party = import_module(module).app if name == wanted else typer.Typer()
         if name != wanted:

@@ -141,8 +141,7 @@ def check_records(content: pb.Content, *, arrays: bool) -> None:
     if arrays:
         wanted.insert(0, ("arrays", int(pb.Record.ARRAYS)))
     if found != wanted:
-        names = [name for name, _ in wanted]
-        raise WireError(f"expected the records {names}, got {[name[:60] for name, _ in found[:5]]}")
+        raise WireError(f"expected the records {_listed(wanted)}, got {_listed(found[:5])}")
     for record in content.records:
         names = [head.name for head in record.arrays] + [item.name for item in record.fields]
         if len(set(names)) != len(names):
@@ -259,3 +258,11 @@ def _number(metrics: Mapping[str, FieldValue], name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, float | int) or not isfinite(value):
         raise WireError(f"expected a finite number '{name[:60]}' among the metrics")
     return float(value)
+
+
+def _listed(records: Sequence[tuple[str, int]]) -> str:
+    """Records by name and kind, in words."""
+    kinds = {value: name.lower() for name, value in pb.Record.Kind.items()}
+    return (
+        ", ".join(f"'{name[:60]}' of {kinds.get(kind, kind)}" for name, kind in records) or "none"
+    )

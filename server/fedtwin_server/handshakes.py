@@ -27,12 +27,11 @@ def sentence_for(line: str) -> str | None:
 
 
 def translate_handshake_failures() -> None:
-    """Read the core's log from now on; before grpc is first used.
+    """Read the core's log from now on; GRPC_VERBOSITY must be INFO since before grpc's import.
 
     Only what the core writes goes through the pipe. Python's own last words, such as the sentence
     with which a command fails, are written directly: a pipe would be read too late for them.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "INFO")
     reader, writer = os.pipe()
     true_error = os.dup(2)
     os.dup2(writer, 2)

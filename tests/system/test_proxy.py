@@ -94,10 +94,10 @@ def test_a_proxy_that_refuses_or_is_down_is_said(
 ) -> None:
     """And the invitation is not spent by it."""
     refusing = connect_proxy({})
-    with pytest.raises(ConfigurationError, match=r"was not reached .*403"):
+    with pytest.raises(ConfigurationError, match=r"was not reached.*403"):
         enrol(behind, "bergen", refusing.url)
     assert refusing.asked
-    with pytest.raises(ConfigurationError, match=r"was not reached .*check\s+--network"):
+    with pytest.raises(ConfigurationError, match=r"was not reached: nobody listens there"):
         enrol(behind, "bergen", f"http://127.0.0.1:{free_port()}")
     for wrong in ("https://127.0.0.1:3128", "127.0.0.1:3128", "http://proxy"):
         with pytest.raises(ConfigurationError, match="expected a proxy such as"):
@@ -121,6 +121,6 @@ def test_a_running_node_says_that_the_proxy_went_away_and_comes_back(
     wait_until(lambda: said("the link to the coordinator is up") == 1, 30, "the first link")
     proxy.ways.clear()
     proxy.cut()
-    wait_until(lambda: said("no link to") >= 1 and said("403") >= 1, 30, "the refusal in the log")
+    wait_until(lambda: said("no link: ") >= 1 and said("403") >= 1, 30, "the refusal in the log")
     proxy.ways[target] = f"127.0.0.1:{behind.port}"
     wait_until(lambda: said("the link to the coordinator is up") == 2, 30, "the second link")
