@@ -130,7 +130,7 @@ def _carry_out(
     from fedtwin_protocol.study import plan_from_yaml
     from fedtwin_server.consortium import add_study
     from fedtwin_server.coordinator import Home
-    from fedtwin_server.study_run import final_parameters
+    from fedtwin_server.study_record import final_parameters
 
     home = Home(folder=local.server)
     keys = [Path(word) for word in local.keys if word != "--key"]

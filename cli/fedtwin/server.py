@@ -263,7 +263,7 @@ def studies_default(context: typer.Context, home: Folder = DEFAULT_HOME) -> None
         refuse_misplaced(context, "home")
         return
     from fedtwin_server.coordinator import Home
-    from fedtwin_server.study_run import plan_of
+    from fedtwin_server.study_record import plan_of
 
     store = Home(folder=home).store()
     rows = []
@@ -312,7 +312,7 @@ def show(
     Example: fedtwin server studies show heart-disease-risk
     """
     from fedtwin_server.coordinator import Home
-    from fedtwin_server.study_run import plan_of
+    from fedtwin_server.study_record import plan_of
 
     store = Home(folder=home).store()
     record = store.study(study)

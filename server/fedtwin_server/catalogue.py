@@ -9,7 +9,7 @@ import hashlib
 from fedtwin_protocol.errors import FedtwinError, WireError
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.store import LIVE_STATUSES, Store, StudyRecord
-from fedtwin_server.study_run import plan_of
+from fedtwin_server.study_record import plan_of
 
 
 class StudyCatalogue:

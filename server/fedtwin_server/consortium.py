@@ -40,7 +40,7 @@ from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import check_count, check_table
 from fedtwin_server.coordinator import CoordinatorSettings, Home, make_rule
 from fedtwin_server.store import Store, StudyRecord
-from fedtwin_server.study_run import final_parameters, plan_of
+from fedtwin_server.study_record import final_parameters, plan_of
 
 BUILT_IN = frozenset({"logistic_regression", "network"})
 _CONSORTIUM: Final = re.compile(r"[a-z][a-z0-9-]{1,60}")  # as in a plan

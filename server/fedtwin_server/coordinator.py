@@ -33,7 +33,8 @@ from fedtwin_server.revocation import IssuedBook, RevocationWatch
 from fedtwin_server.rules import MeanRule, Rule, SumRule
 from fedtwin_server.service import ExchangeService, Rooms
 from fedtwin_server.store import LIVE_STATUSES, Store, StudyRecord
-from fedtwin_server.study_run import StudyRun, plan_of
+from fedtwin_server.study_record import plan_of
+from fedtwin_server.study_run import StudyRun
 
 log = logging.getLogger("fedtwin.coordinator")
 LOOK_S: Final = 0.2

@@ -59,6 +59,7 @@ class Exchange:
         self._answers: dict[str, pb.Answer] = {}
         self._in_hand: dict[str, asyncio.Task[None]] = {}
         self._gone: set[str] = set()
+        self._unsettled: list[tuple[SiteLink, pb.Answer]] = []
         self.announced: set[bytes] = set()
         self._news = asyncio.Event()
         self._state = rounds.begin(
@@ -82,6 +83,8 @@ class Exchange:
     async def run(self) -> dict[str, pb.Answer]:
         """Carry the exchange out; returns the admitted answers by site.
 
+        `settle` must be called after it, whatever its end.
+
         Raises:
             WireError: every site has answered or failed, and too few have answered.
         """
@@ -96,6 +99,20 @@ class Exchange:
             for task in self._in_hand.values():
                 task.cancel()
         return self._answers
+
+    def settle(self, *, outcome_is_kept: bool = False) -> None:
+        """Write the newest answers down, and only then tell their sites that they have arrived.
+
+        A site that was told may forget its answer, so it must not be lost here.
+
+        Args:
+            outcome_is_kept: what was made of the answers is on disk, so they need not be.
+        """
+        settled, self._unsettled = self._unsettled, []
+        if settled and not outcome_is_kept:
+            self._write(settled)
+        for link, answer in settled:
+            link.receipt(answer.task_id, True)
 
     def link_changed(self, site: str) -> None:
         """Hand a site its task as soon as its link is up."""
@@ -124,7 +141,8 @@ class Exchange:
         if task is None or task.task_id != answer.task_id:
             return False
         if link.site in self._answers:
-            link.receipt(answer.task_id, True)
+            if all(site_link.site != link.site for site_link, _ in self._unsettled):
+                link.receipt(answer.task_id, True)
         elif link.site not in self._in_hand and link.site in self._state.missing:
             work = asyncio.get_running_loop().create_task(self._consider(link, task, answer))
             self._in_hand[link.site] = work
@@ -137,8 +155,9 @@ class Exchange:
         site = link.site
         try:
             await self._check(link, task, answer)
-            self._keep(task, site, answer)
-            link.receipt(answer.task_id, True)
+            self._answers[site] = answer
+            self._state = rounds.answered(self._state, site)
+            self._unsettled.append((link, answer))
         except FedtwinError as error:
             if link.ended.is_set() and site not in self._gone:
                 self._in_hand.pop(site, None)
@@ -172,18 +191,18 @@ class Exchange:
             await link.traffic.fetch(ref)
         await self._admit(link.site, answer)
 
-    def _keep(self, task: pb.Task, site: str, answer: pb.Answer) -> None:
-        self._setting.store.keep_answer(
-            task_id=task.task_id,
-            study=task.study,
-            site=site,
-            round_number=task.round,
-            kind=task.kind,
-            answer=answer.SerializeToString(),
-            now=self._setting.clock(),
-        )
-        self._answers[site] = answer
-        self._state = rounds.answered(self._state, site)
+    def _write(self, settled: list[tuple[SiteLink, pb.Answer]]) -> None:
+        with self._setting.store.transaction():
+            for link, answer in settled:
+                self._setting.store.keep_answer(
+                    task_id=answer.task_id,
+                    study=answer.study,
+                    site=link.site,
+                    round_number=answer.round,
+                    kind=self._tasks[link.site].kind,
+                    answer=answer.SerializeToString(),
+                    now=self._setting.clock(),
+                )
 
     def _recall_kept(self) -> None:
         some = next(iter(self._tasks.values()), None)
@@ -216,6 +235,7 @@ class Exchange:
                 missing = ", ".join(self._state.missing)
                 task = next(iter(self._tasks.values()))
                 self._note(task, "", f"the deadline passed without a quorum; waits for {missing}")
+            self.settle()
             self._news.clear()
             try:
                 async with asyncio.timeout(0.25):

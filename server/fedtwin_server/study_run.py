@@ -10,16 +10,16 @@ import hashlib
 from collections.abc import Mapping
 
 from fedtwin_protocol.blobs import BlobStore
-from fedtwin_protocol.content import content_bytes, ref_of, weighted_mean
+from fedtwin_protocol.content import content_bytes, ref_of
 from fedtwin_protocol.errors import FedtwinError, PlanError
-from fedtwin_protocol.signing import envelope_from_bytes
-from fedtwin_protocol.study import StudyPlan, plan_from_bytes
+from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import admit_updates, check_count, check_table
 from fedtwin_server.exchange import Admit, Exchange, Setting
 from fedtwin_server.hub import Clock, Hub, SiteLink
 from fedtwin_server.rules import Rule
 from fedtwin_server.store import RoundRecord, Store, StudyRecord
+from fedtwin_server.study_record import final_parameters, wanted_blobs
 
 LATECOMER_PATIENCE_S = 10.0
 RESUME_PATIENCE_S = 8.0
@@ -62,6 +62,7 @@ class StudyRun:
         self._blobs = blobs
         self._clock = clock
         self._counts: dict[str, float] = {}
+        self._closing: list[Exchange] = []
         self._uncounted: dict[str, SiteLink | None] = {}
         self._silent: dict[str, tuple[SiteLink, int]] = {}
         self._announced: set[bytes] = set()
@@ -85,6 +86,8 @@ class StudyRun:
             self._store.set_status(name, "finished", "", self._clock())
             self._note("all rounds are done")
         finally:
+            for exchange in self._closing:  # its round was not made
+                exchange.settle()
             if self._counting is not None:
                 self._counting.cancel()
             self._blobs.drop_spares()
@@ -208,6 +211,9 @@ class StudyRun:
                 seconds=(closed - started).total_seconds(),
             ),
         )
+        closing, self._closing = self._closing, []
+        for exchange in closing:
+            exchange.settle(outcome_is_kept=True)
         self._drop_blobs(stale, number)
 
     def _kept(self, kind: str, number: int) -> set[str]:
@@ -275,9 +281,17 @@ class StudyRun:
         )
         exchange = Exchange(setting, tasks, admit)
         try:
-            return await exchange.run()
+            answers = await exchange.run()
+        except BaseException:
+            exchange.settle()
+            raise
         finally:
             self._remember(exchange, counting=kind == "query.cohort")
+        if kind == "train":
+            self._closing.append(exchange)
+        else:
+            exchange.settle()
+        return answers
 
     def _remember(self, exchange: Exchange, *, counting: bool) -> None:
         """Who did not answer, and what may still be on its way from them."""
@@ -357,36 +371,3 @@ class StudyRun:
             flower = self._plan.aggregation.rule == "flower"
             clear = self._blobs.remove if flower else self._blobs.recycle
             clear(refs - wanted_blobs(self._store))
-
-
-def final_parameters(store: Store, plan: StudyPlan, blobs: BlobStore) -> pb.Content:
-    """The model a study ends with: the mean of the last rounds' models."""
-    last = store.rounds(plan.study, last=plan.training.average_last)
-    contents = [pb.RoundState.FromString(record.state).parameters for record in last]
-    return weighted_mean(contents, [1.0] * len(contents), blobs)
-
-
-def wanted_blobs(store: Store) -> set[bytes]:
-    """Hashes of the blobs that some study still needs."""
-    contents: list[pb.Content] = []
-    for record in store.studies():
-        contents.append(pb.Content.FromString(record.initial or b""))
-        for closed in store.rounds(record.study, last=_models_needed(record)):
-            state = pb.RoundState.FromString(closed.state)
-            contents += [state.parameters, state.memory]
-        for kind in ("train", "evaluate"):
-            kept = store.answers(record.study, kind)
-            contents += [pb.Answer.FromString(data).content for *_, data in kept]
-    return {ref.sha256 for content in contents if (ref := ref_of(content)) is not None}
-
-
-def _models_needed(record: StudyRecord) -> int:
-    try:
-        return plan_of(record).training.average_last
-    except FedtwinError:  # an unreadable plan: nothing of its study is removed
-        return 0
-
-
-def plan_of(record: StudyRecord) -> StudyPlan:
-    """The plan inside a study's envelope; it was verified when the study was added."""
-    return plan_from_bytes(envelope_from_bytes(record.envelope).body)

@@ -29,7 +29,7 @@ from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.coordinator import Home
-from fedtwin_server.study_run import final_parameters
+from fedtwin_server.study_record import final_parameters
 
 PATIENCE_S = 120.0
 NOW = datetime(2026, 11, 20, tzinfo=UTC)

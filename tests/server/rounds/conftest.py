@@ -24,7 +24,7 @@ from fedtwin_server.consortium import add_study, make_signer, write_settings
 from fedtwin_server.coordinator import Coordinator, CoordinatorSettings, Home
 from fedtwin_server.invitations import Guest, InvitationBook
 from fedtwin_server.store import Store
-from fedtwin_server.study_run import final_parameters
+from fedtwin_server.study_record import final_parameters
 
 COUNT = 40.0
 VALUES = 3
