@@ -25,6 +25,7 @@ DEFAULT_HOME = data_folder("research")
 def enrol(
     invitation: Annotated[Path, typer.Option(help="The invitation file from the consortium.")],
     home: Home = DEFAULT_HOME,
+    address: Annotated[str | None, typer.Option(help="host:port, if another is dialled.")] = None,
     proxy: Annotated[str | None, typer.Option(help="http://host:port of a proxy.")] = None,
 ) -> None:
     """Become a member with an invitation.
@@ -45,9 +46,10 @@ def enrol(
     library = Library(default_folder())
     check_writable(home / "identity")  # before the invitation is spent
     library.check_pin(found.trust)
-    asyncio.run(spend(found, home / "identity", proxy=proxy))
+    asyncio.run(spend(found, home / "identity", address, proxy))
     library.pin(found.trust)
-    settings = {"consortium": found.consortium, "coordinator": found.address, "proxy": proxy}
+    coordinator = address or found.address
+    settings = {"consortium": found.consortium, "coordinator": coordinator, "proxy": proxy}
     write_atomically(home / "research.json", canonical_bytes(settings), mode=0o644)
     say(f"{found.name} is enrolled in {found.consortium}. Next: fedtwin research fetch")
 

@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -219,7 +220,7 @@ class Coordinator:
         while True:
             now = self._clock()
             if now.timestamp() >= publish_at:
-                self._issued.publish_if_due(self._authority, now)
+                self._publish_if_due(now)
                 publish_at = now.timestamp() + PUBLISH_S
             version = self._store.version()
             if version != seen:
@@ -228,6 +229,18 @@ class Coordinator:
                 self._start_and_stop()
                 self._tell_changed_catalogues()
             await asyncio.sleep(LOOK_S)
+
+    def _publish_if_due(self, now: datetime) -> None:
+        """Renew the revocation list; where it cannot be written, say so and try again later."""
+        try:
+            self._issued.publish_if_due(self._authority, now)
+        except (ConfigurationError, OSError, sqlite3.Error) as error:
+            log.error(
+                "the revocation list cannot be renewed: %s; it is tried again in %.0f s, and when "
+                "the present list is past its date everybody is refused until it succeeds",
+                error,
+                PUBLISH_S,
+            )
 
     def _tell_changed_catalogues(self) -> None:
         """Let sites know at once that asking for the catalogue is worth while."""

@@ -307,3 +307,28 @@ def test_a_renewed_certificate_for_somebody_else_is_not_kept(
             assert load_credentials(ground.node.identity) == first
 
     asyncio.run(play())
+
+
+def test_a_list_that_cannot_be_renewed_is_said_and_stops_nobody(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a full disk: the coordinator goes on, and tries again."""
+    ahead = timedelta(0)
+    path = ground.home.folder / "revoked.crl"
+
+    async def scenario() -> bool:
+        nonlocal ahead
+        ready = asyncio.Event()
+        made = Coordinator(ground.home, lambda: datetime.now(UTC) + ahead)
+        async with task_of(made.serve(ready)) as serving:
+            await asyncio.wait_for(ready.wait(), 20)
+            path.unlink()
+            path.mkdir()
+            ahead = timedelta(hours=13)
+            async with asyncio.timeout(20):
+                while "the revocation list cannot be renewed" not in caplog.text:
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
+            return serving.done()
+
+    assert not asyncio.run(scenario())
