@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -19,6 +20,8 @@ from fedtwin_protocol.errors import WireError
 
 CHUNK: Final = 1024 * 1024
 MOST_SPARES: Final = 8
+PART_KEPT: Final = timedelta(days=7)
+DRAFT_KEPT: Final = timedelta(hours=1)
 PART: Final = ".part"
 PROGRESS: Final = ".at"
 _OFFSET: Final = struct.Struct("<Q")
@@ -111,6 +114,14 @@ class BlobStore:
         """Give the disk back what `recycle` kept."""
         for spare in self._spares():
             spare.unlink(missing_ok=True)
+
+    def tidy(self, now: datetime) -> None:
+        """Remove what a process that was killed left half written, and old unfinished receipts."""
+        for pattern, kept in (("draft-*", DRAFT_KEPT), (f"*{PART}*", PART_KEPT)):
+            oldest = (now - kept).timestamp()
+            for path in self._folder.glob(pattern):
+                if path.stat().st_mtime < oldest:
+                    path.unlink(missing_ok=True)
 
     def take_spare(self, target: Path) -> None:
         """Turn a spare file into `target`, if there is one; what is in it means nothing."""

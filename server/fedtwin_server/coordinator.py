@@ -145,6 +145,7 @@ class Coordinator:
         self._clock = clock
         self._store = home.store()
         self._blobs = home.blobs()
+        self._blobs.tidy(clock())
         self._hub = Hub()
         self._authority = Authority.load(home.folder)
         revocation = RevocationWatch(home.folder / "revoked.crl", self._authority.issuer_pem)

@@ -5,11 +5,12 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from fedtwin_protocol.blobs import CHUNK, MOST_SPARES, PART, PROGRESS, BlobStore
+from fedtwin_protocol.blobs import CHUNK, MOST_SPARES, PART, PART_KEPT, PROGRESS, BlobStore
 from fedtwin_protocol.chunks import Chunk, chunk_from_frame, is_chunk
 from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.stream import MOST_WAITING, Outlet, Traffic
@@ -265,3 +266,20 @@ def test_a_few_used_files_are_kept_and_no_more(stores: tuple[BlobStore, BlobStor
     store, _ = stores
     store.recycle([store.put([number.to_bytes(4, "little")]).sha256 for number in range(30)])
     assert len(list(store.path(b"any").parent.iterdir())) == MOST_SPARES
+
+
+def test_a_start_removes_half_written_files_and_keeps_what_can_be_resumed(
+    stores: tuple[BlobStore, BlobStore],
+) -> None:
+    store, _ = stores
+    whole = store.put([b"whole"])
+    folder = store.path(whole.sha256).parent
+    for name in ("draft-1-abc", "draft-2-new", "aa" + PART, "aa" + PART + PROGRESS, "bb" + PART):
+        (folder / name).write_bytes(b"x")
+    now = datetime.now(UTC)
+    long_ago = (now - PART_KEPT - timedelta(hours=1)).timestamp()
+    for name in ("bb" + PART, "draft-1-abc"):
+        os.utime(folder / name, (long_ago, long_ago))
+    store.tidy(now)
+    left = {path.name for path in folder.iterdir()}
+    assert left == {whole.sha256.hex(), "draft-2-new", "aa" + PART, "aa" + PART + PROGRESS}
