@@ -115,9 +115,17 @@ class BlobStore:
         for spare in self._spares():
             spare.unlink(missing_ok=True)
 
-    def tidy(self, now: datetime) -> None:
-        """Remove what a process that was killed left half written, and old unfinished receipts."""
-        for pattern, kept in (("draft-*", DRAFT_KEPT), (f"*{PART}*", PART_KEPT)):
+    def tidy(self, now: datetime, *, all_under_way: bool = False) -> None:
+        """Remove what a process that was killed left half written, and old unfinished receipts.
+
+        Args:
+            now: the time.
+            all_under_way: whether nobody refers to blobs for long, so that old ones may go, too.
+        """
+        rules = [("draft-*", DRAFT_KEPT), (f"*{PART}*", PART_KEPT)]
+        if all_under_way:
+            rules.append(("*", PART_KEPT))
+        for pattern, kept in rules:
             oldest = (now - kept).timestamp()
             for path in self._folder.glob(pattern):
                 if path.stat().st_mtime < oldest:

@@ -280,6 +280,9 @@ def test_a_start_removes_half_written_files_and_keeps_what_can_be_resumed(
     long_ago = (now - PART_KEPT - timedelta(hours=1)).timestamp()
     for name in ("bb" + PART, "draft-1-abc"):
         os.utime(folder / name, (long_ago, long_ago))
+    os.utime(store.path(whole.sha256), (long_ago, long_ago))
     store.tidy(now)
     left = {path.name for path in folder.iterdir()}
     assert left == {whole.sha256.hex(), "draft-2-new", "aa" + PART, "aa" + PART + PROGRESS}
+    store.tidy(now, all_under_way=True)
+    assert not store.has(whole.sha256)

@@ -55,7 +55,7 @@ class Agent:
         self._studies = KnownStudies(home.studies_file)
         self._workers = Workers(home, self._settings, clock)
         self._contents = BlobStore(home.contents)
-        self._contents.tidy(clock())
+        self._contents.tidy(clock(), all_under_way=True)
         self._study_desk = StudyDesk(
             home,
             self._settings,
