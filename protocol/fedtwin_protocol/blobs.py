@@ -107,8 +107,13 @@ class BlobStore:
             with suppress(FileNotFoundError):
                 self.path(sha256).rename(self._folder / f"spare-{os.urandom(8).hex()}")
         self.remove(done)
-        for spare in self._spares()[MOST_SPARES:]:
-            spare.unlink(missing_ok=True)
+        self._trim()
+
+    def adopt(self, path: Path) -> None:
+        """Keep a file that nobody needs any more, on the same disk, as `recycle` does."""
+        with suppress(FileNotFoundError):
+            path.rename(self._folder / f"spare-{os.urandom(8).hex()}")
+        self._trim()
 
     def drop_spares(self) -> None:
         """Give the disk back what `recycle` kept."""
@@ -137,6 +142,10 @@ class BlobStore:
             with suppress(FileNotFoundError):
                 spare.rename(target)
                 return
+
+    def _trim(self) -> None:
+        for spare in self._spares()[MOST_SPARES:]:
+            spare.unlink(missing_ok=True)
 
     def _spares(self) -> list[Path]:
         return sorted(self._folder.glob("spare-*"))

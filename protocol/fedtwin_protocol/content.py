@@ -2,7 +2,9 @@
 
 import mmap
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from queue import Queue
 from typing import Final
 
 import numpy as np
@@ -13,6 +15,7 @@ from fedtwin_protocol.payload import INLINE_LIMIT, Array, Head, Payload, heads_o
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
 PIECE: Final = 256 * 1024
+AHEAD: Final = 4
 
 
 def make_content(payload: Payload, blobs: BlobStore) -> pb.Content:
@@ -115,18 +118,38 @@ def weighted_mean(
     shares = [weight / total for weight in weights]
     records = [record for record in contents[0].records if record.kind == pb.Record.ARRAYS]
 
+    rooms = np.empty((AHEAD + 2, 2, PIECE), np.uint8)
+
     def frames() -> Iterator[memoryview]:
         walks = [
             pieces(content, table, blobs) for content, table in zip(contents, tables, strict=True)
         ]
-        room = np.empty((2, PIECE), np.uint8)
-        for parts in zip(*walks, strict=True):
+        for number, parts in enumerate(zip(*walks, strict=True)):
+            room = rooms[number % len(rooms)]
             yield _mean_piece([piece for _, piece in parts], shares, room)
 
     if content_bytes(contents[0]) <= INLINE_LIMIT:
         return pb.Content(records=records, inline=b"".join(bytes(frame) for frame in frames()))
-    ref = blobs.put(frames())
+    ref = blobs.put(_ahead(frames()))
     return pb.Content(records=records, blob=pb.Blob(sha256=ref.sha256, size=ref.size))
+
+
+def _ahead(frames: Iterator[memoryview]) -> Iterator[memoryview]:
+    """Work frames out in a second thread, a few ahead of the one that hashes and writes them."""
+    line: Queue[memoryview | None] = Queue(AHEAD)
+
+    def work() -> None:
+        try:
+            for frame in frames:
+                line.put(frame)
+        finally:
+            line.put(None)
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        while (frame := line.get()) is not None:
+            yield frame
+        working.result()
 
 
 def _mean_piece(parts: Sequence[Array], shares: Sequence[float], room: Array) -> memoryview:

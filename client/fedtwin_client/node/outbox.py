@@ -1,7 +1,8 @@
 """What leaves the hospital: kept before it is sent, sent again byte for byte, and written down.
 
 Guarantee: when `store` has returned, the answer's bytes are on disk, so that a task is answered
-with the same bytes however often it is sent. A task is remembered for ever: its bytes may be
+with the same bytes however often it is sent. (Where no noise was drawn they survive the end of the
+process, and not the loss of power.) A task is remembered for ever: its bytes may be
 removed once they were acknowledged, and then `get` refuses rather than let noise be drawn again.
 
 The list of messages that left is written by `sent`, before each leaves. It survives the end of the
@@ -27,6 +28,7 @@ from fedtwin_client.node.departures import (
     write_departure,
 )
 from fedtwin_client.node.ledger_chain import spell_time
+from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.errors import LedgerError
 
 LARGEST_HEAD: Final = 1024 * 1024
@@ -97,10 +99,16 @@ class Outbox:
         """Close the file."""
         self._database.close()
 
-    def store(self, outgoing: Outgoing, now: datetime) -> Outgoing:
+    def store(self, outgoing: Outgoing, now: datetime, *, flushed: bool = True) -> Outgoing:
         """Keep an answer, on disk before this returns; only then may it be sent.
 
         The blob's file is taken over: it is moved into the outbox's folder under its hash.
+
+        Args:
+            outgoing: the answer.
+            now: the time.
+            flushed: whether it must survive the loss of power. It must wherever noise was drawn,
+                for noise must not be drawn again; to flush a large model takes long.
 
         Returns:
             What must be sent: for a task stored before, the answer of then.
@@ -117,8 +125,8 @@ class Outbox:
                 f"the answer to task {outgoing.task} has a message of {len(outgoing.head)} bytes; "
                 f"expected at most {LARGEST_HEAD}, with larger arrays in a blob"
             )
-        kept = self._take_over(outgoing) if outgoing.blob is not None else outgoing
-        with self._database.transaction() as connection:
+        kept = self._take_over(outgoing, flushed) if outgoing.blob is not None else outgoing
+        with self._database.transaction(flushed=flushed) as connection:
             connection.execute(
                 "INSERT INTO answers (task, study, round, kind, head, blob, size, stored)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -197,8 +205,11 @@ class Outbox:
             ).rowcount
         return bool(known)
 
-    def prune(self) -> int:
+    def prune(self, contents: BlobStore | None = None) -> int:
         """Remove the bytes of acknowledged answers; the tasks themselves stay known.
+
+        Args:
+            contents: takes their files, to write the next model into; none: they are removed.
 
         Returns:
             How many answers' bytes were removed.
@@ -214,7 +225,10 @@ class Outbox:
                 f"UPDATE answers SET head = NULL WHERE {done}"  # noqa: S608 - constant
             ).rowcount
         for name in {blob for (blob,) in blobs} - (self._needed_blobs() if blobs else set()):
-            (self.blobs / name).unlink(missing_ok=True)
+            if contents is None:
+                (self.blobs / name).unlink(missing_ok=True)
+            else:
+                contents.adopt(self.blobs / name)
         return removed
 
     def sweep(self) -> int:
@@ -257,7 +271,7 @@ class Outbox:
             )
             return {blob for (blob,) in rows}
 
-    def _take_over(self, outgoing: Outgoing) -> Outgoing:
+    def _take_over(self, outgoing: Outgoing, flushed: bool) -> Outgoing:
         source, target = outgoing.blob, self.blobs / outgoing.blob_sha256
         if source is None or not re.fullmatch("[0-9a-f]{64}", outgoing.blob_sha256):
             raise LedgerError(
@@ -267,7 +281,7 @@ class Outbox:
         try:
             size = source.stat().st_size
             if size == outgoing.blob_size:
-                _move(source, target)
+                _move(source, target, flushed)
         except OSError as error:
             raise LedgerError(
                 f"the answer to task {outgoing.task} cannot be kept in {self.blobs}: "
@@ -298,11 +312,12 @@ class Outbox:
         return path
 
 
-def _move(source: Path, target: Path) -> None:
+def _move(source: Path, target: Path, flushed: bool) -> None:
     if source.resolve() != target.resolve():
         shutil.move(source, target)
-    _flush(target)
-    _flush(target.parent)
+    if flushed:
+        _flush(target)
+        _flush(target.parent)
 
 
 def _flush(path: Path) -> None:

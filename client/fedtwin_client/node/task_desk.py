@@ -139,7 +139,7 @@ class TaskDesk:
         content = pb.Content.FromString(reply.body)
         if kind == "count":
             self._keep_count(study, content)
-        return self._keep(task, content)
+        return self._keep(task, content, noised=study.plan.privacy.mode != "none")
 
     def fault(self, task: pb.Task, error: FedtwinError) -> pb.Answer:
         """What leaves when a task cannot be carried out: a fixed sentence."""
@@ -158,7 +158,7 @@ class TaskDesk:
         """The coordinator has, or refuses, an answer."""
         if received.accepted:
             self._outbox.acknowledge(received.task_id, self._clock())
-            self._outbox.prune()
+            self._outbox.prune(self._blobs)
         else:
             log.warning("the coordinator did not take an answer: %s", received.reason)
 
@@ -169,7 +169,7 @@ class TaskDesk:
             raise PlanError("the model family's app gave no cohort count")
         self._studies.set_count(study.plan_hash, float(count))
 
-    def _keep(self, task: pb.Task, content: pb.Content) -> Outgoing:
+    def _keep(self, task: pb.Task, content: pb.Content, *, noised: bool) -> Outgoing:
         message = pb.Answer(
             task_id=task.task_id,
             study=task.study,
@@ -188,7 +188,7 @@ class TaskDesk:
             blob_sha256="" if ref is None else ref.sha256.hex(),
             blob_size=0 if ref is None else ref.size,
         )
-        return self._outbox.store(outgoing, self._clock())
+        return self._outbox.store(outgoing, self._clock(), flushed=noised)
 
 
 def in_words(answer: pb.Answer, plan: StudyPlan) -> str:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from fedtwin_client.node.home import NodeHome, NodeSettings
 from fedtwin_client.node.worker_process import WorkerProcess
+from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.study import StudyPlan
 
 Clock = Callable[[], datetime]
@@ -50,6 +51,7 @@ class Workers:
         worker = self._workers.pop(plan_hash, None)
         if worker is not None:
             await worker.stop()
+            BlobStore(self._home.contents).drop_spares()
 
     async def stop_all(self) -> None:
         """End every worker."""
