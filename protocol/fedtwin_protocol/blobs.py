@@ -22,6 +22,7 @@ CHUNK: Final = 1024 * 1024
 MOST_SPARES: Final = 8
 PART_KEPT: Final = timedelta(days=7)
 DRAFT_KEPT: Final = timedelta(hours=1)
+MOST_PREPARED: Final = 1024**3
 PART: Final = ".part"
 PROGRESS: Final = ".at"
 _OFFSET: Final = struct.Struct("<Q")
@@ -114,6 +115,20 @@ class BlobStore:
         with suppress(FileNotFoundError):
             path.rename(self._folder / f"spare-{os.urandom(8).hex()}")
         self._trim()
+
+    def prepare(self, contents: int, size: int) -> None:
+        """Have files at hand for so many contents of a size that will come soon.
+
+        Does nothing where they would take more than 1 GiB together.
+        """
+        missing = min(contents, MOST_SPARES) - len(self._spares())
+        if size * contents > MOST_PREPARED:
+            return
+        nothing = memoryview(bytes(CHUNK))
+        for _ in range(missing):
+            with (self._folder / f"spare-{os.urandom(8).hex()}").open("xb", buffering=0) as file:
+                for offset in range(0, size, CHUNK):
+                    file.write(nothing[: size - offset])
 
     def drop_spares(self) -> None:
         """Give the disk back what `recycle` kept."""

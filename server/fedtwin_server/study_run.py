@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import content_bytes, ref_of
 from fedtwin_protocol.errors import FedtwinError, PlanError
+from fedtwin_protocol.payload import INLINE_LIMIT
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import admit_updates, check_count, check_table
@@ -75,6 +76,7 @@ class StudyRun:
             await self._gather()
             self._store.set_status(name, "running", "", self._clock())
             self._recall_counts()
+            await self._make_room(len(self._present()))
             await self._count(self._present(), self._plan.sites.quorum)
             for number in range(self._next_round(), self._plan.training.rounds + 1):
                 await self._round(number)
@@ -92,6 +94,20 @@ class StudyRun:
                 self._counting.cancel()
             self._blobs.drop_spares()
         self._blobs.remove(self._announced - wanted_blobs(self._store))
+
+    async def _make_room(self, sites: int) -> None:
+        """Have files for the first round's answers and its model, if they are large."""
+        size = content_bytes(self._state().parameters)
+        if size <= INLINE_LIMIT or self._plan.aggregation.rule == "flower":
+            return
+        try:
+            await asyncio.to_thread(self._blobs.prepare, sites + 1, size)
+        except OSError as error:
+            self._blobs.drop_spares()
+            self._note(
+                f"the coordinator's disk has no room for {sites + 1} contents of {size} bytes, as "
+                f"a round needs it ({error.strerror}): make room, or answers will be refused"
+            )
 
     def _note(self, text: str) -> None:
         self._store.note(self._plan.study, "", text, self._clock())

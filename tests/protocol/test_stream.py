@@ -286,3 +286,15 @@ def test_a_start_removes_half_written_files_and_keeps_what_can_be_resumed(
     assert left == {whole.sha256.hex(), "draft-2-new", "aa" + PART, "aa" + PART + PROGRESS}
     store.tidy(now, all_under_way=True)
     assert not store.has(whole.sha256)
+
+
+def test_room_is_made_for_contents_that_will_come(stores: tuple[BlobStore, BlobStore]) -> None:
+    store, _ = stores
+    folder = store.path(b"any").parent
+    store.prepare(3, SIZE)
+    assert [path.stat().st_size for path in folder.iterdir()] == [SIZE] * 3
+    store.prepare(3, SIZE)
+    store.prepare(2, 2**30)
+    assert len(list(folder.iterdir())) == 3, "made again, or more than fits"
+    store.put([b"short"])
+    assert sorted(path.stat().st_size for path in folder.iterdir()) == [5, SIZE, SIZE]
