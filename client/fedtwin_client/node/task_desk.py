@@ -16,7 +16,7 @@ from fedtwin_client.node.ledger import Ledger
 from fedtwin_client.node.ledger_account import ChargeKind
 from fedtwin_client.node.outbox import Outbox, Outgoing
 from fedtwin_client.node.studies import KnownStudies, KnownStudy
-from fedtwin_client.node.workers import Clock, Workers
+from fedtwin_client.node.workers import BUILT_IN_FAMILIES, Clock, Workers
 from fedtwin_protocol.blobs import BlobRef, BlobStore
 from fedtwin_protocol.content import ref_of
 from fedtwin_protocol.errors import FedtwinError, PlanError, PolicyError, WireError
@@ -196,6 +196,8 @@ def in_words(answer: pb.Answer, plan: StudyPlan) -> str:
     if answer.WhichOneof("outcome") == "fault":
         return f"a refusal: {answer.fault.text}"
     noised = "noised" if plan.privacy.mode == "local" else "not noised (mode none)"
+    if plan.model.family not in BUILT_IN_FAMILIES:
+        noised = "as the installed app made it (its noise is not checked here)"
     parts = [
         f"{head.name}, {_size(head)} numbers, {noised}"
         for record in answer.content.records
