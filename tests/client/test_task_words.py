@@ -1,8 +1,9 @@
-"""What the list of departures says of an answer: only what the node itself can vouch for."""
+"""What a hospital is told of noise: only what the node itself can vouch for."""
 
 import pytest
 
 from fedtwin.demo.synthetic import PLAN
+from fedtwin_client.node.plain_words import as_text, describe
 from fedtwin_client.node.task_desk import in_words
 from fedtwin_protocol.study import plan_from_yaml
 from fedtwin_protocol.v1 import exchange_pb2 as pb
@@ -23,3 +24,5 @@ def test_noise_is_claimed_only_where_the_node_adds_it(family: str, said: str) ->
     found = in_words(pb.Answer(content=pb.Content(records=[record], inline=b"")), plan)
     assert found.startswith(said)
     assert ("not checked" in found) == (family == "our_family")
+    told = "the node does not check it" in " ".join(as_text(describe(plan)).split())
+    assert told == (family == "our_family")

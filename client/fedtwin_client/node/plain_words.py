@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from fedtwin_client.node.workers import BUILT_IN_FAMILIES
 from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.study import StudyPlan
 
@@ -167,6 +168,11 @@ def _privacy(plan: StudyPlan) -> Section:
         "This hospital recomputes these figures from the plan, enters every use in its own ledger "
         "before it happens, and refuses what the ledger does not allow.",
     )
+    if plan.model.family not in BUILT_IN_FAMILIES:
+        lines += (
+            "All this holds only if the program that this hospital's IT has installed for "
+            f"'{plan.model.family}' cuts and adds noise as stated; the node does not check it.",
+        )
     return Section(title="Privacy", lines=lines)
 
 
