@@ -16,7 +16,8 @@ from fedtwin_protocol.privacy import (
     gaussian_mu,
     noise_multiplier_for,
 )
-from fedtwin_protocol.study import Privacy, StudyPlan
+from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.study_privacy import Privacy
 
 TOLERANCE = 1e-3
 

@@ -13,19 +13,10 @@ from fedtwin.plan_check import adds_up, cost_of
 from fedtwin_client.node.policy import Policy, load_policy
 from fedtwin_client.records.mapping import read_mapping
 from fedtwin_protocol.contract import Feature
-from fedtwin_protocol.study import (
-    Aggregation,
-    Cohort,
-    Endpoint,
-    Evaluation,
-    IndexDate,
-    Model,
-    Privacy,
-    Sites,
-    StudyPlan,
-    Training,
-    plan_from_yaml,
-)
+from fedtwin_protocol.study import StudyPlan, plan_from_yaml
+from fedtwin_protocol.study_learning import Aggregation, Evaluation, Model, Training
+from fedtwin_protocol.study_patients import Cohort, Endpoint, IndexDate
+from fedtwin_protocol.study_privacy import Privacy, Sites
 from fedtwin_research.library import Library, read_release, read_trust
 
 from .command_tree import faults

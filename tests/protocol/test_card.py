@@ -12,7 +12,8 @@ from fedtwin_protocol.card import ModelCard, card_from_bytes, check_card
 from fedtwin_protocol.card_page import card_page
 from fedtwin_protocol.card_writing import RunFacts, write_card
 from fedtwin_protocol.errors import ReleaseError
-from fedtwin_protocol.study import Evaluation, StudyPlan, plan_from_yaml
+from fedtwin_protocol.study import StudyPlan, plan_from_yaml
+from fedtwin_protocol.study_learning import Evaluation
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PLANS = Path(fedtwin.demo.__file__).parent / "plans"

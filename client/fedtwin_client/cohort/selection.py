@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from fedtwin_client.cohort.conversions import unit_conversions
 from fedtwin_client.records.events import BIRTH, DEATH, SEX
 from fedtwin_protocol.errors import CohortError
-from fedtwin_protocol.study import Endpoint, StudyPlan
+from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.study_patients import Endpoint
 
 _MEDS = {"MEDS//BIRTH": BIRTH, "MEDS//DEATH": DEATH}
 

@@ -1,0 +1,91 @@
+"""The parts of a plan that say how the model is learned and tried."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fedtwin_protocol.contract import Part
+
+
+class Model(Part):
+    """The model family, from those installed at the sites; no code travels.
+
+    Attributes:
+        family: `logistic_regression`, `network`, or a name a site's IT has installed.
+        hidden: widths of the hidden layers of a network.
+        l2: weight of the squared-norm penalty (applied by the coordinator; needs no data).
+        seed: of the network's public initial weights.
+        initial_sha256: hash of a safetensors file with the initial parameters; needed for
+            families other than the two built in.
+    """
+
+    family: str = Field(default="logistic_regression", pattern=r"^[a-z][a-z0-9_]{1,60}$")
+    hidden: tuple[Annotated[int, Field(ge=1, le=10000)], ...] = ()
+    l2: float = Field(default=0.0, ge=0, le=10)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    initial_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+
+class Training(Part):
+    """How the model is learned.
+
+    Attributes:
+        mechanism: `gradient_sum`: a round is one clipped, noised sum of per-patient gradients
+            over the site's whole cohort; `local_steps`: a round is `local_steps` clipped, noised
+            gradient steps at the site over Poisson-sampled patients, and the site's new
+            parameters travel.
+        rounds: number of rounds.
+        learning_rate: of the coordinator's step (`gradient_sum`) or the sites' (`local_steps`).
+        momentum: of the coordinator's step.
+        local_steps: steps at a site in a round.
+        average_last: the released model is the mean of the last so many rounds' models.
+    """
+
+    mechanism: Literal["gradient_sum", "local_steps"] = "gradient_sum"
+    rounds: int = Field(ge=1, le=100_000)
+    learning_rate: float = Field(gt=0, le=1000)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    local_steps: int = Field(default=1, ge=1, le=100_000)
+    average_last: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> "Training":
+        if self.mechanism == "gradient_sum" and self.local_steps != 1:
+            raise ValueError("'gradient_sum' has one step a round: set local_steps to 1")
+        if self.average_last > self.rounds:
+            raise ValueError(f"average_last {self.average_last} exceeds rounds {self.rounds}")
+        return self
+
+
+class Aggregation(Part):
+    """How sites' updates become one.
+
+    Attributes:
+        rule: `sum` (of clipped sums; divided by the number of patients the sites reported),
+            `mean` (of parameters, weighted by reported cohort size), or `flower` (a strategy of
+            `flwr.serverapp.strategy` by name).
+        strategy: the strategy's class name, for `flower`.
+        options: its keyword arguments.
+    """
+
+    rule: Literal["sum", "mean", "flower"] = "sum"
+    strategy: str = Field(default="", pattern=r"^[A-Za-z]{0,60}$")
+    options: dict[str, float | int | bool | str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _strategy_named(self) -> "Aggregation":
+        if (self.rule == "flower") != bool(self.strategy):
+            raise ValueError("'strategy' is named for rule 'flower', and only there")
+        return self
+
+
+class Evaluation(Part):
+    """The table a site reports of its held-out patients: predicted risk by outcome.
+
+    Attributes:
+        bins: number of equal-width bins of predicted risk.
+        per_site: whether the model card shows each site's calibration, or only the sum's.
+    """
+
+    bins: int = Field(default=20, ge=2, le=200)
+    per_site: bool = False

@@ -1,0 +1,67 @@
+"""The parts of a plan that say who takes part, and how well patients are protected."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from fedtwin_protocol.contract import Part
+
+
+class Privacy(Part):
+    """The privacy numbers; each site recomputes them and refuses what does not add up.
+
+    Attributes:
+        unit: always the patient, with all records.
+        mode: `local`: the site's own noise protects against everyone outside it; `none`: no
+            protection, only for data that a site's policy says may be used so.
+        epsilon: stated for any patient, over everything a site sends in this study.
+        delta: the other half of the statement.
+        clipping_norm: bound on one patient's contribution to a sum (Euclidean norm).
+        noise_multiplier: noise sd in the sum, as a multiple of the clipping norm.
+        sampling_rate: chance that a patient takes part in a step (1: everybody, every step).
+        cohort_count_noise: noise sd of the one cohort count a site reports (sensitivity 1).
+        evaluation_noise: noise sd of each cell of the hold-out table (sensitivity 1); none: no
+            evaluation leaves the site.
+    """
+
+    unit: Literal["patient"] = "patient"
+    mode: Literal["local", "none"] = "local"
+    epsilon: float = Field(gt=0, le=100)
+    delta: float = Field(gt=0, lt=0.01)
+    clipping_norm: float = Field(gt=0, le=1e6)
+    noise_multiplier: float = Field(ge=0, le=1e6)
+    sampling_rate: float = Field(default=1.0, gt=0, le=1)
+    cohort_count_noise: float = Field(default=20.0, ge=0, le=1e6)
+    evaluation_noise: float | None = Field(default=None, ge=0, le=1e6)
+
+    @model_validator(mode="after")
+    def _noise_where_promised(self) -> "Privacy":
+        noises = [self.noise_multiplier, self.cohort_count_noise, self.evaluation_noise]
+        if self.mode == "local" and any(noise == 0 for noise in noises):
+            raise ValueError(
+                "mode 'local' needs noise on everything that leaves: noise_multiplier, "
+                "cohort_count_noise and evaluation_noise must be above 0"
+            )
+        return self
+
+
+class Sites(Part):
+    """Who may take part, and how long the others wait.
+
+    Attributes:
+        invited: names of sites; empty means every member.
+        quorum: rounds start and close with at least so many sites.
+        deadline_s: a round closes after so many seconds with whoever answered, if a quorum did.
+        gathering_s: how long after the quorum is reached to wait for further sites.
+        smallest_cohort: a site with fewer patients takes no part, and does not say why.
+        smallest_cell: counts below it are not shown anywhere outside a site.
+        join_late: whether a site may join after the first round.
+    """
+
+    invited: tuple[str, ...] = ()
+    quorum: int = Field(ge=1, le=1000)
+    deadline_s: float = Field(default=120.0, gt=0, le=86400 * 7)
+    gathering_s: float = Field(default=5.0, ge=0, le=86400 * 30)
+    smallest_cohort: int = Field(default=20, ge=1)
+    smallest_cell: int = Field(default=10, ge=1)
+    join_late: bool = True
