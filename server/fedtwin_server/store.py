@@ -23,6 +23,7 @@ _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS members (
     role TEXT NOT NULL, name TEXT NOT NULL, enrolled TEXT NOT NULL, revoked TEXT,
     last_seen TEXT, software TEXT NOT NULL DEFAULT '', PRIMARY KEY (role, name));
+CREATE TABLE IF NOT EXISTS signing_keys (site TEXT PRIMARY KEY, key TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS studies (
     study TEXT PRIMARY KEY, version INTEGER NOT NULL, plan_hash TEXT NOT NULL,
     envelope BLOB NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
@@ -146,6 +147,18 @@ class Store:
             "UPDATE members SET last_seen = ?, software = ? WHERE role = 'site' AND name = ?",
             (now.isoformat(), software[:200], name),
         )
+
+    def set_signing_key(self, site: str, key: str, *, replace: bool) -> None:
+        """Note a site's long-term signing key; without `replace` one that is known stays."""
+        verb = "REPLACE" if replace else "IGNORE"
+        self.connection.execute(
+            f"INSERT OR {verb} INTO signing_keys (site, key) VALUES (?, ?)",  # noqa: S608 - a word of ours
+            (site, key),
+        )
+
+    def signing_keys(self) -> dict[str, str]:
+        """Sites' signing keys, base64, by name."""
+        return dict(self.connection.execute("SELECT site, key FROM signing_keys ORDER BY site"))
 
     def members(self, role: str) -> list[dict[str, str | None]]:
         """Members of a role, by name."""
