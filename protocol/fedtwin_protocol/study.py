@@ -52,6 +52,11 @@ class StudyPlan(Part):
             raise ValueError("mechanism 'gradient_sum' and rule 'sum' belong together")
         if summed and self.privacy.sampling_rate != 1:
             raise ValueError("'gradient_sum' uses everybody: set sampling_rate to 1")
+        if self.privacy.mode == "secure" and not summed:
+            raise ValueError(
+                "mode 'secure' adds sums up: it needs mechanism 'gradient_sum' and rule 'sum'; "
+                "for steps at the sites or a Flower strategy set privacy.mode to 'local'"
+            )
         if self.privacy.evaluation_noise is not None and self.cohort.holdout_fraction == 0:
             raise ValueError("an evaluation needs held-out patients: set holdout_fraction above 0")
         return self
