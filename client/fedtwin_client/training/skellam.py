@@ -1,4 +1,4 @@
-"""Skellam noise: whole numbers whose sums over sites are Skellam again, whatever the number of sites.
+"""Skellam noise: whole numbers whose sums over any number of sites are Skellam again.
 
 A Skellam variable of variance V is the difference of two independent Poisson variables of mean V/2.
 Each is drawn by Hörmann's transformed rejection (PTRS; Insurance: Mathematics and Economics 12:39,
