@@ -15,6 +15,7 @@ A task's kind is its purpose and its step, `train.keys`. Step names never come w
 """
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Final
 
 from fedtwin_protocol.canonical import canonical_bytes
@@ -43,11 +44,15 @@ def step_of(kind: str) -> tuple[str, str]:
     return (purpose, step) if step in STEPS and purpose else (kind, "")
 
 
-def keys_body(label: str, site: str, mask_public: bytes, channel_public: bytes) -> bytes:
-    """What a site signs of its fresh keys."""
-    return canonical_bytes(
-        {"sum": label, "site": site, "mask": mask_public.hex(), "channel": channel_public.hex()}
-    )
+def keys_body(label: str, site: str, mask: bytes, channel: bytes, commitment: bytes) -> bytes:
+    """What a site signs of its fresh public keys and of the seed of its own mask."""
+    keys = {"mask": mask.hex(), "channel": channel.hex(), "commitment": commitment.hex()}
+    return canonical_bytes({"sum": label, "site": site, **keys})
+
+
+def commitment_to(seed: bytes) -> bytes:
+    """What shows later that a seed is the right one; 32 random bytes cannot be found from it."""
+    return sha256(b"fedtwin seed of a mask" + seed).digest()
 
 
 def set_body(label: str, survivors: Sequence[str]) -> bytes:

@@ -56,8 +56,9 @@ class StudyPlan(Part):
             self._one_mean()
         if self.privacy.mode == "secure" and not training.summed:
             raise ValueError(
-                "mode 'secure' adds sums up: it needs mechanism 'gradient_sum' or 'mean_vector' and "
-                "rule 'sum'; for steps at the sites or a Flower strategy set privacy.mode to 'local'"
+                "mode 'secure' adds sums up: it needs mechanism 'gradient_sum' or 'mean_vector' "
+                "and rule 'sum'; for steps at the sites or a Flower strategy set privacy.mode to "
+                "'local'"
             )
         if self.privacy.evaluation_noise is not None and self.cohort.holdout_fraction == 0:
             raise ValueError("an evaluation needs held-out patients: set holdout_fraction above 0")

@@ -7,7 +7,7 @@ no data). `MeanRule`: the sites' parameters are averaged, weighted by the same c
 al. 2017, algorithm 1, with public weights). Both are post-processing of what the sites have noised.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,8 +75,21 @@ class SumRule:
             np.asarray(read_content(answer.content, self._blobs).arrays["arrays"][GRADIENT_SUM])
             for answer in answers.values()
         )
-        rate = self._plan.privacy.sampling_rate
-        patients = sum(counts[site] for site in answers) * rate
+        patients = sum(counts[site] for site in answers)
+        return self.advance(state, np.asarray(total), patients, answers)
+
+    def advance(
+        self, state: pb.RoundState, total: Array, patients: float, sites: Iterable[str]
+    ) -> Step:
+        """The coordinator's step from a round's sum.
+
+        Args:
+            state: before the round.
+            total: the sum over all patients, (values,).
+            patients: their number, as reported with noise.
+            sites: whose patients they are.
+        """
+        patients *= self._plan.privacy.sampling_rate
         parameters = read_content(state.parameters, self._blobs).arrays["arrays"]
         velocity = self._velocity(state.memory, sum(array.size for array in parameters.values()))
         velocity = self._plan.training.momentum * velocity + total / patients
@@ -92,7 +105,7 @@ class SumRule:
         return Step(
             parameters=make_content(Payload(arrays={"arrays": moved}), self._blobs),
             memory=make_content(Payload(arrays={"memory": {"velocity": velocity}}), self._blobs),
-            sites=tuple(sorted(answers)),
+            sites=tuple(sorted(sites)),
         )
 
     def _velocity(self, memory: pb.Content, values: int) -> Array:

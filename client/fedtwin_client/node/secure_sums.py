@@ -13,6 +13,7 @@ on where it was, and are erased then: what was recorded on the network stays clo
 """
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ from fedtwin_protocol.secure_messages import Fields
 from fedtwin_protocol.secure_terms import SecureTerms
 from fedtwin_protocol.site_key import SiteKey, check_site_signature
 
+log = logging.getLogger("fedtwin.sums")
 NONCE_BYTES: Final = 12
-SIGNATURE_BYTES: Final = 64
 _SCHEMA: Final = """
 PRAGMA secure_delete = ON;
 CREATE TABLE IF NOT EXISTS sums (
@@ -93,6 +94,11 @@ class SecureSums:
             consequence="Nothing was sent",
         )
 
+    @property
+    def public_key(self) -> str:
+        """The public half of this site's signing key, base64."""
+        return self._key.public
+
     def shut(self) -> None:
         """Close the file."""
         self._database.close()
@@ -117,10 +123,15 @@ class SecureSums:
             }
             self._end_others(which, now)
             self._save(which, state, now)
-        public = [_public(_bytes(state, name)) for name in ("mask", "channel")]
-        body = sm.keys_body(which.label, self._site, *public)
+        mask, channel, commitment = _shown(state)
+        body = sm.keys_body(which.label, self._site, mask, channel, commitment)
         signature = self._key.sign(sm.KEYS_PURPOSE, body)
-        return {"mask": public[0], "channel": public[1], "signature": signature}
+        return {
+            "mask": mask,
+            "channel": channel,
+            "commitment": commitment,
+            "signature": signature,
+        }
 
     def shares(self, which: Sum, fields: Fields, now: datetime) -> Fields:
         """Step 2: a sealed pair of shares for every other site that gave keys.
@@ -152,9 +163,11 @@ class SecureSums:
     def mask_keys(self, which: Sum, fields: Fields, now: datetime) -> MaskKeys:
         """Step 3: open what the others sealed for this site; keys of this site's masks.
 
+        Shares that a site did not seal for this one and this sum are left aside: it must not stop
+        the others, who hold enough without them.
+
         Raises:
-            WireError: too few sites, one that gave no keys, or shares that were not sealed by it
-                for this site and this sum.
+            WireError: too few sites, or one that gave no keys.
             PolicyError: other shares were shown for this sum before.
         """
         terms, state = which.terms, self._known(which)
@@ -164,7 +177,7 @@ class SecureSums:
         senders = sm.names(fields, "senders", others, terms.threshold - 1)
         sealed = sm.raws(fields, "sealed", len(senders))
         received = {
-            sender: self._open(which, state, sender, box).hex()
+            sender: self._open(which, state, sender, box)
             for sender, box in zip(senders, sealed, strict=True)
         }
         received[self._site] = state["given"][self._site]
@@ -224,7 +237,7 @@ class SecureSums:
         body = sm.set_body(which.label, survivors)
         for signer, signature in zip(signers, signatures, strict=True):
             check_site_signature(terms.key(signer), sm.SET_PURPOSE, body, signature, signer)
-        sites = sorted(state["received"])
+        sites = sorted(site for site, pair in state["received"].items() if pair)
         shares = []
         for site in sites:
             pair = bytes.fromhex(state["received"][site])
@@ -249,14 +262,15 @@ class SecureSums:
         self, which: Sum, fields: Fields, sites: Sequence[str], state: Mapping[str, Any]
     ) -> dict[str, list[str]]:
         """Everybody's public keys, each under the signature of its site."""
-        columns = [sm.raws(fields, name, len(sites)) for name in ("mask", "channel", "signatures")]
+        columns = ("mask", "channel", "commitment", "signatures")
         peers = {}
-        for site, mask, channel, signature in zip(sites, *columns, strict=True):
-            body = sm.keys_body(which.label, site, mask, channel)
+        for site, *shown, signature in zip(
+            sites, *(sm.raws(fields, name, len(sites)) for name in columns), strict=True
+        ):
+            body = sm.keys_body(which.label, site, *shown)
             check_site_signature(which.terms.key(site), sm.KEYS_PURPOSE, body, signature, site)
-            peers[site] = [mask.hex(), channel.hex()]
-        mine = [_public(_bytes(state, name)).hex() for name in ("mask", "channel")]
-        if peers.get(self._site) != mine:
+            peers[site] = [item.hex() for item in shown]
+        if peers.get(self._site) != [item.hex() for item in _shown(state)]:
             raise WireError("this site's own keys are not among those that were shown")
         return peers
 
@@ -267,17 +281,17 @@ class SecureSums:
         pair = bytes.fromhex(state["given"][site])
         return nonce + AESGCM(key).encrypt(nonce, pair, label.encode())
 
-    def _open(self, which: Sum, state: Mapping[str, Any], sender: str, box: bytes) -> bytes:
+    def _open(self, which: Sum, state: Mapping[str, Any], sender: str, box: bytes) -> str:
+        """A pair of shares in hexadecimal; empty if it was not sealed by the sender for this."""
         key, label = self._channel(which, state, sender, sending=False)
         try:
             pair = AESGCM(key).decrypt(box[:NONCE_BYTES], box[NONCE_BYTES:], label.encode())
-        except (InvalidTag, ValueError) as error:
-            raise WireError(
-                f"the shares of {sender} were not sealed by it for this site"
-            ) from error
+        except (InvalidTag, ValueError):
+            pair = b""
         if len(pair) != 2 * SHARE_BYTES:
-            raise WireError(f"the shares of {sender} have {len(pair)} bytes")
-        return pair
+            log.warning("the shares that came as %s's are not ones it sealed for this site", sender)
+            return ""
+        return pair.hex()
 
     def _channel(
         self, which: Sum, state: Mapping[str, Any], site: str, *, sending: bool
@@ -325,6 +339,15 @@ class SecureSums:
 
 def _bytes(state: Mapping[str, Any], name: str) -> bytes:
     return bytes.fromhex(state[name])
+
+
+def _shown(state: Mapping[str, Any]) -> tuple[bytes, bytes, bytes]:
+    """What others see: the two public keys, and what binds this site to its seed."""
+    return (
+        _public(_bytes(state, "mask")),
+        _public(_bytes(state, "channel")),
+        sm.commitment_to(_bytes(state, "seed")),
+    )
 
 
 def _public(private: bytes) -> bytes:
