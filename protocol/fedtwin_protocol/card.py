@@ -50,7 +50,7 @@ class Mechanism(Part):
         ledger: where what was spent is written down.
     """
 
-    mode: Literal["local", "none"]
+    mode: Literal["local", "secure", "none"]
     clipping_norm: float
     noise_multiplier: float
     sampling_rate: float

@@ -126,12 +126,23 @@ _PROTECTION = {
         "sees, coordinator included, would have looked almost the same without any one patient: "
         "odds change by a factor of at most exp(epsilon), except with probability delta."
     ),
+    "secure": (
+        "Only sums over sites are seen, and the sites' noise adds up in them. Whatever anybody "
+        "outside the site sees, coordinator included, would have looked almost the same without "
+        "any one patient, even if as many sites as the plan allows show each other all they have: "
+        "odds change by a factor of at most exp(epsilon), except with probability delta."
+    ),
     "none": "Nothing: no noise was added. Only for data that may be shared as they are.",
 }
 _ACCOUNTANT = {
     "local": (
         "Privacy loss distributions at each site, over the cohort count, every training step and "
         "the hold-out table; neighbours differ by one patient with all records"
+    ),
+    "secure": (
+        "Privacy loss distributions at each site, over the cohort count, every training step and "
+        "the hold-out table, with what rounding and Skellam noise cost; neighbours differ by one "
+        "patient with all records"
     ),
     "none": "none: mode 'none' has no finite epsilon, and the stated figures do not hold",
 }
