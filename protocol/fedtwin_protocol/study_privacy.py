@@ -12,8 +12,8 @@ class Privacy(Part):
 
     Attributes:
         unit: always the patient, with all records.
-        mode: `local`: the site's own noise protects against everyone outside it; `secure`: the
-            coordinator sees only sums over sites, and the sites' noise adds up in them; `none`: no
+        mode: `secure`: only the sum over all sites can be seen, and each adds a share of its
+            noise; `local`: the site's own noise protects against everyone outside it; `none`: no
             protection, only for data that a site's policy says may be used so.
         epsilon: stated for any patient, over everything a site sends in this study.
         delta: the other half of the statement.
@@ -27,15 +27,14 @@ class Privacy(Part):
             (sensitivity 1, one vote a round); none: no vote leaves the site.
         hospitals_per_patient: at how many of the sites one patient may have been seen; the stated
             epsilon holds for such a patient. 1 only where the sites are known to share nobody.
-        colluding_sites: how many sites may show each other and the coordinator what they have
-            without weakening the promise; none: as many as may vanish. Only for `secure`.
-        scale_bits: a contribution of the clipping norm becomes 2^scale_bits before it is rounded.
-            Only for `secure`.
-        modulus_bits: secure sums are taken modulo 2^modulus_bits. Only for `secure`.
+        colluding_sites: in mode `secure`, so many sites may be in league with the coordinator, and
+            the stated epsilon still holds; none: as many as may vanish.
+        scale_bits: in mode `secure`, a patient's largest contribution has 2^scale_bits steps.
+        modulus_bits: in mode `secure`, numbers are added modulo 2^modulus_bits.
     """
 
     unit: Literal["patient"] = "patient"
-    mode: Literal["local", "secure", "none"] = "local"
+    mode: Literal["secure", "local", "none"] = "local"
     epsilon: float = Field(gt=0, le=100)
     delta: float = Field(gt=0, lt=0.01)
     clipping_norm: float = Field(gt=0, le=1e6)
@@ -45,7 +44,7 @@ class Privacy(Part):
     evaluation_noise: float | None = Field(default=None, ge=0, le=1e6)
     vote_noise: float | None = Field(default=None, ge=0, le=1e6)
     hospitals_per_patient: int = Field(default=2, ge=1, le=1000)
-    colluding_sites: int | None = Field(default=None, ge=0, le=1000)
+    colluding_sites: int | None = Field(default=None, ge=0, le=100)
     scale_bits: int = Field(default=20, ge=4, le=40)
     modulus_bits: Literal[32, 64] = 64
 
@@ -70,18 +69,24 @@ class Sites(Part):
 
     Attributes:
         invited: names of sites; empty means every member.
+        keys: the invited sites' long-term signing keys (Ed25519, base64) by name; filled in when
+            the plan is signed, from what each site gave when it enrolled.
         quorum: rounds start and close with at least so many sites.
         deadline_s: a round closes after so many seconds with whoever answered, if a quorum did.
         gathering_s: how long after the quorum is reached to wait for further sites.
+        largest_cohort: a site with more patients takes no part (mode `secure`: the sum must be sure
+            to fit its range).
         smallest_cohort: a site with fewer patients takes no part, and does not say why.
         smallest_cell: counts below it are not shown anywhere outside a site.
         join_late: whether a site may join after the first round.
     """
 
     invited: tuple[str, ...] = ()
+    keys: dict[str, str] = Field(default_factory=dict)
     quorum: int = Field(ge=1, le=1000)
     deadline_s: float = Field(default=120.0, gt=0, le=86400 * 7)
     gathering_s: float = Field(default=5.0, ge=0, le=86400 * 30)
     smallest_cohort: int = Field(default=20, ge=1)
+    largest_cohort: int = Field(default=1_000_000, ge=1, le=10**9)
     smallest_cell: int = Field(default=10, ge=1)
     join_late: bool = True
