@@ -221,6 +221,9 @@ def reservation_for(plan: StudyPlan, price: Mapping[str, Any]) -> Reservation:
                 steps=item["steps"],
                 population=item["population"],
                 rdp=tuple(item["rdp"]) if protected else None,
+                hospitals=item["hospitals"],
+                numbers=item["numbers"],
+                sensitivity=item["sensitivity"],
             ),
             charges=item["charges"],
         )
