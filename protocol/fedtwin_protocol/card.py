@@ -27,7 +27,8 @@ class SiteFacts(Part):
 
     Attributes:
         name: the site's name.
-        patients: the noised count it reported, rounded; none where it is below the smallest cell.
+        patients: the noised count it reported, rounded; none where it is below the smallest cell,
+            or where only the sum over all sites is known.
         rounds: rounds in which its update was used.
     """
 
@@ -52,7 +53,7 @@ class Mechanism(Part):
         ledger: where what was spent is written down.
     """
 
-    mode: Literal["local", "none"]
+    mode: Literal["secure", "local", "none"]
     clipping_norm: float
     noise_multiplier: float
     sampling_rate: float
@@ -119,6 +120,7 @@ class ModelCard(Part):
     columns: tuple[str, ...]
     model: Line
     sites: tuple[SiteFacts, ...]
+    patients: int | None = None
     rounds: int = Field(ge=0)
     privacy: Mechanism
     metrics: tuple[Metric, ...]
