@@ -20,6 +20,7 @@ from fedtwin_protocol.card import (
     ModelCard,
     SiteFacts,
 )
+from fedtwin_protocol.card_audits import NO_AUDITS, Audit
 from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.hold_out import hold_out_metrics, metric_noise
 from fedtwin_protocol.secure_terms import secure_terms
@@ -40,6 +41,7 @@ class RunFacts:
             (no, yes); empty where the plan buys no evaluation.
         software: versions by name.
         created: the time of writing, aware.
+        audits: results of privacy audits of this plan and model.
         all_patients: noised count of all sites together, where none is known of each.
         tables_of: sites behind a table of all of them together.
     """
@@ -50,6 +52,7 @@ class RunFacts:
     created: datetime
     tables: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     software: Mapping[str, str] = field(default_factory=dict)
+    audits: tuple[Audit, ...] = ()
     all_patients: float | None = None
     tables_of: int = 0
 
@@ -84,9 +87,10 @@ def write_card(plan: StudyPlan, facts: RunFacts) -> ModelCard:
         metrics=_metrics(plan, facts),
         calibration=_calibrations(plan, facts),
         recalibration=_RECALIBRATION,
-        limits=(*plan.limits, *_LIMITS),
+        limits=(*plan.limits, *_LIMITS, *(() if facts.audits else (NO_AUDITS,))),
         software=dict(facts.software),
         created=facts.created,
+        audits=facts.audits,
     )
 
 
