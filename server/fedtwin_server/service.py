@@ -121,6 +121,9 @@ class ExchangeService:
         except FedtwinError as error:
             log.warning("refused %s: %s", identity.uri, error)
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        except Exception:
+            log.exception("a call of %s met a fault of this program", identity.uri)
+            await context.abort(grpc.StatusCode.INTERNAL, OWN_FAULT)
         for path in paths:
             size, offset = path.stat().st_size, 0
             with path.open("rb") as file:
