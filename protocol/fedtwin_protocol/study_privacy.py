@@ -22,6 +22,9 @@ class Privacy(Part):
         cohort_count_noise: noise sd of the one cohort count a site reports (sensitivity 1).
         evaluation_noise: noise sd of each cell of the hold-out table (sensitivity 1); none: no
             evaluation leaves the site.
+        vote_noise: noise sd of the vote by which a site, in every round, says whether its held-out
+            patients are worse off with the candidate model (sensitivity 1; `votes`); none: no
+            votes, so nothing stands between a bad round and the release.
     """
 
     unit: Literal["patient"] = "patient"
@@ -33,14 +36,20 @@ class Privacy(Part):
     sampling_rate: float = Field(default=1.0, gt=0, le=1)
     cohort_count_noise: float = Field(default=20.0, ge=0, le=1e6)
     evaluation_noise: float | None = Field(default=None, ge=0, le=1e6)
+    vote_noise: float | None = Field(default=None, ge=0, le=1e6)
 
     @model_validator(mode="after")
     def _noise_where_promised(self) -> "Privacy":
-        noises = [self.noise_multiplier, self.cohort_count_noise, self.evaluation_noise]
+        noises = [
+            self.noise_multiplier,
+            self.cohort_count_noise,
+            self.evaluation_noise,
+            self.vote_noise,
+        ]
         if self.mode == "local" and any(noise == 0 for noise in noises):
             raise ValueError(
                 "mode 'local' needs noise on everything that leaves: noise_multiplier, "
-                "cohort_count_noise and evaluation_noise must be above 0"
+                "cohort_count_noise, evaluation_noise and vote_noise must be above 0"
             )
         return self
 

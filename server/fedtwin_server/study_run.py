@@ -18,6 +18,7 @@ from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import admit_updates, check_count, check_table
 from fedtwin_server.exchange import Admit, Exchange, Setting
 from fedtwin_server.hub import Clock, Hub, SiteLink
+from fedtwin_server.jury import Court, Jury
 from fedtwin_server.rules import Rule
 from fedtwin_server.store import RoundRecord, Store, StudyRecord
 from fedtwin_server.study_record import final_parameters, wanted_blobs
@@ -68,6 +69,14 @@ class StudyRun:
         self._silent: dict[str, tuple[SiteLink, int]] = {}
         self._announced: set[bytes] = set()
         self._counting: asyncio.Task[None] | None = None
+        court = Court(
+            counts=self._counts,
+            participants=self._participants,
+            exchange=self._exchange,
+            change=self._some_change,
+            note=self._note,
+        )
+        self._jury = Jury(plan, store, blobs, court)
 
     async def run(self) -> None:
         """Carry the study to its end; every end is written to the store with its reason."""
@@ -80,6 +89,7 @@ class StudyRun:
             await self._count(self._present(), self._plan.sites.quorum)
             for number in range(self._next_round(), self._plan.training.rounds + 1):
                 await self._round(number)
+            self._jury.check_any_good()
             await self._evaluate()
         except FedtwinError as error:
             self._store.set_status(name, "failed", str(error), self._clock())
@@ -213,16 +223,17 @@ class StudyRun:
                 kind, number, contents, admit, self._plan.sites.quorum, state.parameters
             )
 
-        step = await self._rule.step(number, state, counts, ask)
+        new, used = await self._jury.round(
+            number, state, lambda: self._rule.step(number, state, counts, ask)
+        )
         closed = self._clock()
-        new = pb.RoundState(parameters=step.parameters, memory=step.memory)
         stale = [answer for _, _, _, answer in self._store.answers(self._plan.study, "train")]
         self._store.close_round(
             self._plan.study,
             RoundRecord(
                 round=number,
                 state=new.SerializeToString(),
-                sites=step.sites,
+                sites=used,
                 closed=closed.isoformat(),
                 seconds=(closed - started).total_seconds(),
             ),

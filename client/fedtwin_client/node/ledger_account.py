@@ -18,7 +18,7 @@ from fedtwin_client.node.ledger_chain import Entry
 from fedtwin_client.node.renyi import NOTHING, ORDERS, check_curve, times, total, worst
 from fedtwin_protocol.errors import BudgetError, LedgerError
 
-ChargeKind = Literal["count", "train", "evaluate"]
+ChargeKind = Literal["count", "train", "vote", "evaluate"]
 Population = Literal["training", "held_out", "everyone"]
 KINDS: Final[tuple[ChargeKind, ...]] = get_args(ChargeKind)
 

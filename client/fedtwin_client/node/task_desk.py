@@ -23,11 +23,13 @@ from fedtwin_protocol.errors import FedtwinError, PlanError, PolicyError, WireEr
 from fedtwin_protocol.payload import unpack
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
+from fedtwin_protocol.votes import VOTE_TASK
 
 log = logging.getLogger("fedtwin.tasks")
 KINDS: dict[str, ChargeKind] = {
     "query.cohort": "count",
     "train": "train",
+    VOTE_TASK: "vote",
     "evaluate": "evaluate",
 }
 # What leaves when a site cannot: fixed sentences, because the reason may speak of patients.
@@ -86,6 +88,7 @@ class TaskDesk:
         first, last = {
             "query.cohort": (0, 0),
             "train": (1, plan.training.rounds),
+            VOTE_TASK: (1, 0 if plan.privacy.vote_noise is None else plan.training.rounds),
             "evaluate": (plan.training.rounds, plan.training.rounds),
         }.get(task.kind, (1, 0))
         if not first <= task.round <= last:

@@ -3,7 +3,8 @@
 dp-accounting composes the privacy loss distributions (Google, "Connect the dots", arXiv 2207.04380)
 pessimistically: the figure is never below the truth. Neighbouring data sets differ in one patient,
 added or removed; sampling is Poisson. A training patient pays the cohort count and every round; a
-held-out patient pays the count and the evaluation; the study's epsilon is the larger of the two.
+held-out patient pays the count, a vote a round and the evaluation; the study's epsilon is the
+larger of the two.
 """
 
 import logging
@@ -26,7 +27,7 @@ class MechanismPrice:
     """What one charge of a kind does to a patient.
 
     Attributes:
-        kind: count, train or evaluate.
+        kind: count, train, vote or evaluate.
         sigma: noise sd as a multiple of a patient's largest contribution.
         sampling_rate: chance that a patient takes part in a step.
         steps: noised steps in one charge.
@@ -86,6 +87,8 @@ def price(plan: StudyPlan, orders: Sequence[float]) -> Price:
     kinds.append(
         ("train", privacy.noise_multiplier, privacy.sampling_rate, steps, "training", rounds)
     )
+    if privacy.vote_noise is not None:
+        kinds.append(("vote", privacy.vote_noise, 1.0, 1, "held_out", rounds))
     if privacy.evaluation_noise is not None:
         kinds.append(("evaluate", privacy.evaluation_noise, 1.0, 1, "held_out", 1))
     protected = privacy.mode != "none"

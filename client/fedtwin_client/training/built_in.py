@@ -21,6 +21,7 @@ from fedtwin_protocol.errors import PlanError
 from fedtwin_protocol.hold_out import make_table
 from fedtwin_protocol.payload import Array, Payload
 from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.votes import GOOD, VOTE, VOTE_TASK, exact_vote
 from fedtwin_twins.risk import logistic, predict_probability, predict_score, quality, recalibrate
 
 
@@ -58,6 +59,9 @@ class BuiltIn:
                 parameters, task.reported_count, self._noise, _proximal(task)
             )
             return Payload(arrays={"arrays": arrays}, metrics={"metrics": weight})
+        if task.kind == VOTE_TASK:
+            vote = self._vote(parameters, task.payload.arrays.get(GOOD, {}))
+            return Payload(metrics={"metrics": {VOTE: vote}})
         if task.kind == "evaluate":
             table = self._table(parameters)
             return Payload(metrics={"metrics": {**weight, "hold-out-table": table}})
@@ -92,6 +96,19 @@ class BuiltIn:
         sd = self._plan.privacy.cohort_count_noise if self._plan.privacy.mode == "local" else 0.0
         count = noised(np.array([float(len(self._training.outcomes))]), sd, self._noise)[0]
         return float(max(round(count), self._plan.sites.smallest_cohort))
+
+    def _vote(self, candidate: Mapping[str, Array], good: Mapping[str, Array]) -> float:
+        """Whether held-out patients are worse off with a candidate; 0 and noise without any."""
+        sd = self._plan.privacy.vote_noise
+        if sd is None:
+            raise PlanError("the plan buys no votes")
+        held_out = self._rows.holdout
+        features, outcomes = self._rows.features[held_out], self._rows.labels[held_out]
+        with np.errstate(all="ignore"):
+            scores = [predict_score(model, features) for model in (candidate, good)]
+        exact = np.array([exact_vote(scores[0], scores[1], outcomes)])
+        own = sd if self._plan.privacy.mode != "none" else 0.0
+        return float(noised(exact, own, self._noise)[0])
 
     def _table(self, parameters: Mapping[str, Array]) -> list[float]:
         sd = self._plan.privacy.evaluation_noise
