@@ -21,10 +21,18 @@ _SCHEMA: Final = (
     " reason TEXT NOT NULL DEFAULT '', votes TEXT NOT NULL DEFAULT '{}',"
     " PRIMARY KEY (plan_hash, round))"
 )
-_COLUMNS: Final = "round, state, sites, verdict, reason, votes"
-_ONE: Final = f"SELECT {_COLUMNS} FROM candidates WHERE plan_hash = ? AND round = ?"
-_ALL: Final = f"SELECT {_COLUMNS} FROM candidates WHERE plan_hash = ? ORDER BY round"
-_NEWEST: Final = f"SELECT {_COLUMNS} FROM candidates WHERE plan_hash = ? AND state IS NOT NULL"
+_ONE: Final = (
+    "SELECT round, state, sites, verdict, reason, votes FROM candidates"
+    " WHERE plan_hash = ? AND round = ?"
+)
+_ALL: Final = (
+    "SELECT round, state, sites, verdict, reason, votes FROM candidates"
+    " WHERE plan_hash = ? ORDER BY round"
+)
+_NEWEST: Final = (
+    "SELECT round, state, sites, verdict, reason, votes FROM candidates"
+    " WHERE plan_hash = ? AND state IS NOT NULL"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +97,14 @@ class CandidateBook:
         """The candidate of one round, if it is written down."""
         rows = self._connection.execute(_ONE, (plan_hash, number))
         return next(map(_candidate, rows), None)
+
+    def forget_states(self, plan_hash: str, before: int) -> None:
+        """Drop the models of earlier rounds, whose outcome stands among the closed rounds."""
+        self._connection.execute(
+            "UPDATE candidates SET state = NULL WHERE plan_hash = ? AND round < ?"
+            " AND state IS NOT NULL",
+            (plan_hash, before),
+        )
 
     def all(self, plan_hash: str) -> list[Candidate]:
         """A study's candidates, by round."""
