@@ -44,14 +44,21 @@ def cost_of(plan: StudyPlan) -> Cost:
     privacy = plan.privacy
     if privacy.mode == "none":
         return Cost(training=inf, held_out=inf)
-    count = privacy.cohort_count_noise
-    held_out = full_batch_mu(0, 1.0, count)
-    if privacy.evaluation_noise is not None:
-        held_out = full_batch_mu(1, privacy.evaluation_noise, count)
     return Cost(
         training=_training_epsilon(plan),
-        held_out=gaussian_epsilon(held_out, privacy.delta),
+        held_out=gaussian_epsilon(sqrt(_held_out_mu_square(plan)), privacy.delta),
     )
+
+
+def _held_out_mu_square(plan: StudyPlan, *, table: bool = True, votes: bool = True) -> float:
+    """Square of mu of what a held-out patient pays: the count, and the table and votes bought."""
+    privacy = plan.privacy
+    square = full_batch_mu(0, 1.0, privacy.cohort_count_noise) ** 2
+    if table and privacy.evaluation_noise is not None:
+        square += full_batch_mu(1, privacy.evaluation_noise) ** 2
+    if votes and privacy.vote_noise is not None:
+        square += full_batch_mu(plan.training.rounds, privacy.vote_noise) ** 2
+    return square
 
 
 def adds_up(plan: StudyPlan, cost: Cost) -> bool:
@@ -83,7 +90,7 @@ def cost_lines(plan: StudyPlan, cost: Cost) -> list[str]:
         f"cost to a patient who is trained on: epsilon {cost.training:.4f} "
         f"({plan.steps} noised steps and the count)",
         f"cost to a patient who is held out: epsilon {cost.held_out:.4f} "
-        + ("(the table and the count)" if privacy.evaluation_noise else "(the count)"),
+        + f"({_held_out_pays(privacy)})",
     ]
     if adds_up(plan, cost):
         return [*lines, "the plan adds up"]
@@ -101,14 +108,50 @@ def mend(plan: StudyPlan, cost: Cost) -> list[str]:
             f"{cost.training:.4g}, not {privacy.epsilon:g}: {_enough_for_training(plan)}"
         )
     if cost.held_out > stated:
-        noise = privacy.evaluation_noise
-        what = "privacy.cohort_count_noise" if noise is None else "privacy.evaluation_noise"
-        given = privacy.cohort_count_noise if noise is None else noise
-        lines.append(
-            f"  {what} {given:g} makes epsilon {cost.held_out:.4g} for held-out patients, not "
-            f"{privacy.epsilon:g}: {_enough_for_held_out(privacy)}"
-        )
+        lines.append(_mend_held_out(plan, cost))
     return lines
+
+
+def _held_out_pays(privacy: Privacy) -> str:
+    items = ["the table"] if privacy.evaluation_noise is not None else []
+    items += ["a vote a round"] if privacy.vote_noise is not None else []
+    return " and ".join([", ".join(items), "the count"] if items else ["the count"])
+
+
+def _mend_held_out(plan: StudyPlan, cost: Cost) -> str:
+    """The dearest of what a held-out patient pays, and how much noise would do for it."""
+    privacy = plan.privacy
+    prices = {
+        "privacy.cohort_count_noise": (privacy.cohort_count_noise, 1),
+        "privacy.evaluation_noise": (privacy.evaluation_noise, 1),
+        "privacy.vote_noise": (privacy.vote_noise, plan.training.rounds),
+    }
+    bought = {name: (noise, times) for name, (noise, times) in prices.items() if noise is not None}
+    what = max(bought, key=lambda name: bought[name][1] / bought[name][0] ** 2)
+    if what == "privacy.cohort_count_noise":
+        what = next((name for name in bought if name != what), what)
+    noise, times = bought[what]
+    rest = _held_out_mu_square(
+        plan, table=what != "privacy.evaluation_noise", votes=what != "privacy.vote_noise"
+    )
+    left = gaussian_mu(privacy.epsilon, privacy.delta) ** 2 - rest
+    if what == "privacy.cohort_count_noise":
+        left += privacy.cohort_count_noise**-2
+    enough = _not_enough_left(privacy) if left <= 0 else f"{_rounded(times, left):g} would do"
+    return (
+        f"  {what} {noise:g} makes epsilon {cost.held_out:.4g} for held-out patients, not "
+        f"{privacy.epsilon:g}: {enough}"
+    )
+
+
+def _rounded(times: int, left: float) -> float:
+    return _rounded_up(UPWARD * sqrt(times / left))
+
+
+def _not_enough_left(privacy: Privacy) -> str:
+    if privacy.vote_noise is None or privacy.evaluation_noise is None:
+        return _count_is_too_dear(privacy)
+    return "the others alone cost more; raise them first"
 
 
 def _training_epsilon(plan: StudyPlan) -> float:
@@ -152,14 +195,6 @@ def _enough_for_training(plan: StudyPlan) -> str:
     except (ValueError, PlanError):
         return _count_is_too_dear(privacy)
     return f"{_rounded_up(enough):g} would do"
-
-
-def _enough_for_held_out(privacy: Privacy) -> str:
-    budget = gaussian_mu(privacy.epsilon, privacy.delta) ** 2
-    left = budget if privacy.evaluation_noise is None else budget - privacy.cohort_count_noise**-2
-    if left <= 0:
-        return _count_is_too_dear(privacy)
-    return f"{_rounded_up(UPWARD / sqrt(left)):g} would do"
 
 
 def _count_is_too_dear(privacy: Privacy) -> str:

@@ -5,7 +5,8 @@ Rules:
    card never needs a site's records.
 2. A count below the plan's smallest cell is not shown; the card says so in its place.
 3. A metric says how it was bought: from how many held-out patients, with how much noise.
-4. A site's own calibration appears only where the plan allows it (`evaluation.per_site`).
+4. Rounds that were thrown away are told with the reason; their cost in privacy counts.
+5. A site's own calibration appears only where the plan allows it (`evaluation.per_site`).
 """
 
 from typing import Annotated, Literal
@@ -118,6 +119,7 @@ class ModelCard(Part):
     model: Line
     sites: tuple[SiteFacts, ...]
     rounds: int = Field(ge=0)
+    rounds_gone_wrong: tuple[Line, ...] = ()
     privacy: Mechanism
     metrics: tuple[Metric, ...]
     calibration: tuple[Calibration, ...]

@@ -38,6 +38,7 @@ from fedtwin_protocol.signing import (
 from fedtwin_protocol.study import StudyPlan, plan_from_yaml
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import check_count, check_table
+from fedtwin_server.candidates import CandidateBook
 from fedtwin_server.coordinator import CoordinatorSettings, Home, make_rule
 from fedtwin_server.store import Store, StudyRecord
 from fedtwin_server.study_record import final_parameters, plan_of
@@ -196,6 +197,7 @@ def run_facts(store: Store, plan: StudyPlan, now: datetime) -> RunFacts:
         created=now,
         tables=tables,
         software={"fedtwin": version("fedtwin")},
+        gone_wrong=CandidateBook(store.connection).thrown_away(plan.hash),
     )
 
 

@@ -129,7 +129,8 @@ def _leaving(plan: StudyPlan) -> Section:
         f"At most {_times(plan.training.rounds)}, once a round: {_update(plan)}.",
     ]
     if privacy.evaluation_noise is None:
-        lines.append("No result of testing the model on this hospital's patients leaves.")
+        besides = "" if privacy.vote_noise is None else ", besides the vote below,"
+        lines.append(f"No result of testing the model on this hospital's patients{besides} leaves.")
     else:
         noise = _noised(privacy.evaluation_noise, f"{privacy.evaluation_noise:g} patients")
         lines.append(
