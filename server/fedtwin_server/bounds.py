@@ -84,7 +84,7 @@ def longest_move(plan: StudyPlan, values: int, reported_count: float, start_norm
     noise_sd = site_noise_sd(plan) * sqrt(steps)
     summed = longest_norm(values, patients, privacy.clipping_norm, noise_sd)
     pull = training.learning_rate * (plan.model.l2 + _proximal(plan))
-    growth = exp(min(700.0, (steps - 1) * log(max(1.0, abs(1 - pull)))))
+    growth = exp(min(600.0, (steps - 1) * log(max(1.0, abs(1 - pull)))))
     drift = steps * training.learning_rate * plan.model.l2 * start_norm
     return growth * (training.learning_rate * summed / batch + drift)
 
