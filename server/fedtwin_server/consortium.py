@@ -39,6 +39,7 @@ from fedtwin_protocol.signing import (
 from fedtwin_protocol.study import StudyPlan, plan_from_yaml
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import check_count, check_table
+from fedtwin_server.candidates import CandidateBook
 from fedtwin_server.coordinator import CoordinatorSettings, Home, make_rule
 from fedtwin_server.secure_plan import with_keys
 from fedtwin_server.store import Store, StudyRecord
@@ -201,6 +202,7 @@ def run_facts(store: Store, plan: StudyPlan, now: datetime) -> RunFacts:
         created=now,
         tables=tables,
         software={"fedtwin": version("fedtwin")},
+        gone_wrong=CandidateBook(store.connection).thrown_away(plan.hash),
     )
 
 
