@@ -52,6 +52,8 @@ def plan(**changes) -> StudyPlan:
 
 
 def sampled(rate=0.1, **changes) -> StudyPlan:
+    if changes.get("privacy__mode") == "secure":
+        return plan(training__rounds=20, privacy__sampling_rate=rate, **changes)
     return plan(
         training={"mechanism": "local_steps", "rounds": 4, "local_steps": 5, "learning_rate": 1},
         aggregation={"rule": "mean"},

@@ -152,8 +152,8 @@ def test_an_honest_site_moves_no_further(steps: int, proximal: float) -> None:
     rows = TrainingRows(features=np.full((count, 2), 3.0), outcomes=np.ones(count))
     start = {"weights": np.array([-5.0, 2.0]), "intercept": np.array([-3.0])}
 
-    def gradient(features: np.ndarray, outcomes: np.ndarray, _: Any) -> np.ndarray:
-        return -2.0 * len(outcomes) * np.ones(3) / np.sqrt(3)
+    def gradient(patients: TrainingRows, _: Any) -> np.ndarray:
+        return -2.0 * len(patients) * np.ones(3) / np.sqrt(3)
 
     moved = []
     for seed in range(20):
