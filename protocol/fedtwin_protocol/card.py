@@ -6,6 +6,7 @@ Rules:
 2. A count below the plan's smallest cell is not shown; the card says so in its place.
 3. A metric says how it was bought: from how many held-out patients, with how much noise.
 4. A site's own calibration appears only where the plan allows it (`evaluation.per_site`).
+5. Privacy audits stand in it with their thresholds; a card without any says so.
 """
 
 from typing import Annotated, Literal
@@ -13,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from fedtwin_protocol.canonical import canonical_bytes
+from fedtwin_protocol.card_audits import Audit
 from fedtwin_protocol.contract import Feature, Part
 from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.study import StudyPlan
@@ -25,7 +27,8 @@ class SiteFacts(Part):
 
     Attributes:
         name: the site's name.
-        patients: the noised count it reported, rounded; none where it is below the smallest cell.
+        patients: the noised count it reported, rounded; none where it is below the smallest cell,
+            or where only the sum over all sites is known.
         rounds: rounds in which its update was used.
     """
 
@@ -50,7 +53,7 @@ class Mechanism(Part):
         ledger: where what was spent is written down.
     """
 
-    mode: Literal["local", "none"]
+    mode: Literal["secure", "local", "none"]
     clipping_norm: float
     noise_multiplier: float
     sampling_rate: float
@@ -117,6 +120,7 @@ class ModelCard(Part):
     columns: tuple[str, ...]
     model: Line
     sites: tuple[SiteFacts, ...]
+    patients: int | None = None
     rounds: int = Field(ge=0)
     privacy: Mechanism
     metrics: tuple[Metric, ...]
@@ -125,6 +129,7 @@ class ModelCard(Part):
     limits: tuple[Line, ...]
     software: dict[str, str]
     created: AwareDatetime
+    audits: tuple[Audit, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: the content of card.json."""

@@ -16,6 +16,7 @@ from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import content_heads, measure, ref_of
 from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.payload import FieldValue, Payload, unpack
+from fedtwin_protocol.secure_terms import SecureTerms
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.exchange import Admit
@@ -59,6 +60,28 @@ def largest_norm(plan: StudyPlan, values: int, reported_count: float) -> float:
     patients = reported_count + NOISE_SLACK * privacy.cohort_count_noise + 1
     noise = privacy.noise_multiplier if privacy.mode == "local" else 0.0
     return privacy.clipping_norm * (patients + noise * (sqrt(values) + NOISE_SLACK))
+
+
+def largest_sum(
+    plan: StudyPlan, terms: SecureTerms, values: int, patients: float, sites: int
+) -> float:
+    """How long a secure sum can be, given how many patients there are in all.
+
+    Args:
+        plan: clipping norm C, noise multiplier s.
+        terms: how the noise is shared.
+        values: numbers in the sum, d.
+        patients: noised count of all sites in the sum.
+        sites: in the sum.
+
+    Returns:
+        C (count + 6 sd) + s C sqrt(sites / (K - D - T)) (sqrt(d) + 6), and what rounding adds.
+    """
+    privacy = plan.privacy
+    excess = sqrt(sites / terms.honest_present)
+    most = patients + NOISE_SLACK * privacy.cohort_count_noise * excess + sites
+    noise = privacy.noise_multiplier * excess * (sqrt(values) + NOISE_SLACK)
+    return privacy.clipping_norm * (most + noise + sites * sqrt(values) / terms.scale)
 
 
 def largest_model_norm(

@@ -19,13 +19,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from fedtwin_protocol.canonical import sha256_hex
-from fedtwin_protocol.card_writing import RunFacts, write_card
+from fedtwin_protocol.card_writing import ALL_SITES, RunFacts, write_card
 from fedtwin_protocol.content import content_heads, make_content, read_content
 from fedtwin_protocol.credentials import write_atomically
 from fedtwin_protocol.errors import ConfigurationError, PlanError
 from fedtwin_protocol.parameters import initial_parameters, parameter_shapes
 from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.release import build_release, sign_release
+from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.signing import (
     PLAN_TYPE,
     SigningKey,
@@ -39,6 +40,7 @@ from fedtwin_protocol.study import StudyPlan, plan_from_yaml
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import check_count, check_table
 from fedtwin_server.coordinator import CoordinatorSettings, Home, make_rule
+from fedtwin_server.secure_plan import with_keys
 from fedtwin_server.store import Store, StudyRecord
 from fedtwin_server.study_record import final_parameters, plan_of
 
@@ -124,8 +126,10 @@ def add_study(
         )
     if plan.expires is not None and plan.expires <= now:
         raise PlanError(f"the plan expired on {plan.expires:%Y-%m-%d}")
-    blobs = home.blobs()
+    blobs, store = home.blobs(), home.store()
     make_rule(plan, blobs)
+    if plan.privacy.mode == "secure":
+        plan = with_keys(plan, store)
     envelope = sign(PLAN_TYPE, plan.to_bytes(), [load_signing_key(path) for path in key_files])
     verify(envelope, PLAN_TYPE, settings.trust)
     parameters = Payload(arrays={"arrays": _initial(plan, initial)})
@@ -140,7 +144,6 @@ def add_study(
         added=now.isoformat(),
         changed=now.isoformat(),
     )
-    store = home.store()
     store.add_study(record)
     store.close()
     return plan
@@ -179,6 +182,8 @@ def publish(home: Home, study: str, key_files: Sequence[Path], now: datetime) ->
 
 def run_facts(store: Store, plan: StudyPlan, now: datetime) -> RunFacts:
     """What the card may say of a run: noised counts, rounds, noised tables."""
+    if plan.privacy.mode == "secure":
+        return secure_facts(store, plan, now)
     counts = {
         site: check_count(pb.Answer.FromString(data).content)
         for _, site, _, data in store.answers(plan.study, "query.cohort")
@@ -195,6 +200,26 @@ def run_facts(store: Store, plan: StudyPlan, now: datetime) -> RunFacts:
         rounds=len(rounds),
         created=now,
         tables=tables,
+        software={"fedtwin": version("fedtwin")},
+    )
+
+
+def secure_facts(store: Store, plan: StudyPlan, now: datetime) -> RunFacts:
+    """The same of a run in mode `secure`: what is known is known of all sites together."""
+    rounds = store.rounds(plan.study)
+    counted = store.total(plan.study, "query.cohort")
+    table = store.total(plan.study, "evaluate")
+    return RunFacts(
+        patients={},
+        rounds_used={
+            site: sum(site in record.sites for record in rounds)
+            for site in secure_terms(plan).sites
+        },
+        rounds=len(rounds),
+        created=now,
+        tables={} if table is None else {ALL_SITES: np.array(table[0]).reshape(-1, 2)},
+        tables_of=0 if table is None else len(table[1]),
+        all_patients=None if counted is None else counted[0][0],
         software={"fedtwin": version("fedtwin")},
     )
 

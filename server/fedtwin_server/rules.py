@@ -1,13 +1,13 @@
 """From updates to the next model: the rules that are sums.
 
 `SumRule`: the sites' clipped, noised gradient sums are added and divided by the number of patients
-the sites reported; one gradient step with momentum and an L2 penalty follows (Robbins-Monro with
-heavy ball; the penalty touches no intercept or bias, which need no data). `MeanRule`: the sites'
-parameters are averaged, weighted by the same counts (McMahan et al. 2017, algorithm 1, with public
-weights). Both are post-processing of what the sites have noised.
+the sites reported, times the rate they are sampled at; one gradient step with momentum and an L2
+penalty follows (Robbins-Monro with heavy ball; the penalty touches no intercept or bias, which need
+no data). `MeanRule`: the sites' parameters are averaged, weighted by the same counts (McMahan et
+al. 2017, algorithm 1, with public weights). Both are post-processing of what the sites have noised.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,6 +76,20 @@ class SumRule:
             for answer in answers.values()
         )
         patients = sum(counts[site] for site in answers)
+        return self.advance(state, np.asarray(total), patients, answers)
+
+    def advance(
+        self, state: pb.RoundState, total: Array, patients: float, sites: Iterable[str]
+    ) -> Step:
+        """The coordinator's step from a round's sum.
+
+        Args:
+            state: before the round.
+            total: the sum over all patients, (values,).
+            patients: their number, as reported with noise.
+            sites: whose patients they are.
+        """
+        patients *= self._plan.privacy.sampling_rate
         parameters = read_content(state.parameters, self._blobs).arrays["arrays"]
         velocity = self._velocity(state.memory, sum(array.size for array in parameters.values()))
         velocity = self._plan.training.momentum * velocity + total / patients
@@ -91,7 +105,7 @@ class SumRule:
         return Step(
             parameters=make_content(Payload(arrays={"arrays": moved}), self._blobs),
             memory=make_content(Payload(arrays={"memory": {"velocity": velocity}}), self._blobs),
-            sites=tuple(sorted(answers)),
+            sites=tuple(sorted(sites)),
         )
 
     def _velocity(self, memory: pb.Content, values: int) -> Array:

@@ -1,5 +1,7 @@
 """What lies in the store about a study: its plan, its final model, the contents it still needs."""
 
+from typing import Final
+
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import ref_of, weighted_mean
 from fedtwin_protocol.errors import FedtwinError
@@ -7,6 +9,9 @@ from fedtwin_protocol.signing import envelope_from_bytes
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.store import Store, StudyRecord
+
+UPDATES: Final = ("train", "train.masked")
+"""Kinds of answers that may bring large contents, and are done with when their round is closed."""
 
 
 def final_parameters(store: Store, plan: StudyPlan, blobs: BlobStore) -> pb.Content:
@@ -24,7 +29,7 @@ def wanted_blobs(store: Store) -> set[bytes]:
         for closed in store.rounds(record.study, last=_models_needed(record)):
             state = pb.RoundState.FromString(closed.state)
             contents += [state.parameters, state.memory]
-        for kind in ("train", "evaluate"):
+        for kind in (*UPDATES, "evaluate"):
             kept = store.answers(record.study, kind)
             contents += [pb.Answer.FromString(data).content for *_, data in kept]
     return {ref.sha256 for content in contents if (ref := ref_of(content)) is not None}

@@ -18,9 +18,9 @@ from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import admit_updates, check_count, check_table
 from fedtwin_server.exchange import Admit, Exchange, Setting
 from fedtwin_server.hub import Clock, Hub, SiteLink
-from fedtwin_server.rules import Rule
+from fedtwin_server.rules import Rule, Step
 from fedtwin_server.store import RoundRecord, Store, StudyRecord
-from fedtwin_server.study_record import final_parameters, wanted_blobs
+from fedtwin_server.study_record import UPDATES, final_parameters, wanted_blobs
 
 LATECOMER_PATIENCE_S = 10.0
 RESUME_PATIENCE_S = 8.0
@@ -75,9 +75,7 @@ class StudyRun:
         try:
             await self._gather()
             self._store.set_status(name, "running", "", self._clock())
-            self._recall_counts()
-            await self._make_room(len(self._present()))
-            await self._count(self._present(), self._plan.sites.quorum)
+            await self._begin()
             for number in range(self._next_round(), self._plan.training.rounds + 1):
                 await self._round(number)
             await self._evaluate()
@@ -94,6 +92,17 @@ class StudyRun:
                 self._counting.cancel()
             self._blobs.drop_spares()
         self._blobs.remove(self._announced - wanted_blobs(self._store))
+
+    @property
+    def _quorum(self) -> int:
+        """So many sites must answer."""
+        return self._plan.sites.quorum
+
+    async def _begin(self) -> None:
+        """What comes before the first round: everybody's count."""
+        self._recall_counts()
+        await self._make_room(len(self._present()))
+        await self._count(self._present(), self._quorum)
 
     async def _make_room(self, sites: int) -> None:
         """Have files for the first round's answers and its model, if they are large."""
@@ -139,7 +148,7 @@ class StudyRun:
         while True:
             self._check_possible()
             now = self._clock().timestamp()
-            if len(self._present()) >= sites.quorum:
+            if len(self._present()) >= self._quorum:
                 reached = now if reached is None else reached
                 decided = set(self._store.decisions(self._plan.study))
                 everybody = (resumed or self._invited() <= decided) and (
@@ -168,9 +177,9 @@ class StudyRun:
             return
         decisions = self._store.decisions(plan.study)
         still = [site for site in named if decisions.get(site, True)]
-        if len(still) < plan.sites.quorum:
+        if len(still) < self._quorum:
             raise PlanError(
-                f"{len(still)} sites can still take part, the plan needs {plan.sites.quorum}; "
+                f"{len(still)} sites can still take part, the plan needs {self._quorum}; "
                 f"not taking part: {', '.join(sorted(named - set(still)))}"
             )
 
@@ -196,27 +205,13 @@ class StudyRun:
 
     async def _round(self, number: int) -> None:
         started = self._clock()
-        sites = await self._participants(number, self._kept("train", number))
         state = self._state()
-        counts = {site: self._counts[site] for site in sites}
-
-        async def ask(kind: str, contents: Mapping[str, pb.Content]) -> Mapping[str, pb.Answer]:
-            admit = admit_updates(
-                self._plan,
-                state.parameters,
-                self._rule.expected(state.parameters),
-                self._rule.metrics,
-                self._counts,
-                self._blobs,
-            )
-            return await self._exchange(
-                kind, number, contents, admit, self._plan.sites.quorum, state.parameters
-            )
-
-        step = await self._rule.step(number, state, counts, ask)
+        step = await self._step(number, state)
         closed = self._clock()
         new = pb.RoundState(parameters=step.parameters, memory=step.memory)
-        stale = [answer for _, _, _, answer in self._store.answers(self._plan.study, "train")]
+        stale = [
+            answer for kind in UPDATES for *_, answer in self._store.answers(self._plan.study, kind)
+        ]
         self._store.close_round(
             self._plan.study,
             RoundRecord(
@@ -231,6 +226,26 @@ class StudyRun:
         for exchange in closing:
             exchange.settle(outcome_is_kept=True)
         self._drop_blobs(stale, number)
+
+    async def _step(self, number: int, state: pb.RoundState) -> Step:
+        """Make a round with everybody who is here."""
+        sites = await self._participants(number, self._kept("train", number))
+        counts = {site: self._counts[site] for site in sites}
+
+        async def ask(kind: str, contents: Mapping[str, pb.Content]) -> Mapping[str, pb.Answer]:
+            admit = admit_updates(
+                self._plan,
+                state.parameters,
+                self._rule.expected(state.parameters),
+                self._rule.metrics,
+                self._counts,
+                self._blobs,
+            )
+            return await self._exchange(
+                kind, number, contents, admit, self._quorum, content_bytes(state.parameters)
+            )
+
+        return await self._rule.step(number, state, counts, ask)
 
     def _kept(self, kind: str, number: int) -> set[str]:
         """Sites whose answers were admitted before a restart: they count, though not here now."""
@@ -249,15 +264,15 @@ class StudyRun:
                 self._count_latecomers()
             sites = (self._present() & set(self._counts)) | kept
             speaking = {site for site in sites if site in kept or not self._is_silent(site)}
-            if len(speaking) >= self._plan.sites.quorum:
+            if len(speaking) >= self._quorum:
                 return speaking
-            if len(sites) >= self._plan.sites.quorum:
+            if len(sites) >= self._quorum:
                 return sites
             self._check_possible()
             if not told:
                 told = True
-                quorum = self._plan.sites.quorum
-                self._note(f"round {number} waits: {len(sites)} of {quorum} sites are here")
+                text = f"round {number} waits: {len(sites)} of {self._quorum} sites are here"
+                self._note(text)
             await self._some_change()
 
     def _is_silent(self, site: str) -> bool:
@@ -271,7 +286,7 @@ class StudyRun:
         contents: Mapping[str, pb.Content],
         admit: Admit,
         quorum: int,
-        parameters: pb.Content,
+        size: int,
     ) -> dict[str, pb.Answer]:
         plan = self._plan
         tasks = {
@@ -293,7 +308,7 @@ class StudyRun:
             clock=self._clock,
             quorum=quorum,
             deadline_s=patience,
-            largest_bytes=2 * content_bytes(parameters) + 1024,
+            largest_bytes=2 * size + 1024,
         )
         exchange = Exchange(setting, tasks, admit)
         try:
@@ -332,7 +347,7 @@ class StudyRun:
 
         contents = dict.fromkeys(newcomers, pb.Content())
         still_needed = max(0, quorum - len(self._counts))
-        await self._exchange("query.cohort", 0, contents, admit, still_needed, pb.Content())
+        await self._exchange("query.cohort", 0, contents, admit, still_needed, 0)
 
     def _count_latecomers(self) -> None:
         """Ask newcomers beside the rounds, so that a silent one holds nobody up.
@@ -367,7 +382,12 @@ class StudyRun:
         try:
             sites = await self._participants(number + 1, self._kept("evaluate", number))
             await self._exchange(
-                "evaluate", number, dict.fromkeys(sites, final), admit, plan.sites.quorum, final
+                "evaluate",
+                number,
+                dict.fromkeys(sites, final),
+                admit,
+                self._quorum,
+                content_bytes(final),
             )
         except FedtwinError as error:
             self._note(f"no evaluation: {error}")

@@ -53,7 +53,8 @@ class Policy(Part):
     Attributes:
         consortium: whose studies may run here; none: any this node is enrolled with.
         questions: kinds of question.
-        modes: `local`: the site's noise protects; `none`: no protection.
+        modes: `secure`: only sums over all sites can be seen, with noise that sites share;
+            `local`: the site's own noise protects; `none`: no protection.
         codes: what may be read of a record; `age` and `sex` are codes of their own.
         endpoints: codes that may be predicted.
         model_families: families of models.
@@ -69,7 +70,7 @@ class Policy(Part):
 
     consortium: str | None = None
     questions: tuple[Literal["risk", "response", "population", "statistics"], ...] = ("risk",)
-    modes: tuple[Literal["local", "none"], ...] = ("local",)
+    modes: tuple[Literal["secure", "local", "none"], ...] = ("secure", "local")
     codes: Patterns = Patterns()
     endpoints: Patterns = Patterns()
     model_families: tuple[str, ...] = ("logistic_regression", "network")
@@ -309,9 +310,10 @@ consortium:
 # Kinds of question: risk, response, population, statistics.
 questions: [risk]
 
+# secure: only sums over all hospitals can be seen by anybody, with noise that they add together.
 # local: this hospital's own noise protects every patient against everybody outside it.
 # none: no protection; only for data that may be given away.
-modes: [local]
+modes: [secure, local]
 
 # What may be read of a record; 'age' and 'sex' are codes of their own. 'denied' wins.
 codes:

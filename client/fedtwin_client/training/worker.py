@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -18,10 +18,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fedtwin_client.training.apps import TaskInput, TrainingApp
+from fedtwin_client.training.masked_part import masked_part
 from fedtwin_client.training.worker_wire import Frame, read_frame
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import make_content, read_content
-from fedtwin_protocol.errors import ConfigurationError, FedtwinError
+from fedtwin_protocol.errors import ConfigurationError, FedtwinError, PlanError
+from fedtwin_protocol.payload import Payload
+from fedtwin_protocol.secure_messages import PART
+from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
@@ -77,8 +81,32 @@ class Worker:
             payload=read_content(content, self._blobs),
             reported_count=order.head.get("reported_count"),
         )
-        answer = self._training_app().answer(task)
+        if "mask" in order.head:
+            answer = self._masked(task, order.head["mask"])
+        else:
+            answer = self._training_app().answer(task)
         return Frame(head={"ok": True}, body=make_content(answer, self._blobs).SerializeToString())
+
+    def _masked(self, task: TaskInput, mask: Mapping[str, list[str]]) -> Payload:
+        """This site's part of a secure sum, under its masks."""
+        from fedtwin_client.training.built_in import BuiltIn  # noqa: PLC0415 - DuckDB
+
+        app = self._training_app()
+        if not isinstance(app, BuiltIn):
+            raise PlanError("only the built-in model families take part in secure sums")
+        part = app.part(task)
+        added, subtracted = (
+            [bytes.fromhex(key) for key in mask[name]] for name in ("added", "subtracted")
+        )
+        numbers = masked_part(
+            part.exact,
+            part.largest,
+            part.noise_multiplier,
+            secure_terms(self._plan),
+            app.noise,
+            (added, subtracted),
+        )
+        return Payload(arrays={"arrays": {PART: numbers}})
 
     def _report(self, order: Frame) -> Frame:
         """The local report of a model, before and after recalibration; it stays at the site."""

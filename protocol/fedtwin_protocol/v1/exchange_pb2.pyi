@@ -8,20 +8,24 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EnrolRequest(_message.Message):
-    __slots__ = ("request", "software", "invitation_id")
+    __slots__ = ("request", "software", "invitation_id", "signing_key")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     INVITATION_ID_FIELD_NUMBER: _ClassVar[int]
+    SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
     request: bytes
     software: str
     invitation_id: str
-    def __init__(self, request: _Optional[bytes] = ..., software: _Optional[str] = ..., invitation_id: _Optional[str] = ...) -> None: ...
+    signing_key: bytes
+    def __init__(self, request: _Optional[bytes] = ..., software: _Optional[str] = ..., invitation_id: _Optional[str] = ..., signing_key: _Optional[bytes] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
-    __slots__ = ("request",)
+    __slots__ = ("request", "signing_key")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
     request: bytes
-    def __init__(self, request: _Optional[bytes] = ...) -> None: ...
+    signing_key: bytes
+    def __init__(self, request: _Optional[bytes] = ..., signing_key: _Optional[bytes] = ...) -> None: ...
 
 class IssuedCredentials(_message.Message):
     __slots__ = ("chain_pem", "roots_pem", "trust_root")
