@@ -160,13 +160,21 @@ def check_consistency(
     _check_hashes(proof)
     if old > new:
         raise LogError(f"the log has {new} entries now, and had {old} before: it was cut off")
-    if old == new or old == 0:
-        if proof or (old == new and old_root != new_root) or (old == 0 and old_root != EMPTY_ROOT):
+    if old in (new, 0):
+        if proof or old_root != (new_root if old == new else EMPTY_ROOT):
             raise LogError(f"two different roots are shown for the log of {old} entries")
         return
-    steps = list(proof)
-    if old & (old - 1) == 0:
-        steps.insert(0, old_root)
+    before, after = _walk(old, new, proof, old_root)
+    if before != old_root or after != new_root:
+        raise LogError(
+            f"the log of {new} entries does not begin with the {old} that were shown before: "
+            "entries were changed or left out"
+        )
+
+
+def _walk(old: int, new: int, proof: Sequence[bytes], old_root: bytes) -> tuple[bytes, bytes]:
+    """The two roots that a consistency proof leads to (RFC 9162, section 2.1.4.2)."""
+    steps = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
     if not steps:
         raise LogError(f"nothing proves that the log of {old} entries grew to {new}")
     first, last = old - 1, new - 1
@@ -183,11 +191,9 @@ def check_consistency(
         else:
             after = inner_hash(after, step)
         first, last = first // 2, last // 2
-    if last != 0 or before != old_root or after != new_root:
-        raise LogError(
-            f"the log of {new} entries does not begin with the {old} that were shown before: "
-            "entries were changed or left out"
-        )
+    if last != 0:
+        raise LogError("the consistency proof is shorter than the log is high")
+    return before, after
 
 
 def _split(count: int) -> int:
