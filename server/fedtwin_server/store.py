@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from fedtwin_protocol.errors import ConfigurationError
+from fedtwin_protocol.transparency import LogEntry
+from fedtwin_server.log_book import LOG_SCHEMA, append, append_plan, append_round
 
 StudyStatus = Literal["open", "running", "finished", "failed", "stopped", "released"]
 LIVE_STATUSES: Final = ("open", "running")
@@ -97,7 +99,7 @@ class Store:
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=10)
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute("PRAGMA synchronous=FULL")
-            self.connection.executescript(_SCHEMA)
+            self.connection.executescript(_SCHEMA + LOG_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(
                 f"{path} cannot be used ({error}): check its owner, its rights and the disk; a "
@@ -205,6 +207,7 @@ class Store:
                     record.changed,
                 ),
             )
+            append_plan(connection, (record.study, record.version, record.plan_hash), record.added)
 
     def studies(self) -> list[StudyRecord]:
         """All studies, by name."""
@@ -296,6 +299,20 @@ class Store:
                 "DELETE FROM answers WHERE study = ? AND kind = 'train' AND round <= ?",
                 (study, record.round),
             )
+            of = self.study(study)
+            append_round(
+                connection,
+                (study, of.version, of.plan_hash),
+                record.round,
+                record.state,
+                record.sites,
+                record.closed,
+            )
+
+    def log(self, entry: LogEntry) -> None:
+        """Write an entry of the public log that tells of no other change here."""
+        with self.transaction() as connection:
+            append(connection, entry)
 
     def rounds(self, study: str, last: int | None = None) -> list[RoundRecord]:
         """The closed rounds, in order; `last`: only so many, the newest."""
