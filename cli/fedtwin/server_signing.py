@@ -1,4 +1,4 @@
-"""`fedtwin server release`, `sign` and `signers`: what the consortium's signers put their names to."""
+"""`fedtwin server release`, `sign` and `signers`: what the consortium's signers sign."""
 
 from pathlib import Path
 from typing import Annotated

@@ -132,12 +132,7 @@ class TufRepository:
         """
         check_threshold(targets, self.root().trust)
         with self._locked():
-            newest = self._newest("targets")
-            if targets.signed.version != newest + 1:
-                raise ConfigurationError(
-                    f"the list of releases is at version {newest}, and this one is "
-                    f"{targets.signed.version}: another was published meanwhile; start again"
-                )
+            self._check_next(targets)
             self._write(f"{targets.signed.version}.targets.json", targets)
             self._renew_snapshot(now)
             self._renew_timestamp(now)
@@ -152,6 +147,7 @@ class TufRepository:
         chain = self.roots()
         follow_roots(read_root(chain[0])[0].trust, [*chain, data])
         check_threshold(targets, read_root(data)[0].trust)
+        self._check_next(targets)
         self._write(f"{root.signed.version}.root.json", root)
         self.publish(targets, now)
 
@@ -165,6 +161,14 @@ class TufRepository:
                 self._renew_timestamp(now)
             elif timestamp.signed.expires - now < TIMESTAMP_LIFE / 2:
                 self._renew_timestamp(now)
+
+    def _check_next(self, targets: Metadata[Targets]) -> None:
+        newest = self._newest("targets")
+        if targets.signed.version != newest + 1:
+            raise ConfigurationError(
+                f"the list of releases is at version {newest}, and this one is "
+                f"{targets.signed.version}: another was published meanwhile; start again"
+            )
 
     def _renew_snapshot(self, now: datetime) -> None:
         version = self._newest("snapshot") + 1
