@@ -64,6 +64,7 @@ def plan(study: str, rounds: int) -> dict[str, object]:
             "clipping_norm": 1,
             "noise_multiplier": 4 * rounds**0.5,
             "cohort_count_noise": 20,
+            "hospitals_per_patient": 1,
         },
         "sites": {"quorum": 4},
     }

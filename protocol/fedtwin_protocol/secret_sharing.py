@@ -6,6 +6,7 @@ its value at the holder's number. Any `threshold` shares give the secret, fewer 
 
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from fedtwin_protocol.errors import WireError
@@ -39,7 +40,7 @@ def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
     if len(shares) < threshold:
         raise WireError(f"{len(shares)} shares came in, {threshold} are needed")
     chosen = sorted(shares)[:threshold]
-    weights = _weights_at_zero(chosen)
+    weights = _weights_at_zero(tuple(chosen))
     total = sum(
         weight * int.from_bytes(shares[holder], "big")
         for holder, weight in zip(chosen, weights, strict=True)
@@ -57,7 +58,8 @@ def _value(coefficients: Sequence[int], point: int) -> int:
     return value
 
 
-def _weights_at_zero(points: Sequence[int]) -> list[int]:
+@lru_cache(maxsize=16)
+def _weights_at_zero(points: tuple[int, ...]) -> list[int]:
     """Lagrange's weights for the value at 0."""
     weights = []
     for point in points:

@@ -14,10 +14,12 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 from fedtwin_protocol.canonical import canonical_bytes, sha256_hex
 from fedtwin_protocol.contract import Feature, FeatureContract, Part, complaint
 from fedtwin_protocol.errors import PlanError
+from fedtwin_protocol.groups import group_sizes
 from fedtwin_protocol.strict_yaml import load_strictly
 from fedtwin_protocol.study_learning import Aggregation, Evaluation, Model, Training
 from fedtwin_protocol.study_patients import Cohort, Endpoint
 from fedtwin_protocol.study_privacy import Privacy, Sites
+from fedtwin_protocol.votes import FEWEST_VOTERS
 
 StudyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{2,60}$")]
 
@@ -47,19 +49,53 @@ class StudyPlan(Part):
     @model_validator(mode="after")
     def _mechanism_fits(self) -> "StudyPlan":
         FeatureContract(features=self.features)
-        summed = self.training.mechanism == "gradient_sum"
-        if summed != (self.aggregation.rule == "sum"):
-            raise ValueError("mechanism 'gradient_sum' and rule 'sum' belong together")
-        if summed and self.privacy.sampling_rate != 1:
-            raise ValueError("'gradient_sum' uses everybody: set sampling_rate to 1")
-        if self.privacy.mode == "secure" and not summed:
+        training = self.training
+        if training.summed != (self.aggregation.rule == "sum"):
             raise ValueError(
-                "mode 'secure' adds sums up: it needs mechanism 'gradient_sum' and rule 'sum'; "
-                "for steps at the sites or a Flower strategy set privacy.mode to 'local'"
+                "mechanism 'gradient_sum' or 'mean_vector' and rule 'sum' belong together"
+            )
+        if training.mechanism == "mean_vector":
+            self._one_mean()
+        if self.privacy.mode == "secure" and not training.summed:
+            raise ValueError(
+                "mode 'secure' adds sums up: it needs mechanism 'gradient_sum' or 'mean_vector' "
+                "and rule 'sum'; for steps at the sites or a Flower strategy set privacy.mode to "
+                "'local'"
             )
         if self.privacy.evaluation_noise is not None and self.cohort.holdout_fraction == 0:
             raise ValueError("an evaluation needs held-out patients: set holdout_fraction above 0")
         return self
+
+    @model_validator(mode="after")
+    def _poison_is_met(self) -> "StudyPlan":
+        if self.privacy.vote_noise is not None:
+            if self.cohort.holdout_fraction == 0:
+                raise ValueError("votes need held-out patients: set holdout_fraction above 0")
+            if self.sites.quorum < FEWEST_VOTERS:
+                raise ValueError(
+                    f"votes need at least {FEWEST_VOTERS} sites, because of two nobody can tell "
+                    f"which one lies: set quorum to {FEWEST_VOTERS}, or leave vote_noise out"
+                )
+        if self.aggregation.groups > 1:
+            if self.privacy.mode in {"local", "none"}:
+                raise ValueError(
+                    "'groups' belong to secure sums; in this mode every site's sum is seen by "
+                    "itself, and 'robust' works on those: leave groups out"
+                )
+            group_sizes(len(self.sites.invited), self.aggregation.groups)
+        elif self.aggregation.robust != "none" and self.privacy.mode not in {"local", "none"}:
+            raise ValueError(
+                f"in mode '{self.privacy.mode}' only a sum is seen, which '"
+                f"{self.aggregation.robust}' has nothing to compare with: set aggregation.groups "
+                "to 3 or more, or robust to none"
+            )
+        return self
+
+    def _one_mean(self) -> None:
+        if self.privacy.sampling_rate != 1:
+            raise ValueError("'mean_vector' uses everybody: set sampling_rate to 1")
+        if self.model.family != "logistic_regression":
+            raise ValueError("'mean_vector' makes a logistic regression: set model.family to it")
 
     @cached_property
     def contract(self) -> FeatureContract:

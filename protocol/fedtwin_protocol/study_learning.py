@@ -30,18 +30,21 @@ class Training(Part):
     """How the model is learned.
 
     Attributes:
-        mechanism: `gradient_sum`: a round is one clipped, noised sum of per-patient gradients
-            over the site's whole cohort; `local_steps`: a round is `local_steps` clipped, noised
-            gradient steps at the site over Poisson-sampled patients, and the site's new
-            parameters travel.
+        mechanism: `gradient_sum`: a round is one sum of clipped per-patient gradients over the
+            site's cohort, or over patients sampled at `privacy.sampling_rate`; `mean_vector`: the
+            one round sums every patient's clipped columns, with the sign of the outcome, and the
+            model is `learning_rate` times their mean (recalibrate it locally); `local_steps`: a
+            round is `local_steps` clipped, noised gradient steps at the site over Poisson-sampled
+            patients, and the site's new parameters travel.
         rounds: number of rounds.
-        learning_rate: of the coordinator's step (`gradient_sum`) or the sites' (`local_steps`).
+        learning_rate: of the coordinator's step (`gradient_sum`) or the sites' (`local_steps`);
+            the stated scale of a `mean_vector`.
         momentum: of the coordinator's step.
         local_steps: steps at a site in a round.
         average_last: the released model is the mean of the last so many rounds' models.
     """
 
-    mechanism: Literal["gradient_sum", "local_steps"] = "gradient_sum"
+    mechanism: Literal["gradient_sum", "mean_vector", "local_steps"] = "gradient_sum"
     rounds: int = Field(ge=1, le=100_000)
     learning_rate: float = Field(gt=0, le=1000)
     momentum: float = Field(default=0.0, ge=0, lt=1)
@@ -50,11 +53,18 @@ class Training(Part):
 
     @model_validator(mode="after")
     def _adds_up(self) -> "Training":
-        if self.mechanism == "gradient_sum" and self.local_steps != 1:
-            raise ValueError("'gradient_sum' has one step a round: set local_steps to 1")
+        if self.summed and self.local_steps != 1:
+            raise ValueError(f"'{self.mechanism}' has one step a round: set local_steps to 1")
+        if self.mechanism == "mean_vector" and (self.rounds, self.momentum) != (1, 0):
+            raise ValueError("'mean_vector' is one sum: set rounds to 1 and momentum to 0")
         if self.average_last > self.rounds:
             raise ValueError(f"average_last {self.average_last} exceeds rounds {self.rounds}")
         return self
+
+    @property
+    def summed(self) -> bool:
+        """Whether a round is one sum over patients, which the coordinator divides."""
+        return self.mechanism != "local_steps"
 
 
 class Aggregation(Part):
@@ -66,14 +76,30 @@ class Aggregation(Part):
             `flwr.serverapp.strategy` by name).
         strategy: the strategy's class name, for `flower`.
         options: its keyword arguments.
+        robust: how sums are put together, for rule `sum`: `none`: added; `trimmed`, `median` or
+            `krum` of the means per patient (the coordinator's `robust` module), of sites where each
+            site's sum is seen, of groups where only the groups' are.
+        groups: number of groups whose sums are made apart, for secure sums; one: everybody's sum.
     """
 
     rule: Literal["sum", "mean", "flower"] = "sum"
     strategy: str = Field(default="", pattern=r"^[A-Za-z]{0,60}$")
     options: dict[str, float | int | bool | str] = Field(default_factory=dict)
+    robust: Literal["none", "trimmed", "median", "krum"] = "none"
+    groups: int = Field(default=1, ge=1, le=300)
 
     @model_validator(mode="after")
     def _strategy_named(self) -> "Aggregation":
+        if self.rule != "sum" and (self.robust != "none" or self.groups != 1):
+            raise ValueError(
+                "'robust' and 'groups' belong to rule 'sum'; for rule 'flower' choose a robust "
+                "strategy, such as FedTrimmedAvg, FedMedian or Krum"
+            )
+        if self.groups > 1 and self.robust == "none":
+            raise ValueError(
+                "sums in groups are put together robustly, or they only cost noise: set robust to "
+                "trimmed, median or krum"
+            )
         if (self.rule == "flower") != bool(self.strategy):
             raise ValueError("'strategy' is named for rule 'flower', and only there")
         return self

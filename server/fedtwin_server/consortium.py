@@ -33,6 +33,7 @@ from fedtwin_protocol.signing import (
 )
 from fedtwin_protocol.study import StudyPlan, plan_from_yaml
 from fedtwin_server.coordinator import CoordinatorSettings, Home, make_rule
+from fedtwin_server.secure_plan import with_keys
 from fedtwin_server.store import StudyRecord
 
 BUILT_IN = frozenset({"logistic_regression", "network"})
@@ -117,8 +118,10 @@ def add_study(
         )
     if plan.expires is not None and plan.expires <= now:
         raise PlanError(f"the plan expired on {plan.expires:%Y-%m-%d}")
-    blobs = home.blobs()
+    blobs, store = home.blobs(), home.store()
     make_rule(plan, blobs)
+    if plan.privacy.mode == "secure":
+        plan = with_keys(plan, store)
     envelope = sign(PLAN_TYPE, plan.to_bytes(), [load_signing_key(path) for path in key_files])
     verify(envelope, PLAN_TYPE, settings.trust)
     parameters = Payload(arrays={"arrays": _initial(plan, initial)})
@@ -133,7 +136,6 @@ def add_study(
         added=now.isoformat(),
         changed=now.isoformat(),
     )
-    store = home.store()
     store.add_study(record)
     store.close()
     return plan

@@ -33,6 +33,7 @@ from fedtwin_server.log_desk import LogDesk
 from fedtwin_server.releases import ReleaseShelf
 from fedtwin_server.revocation import IssuedBook, RevocationWatch
 from fedtwin_server.rules import MeanRule, Rule, SumRule
+from fedtwin_server.secure_run import SecureRun
 from fedtwin_server.service import ExchangeService, Rooms
 from fedtwin_server.store import LIVE_STATUSES, Store, StudyRecord
 from fedtwin_server.study_record import plan_of
@@ -299,7 +300,8 @@ class Coordinator:
             text = "the plan in the database is not the one that was opened: sites will refuse it"
             log.error("study %s: %s", record.study, text)
             self._store.note(record.study, "", text, self._clock())
-        return StudyRun(
+        kind = SecureRun if plan.privacy.mode == "secure" else StudyRun
+        return kind(
             record=record,
             plan=plan,
             rule=make_rule(plan, self._blobs),

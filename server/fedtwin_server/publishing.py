@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from safetensors.numpy import load
 from tuf.api.metadata import Metadata, TargetFile
 
 from fedtwin_protocol.canonical import sha256_hex
-from fedtwin_protocol.card_writing import RunFacts, write_card
+from fedtwin_protocol.card_writing import write_card
 from fedtwin_protocol.content import content_heads, read_content
 from fedtwin_protocol.credentials import write_atomically
 from fedtwin_protocol.errors import ConfigurationError, ReleaseError
@@ -37,11 +36,10 @@ from fedtwin_protocol.release import (
 from fedtwin_protocol.signing import TrustRoot, envelope_from_bytes
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
 from fedtwin_protocol.transparency import LogEntry
-from fedtwin_protocol.v1 import exchange_pb2 as pb
-from fedtwin_server.admission import check_count, check_table
 from fedtwin_server.coordinator import Home
 from fedtwin_server.log_book import LogBook
 from fedtwin_server.provenance import provenance_of
+from fedtwin_server.run_facts import run_facts
 from fedtwin_server.store import Store, StudyRecord
 from fedtwin_server.study_record import final_parameters, plan_of
 from fedtwin_server.tuf_repository import (
@@ -129,28 +127,6 @@ def sign_draft(
     add_signatures(targets, keys)
     write_atomically(folder / TARGETS_FILE, targets.to_bytes(), mode=0o644)
     return tuple(signers_of(targets, trust))
-
-
-def run_facts(store: Store, plan: StudyPlan, now: datetime) -> RunFacts:
-    """What the card may say of a run: noised counts, rounds, noised tables."""
-    counts = {
-        site: check_count(pb.Answer.FromString(data).content)
-        for _, site, _, data in store.answers(plan.study, "query.cohort")
-    }
-    tables = {
-        site: np.array(check_table(pb.Answer.FromString(data).content, plan)).reshape(-1, 2)
-        for _, site, _, data in store.answers(plan.study, "evaluate")
-    }
-    rounds = store.rounds(plan.study)
-    used = {site: sum(site in record.sites for record in rounds) for site in counts}
-    return RunFacts(
-        patients=counts,
-        rounds_used=used,
-        rounds=len(rounds),
-        created=now,
-        tables=tables,
-        software={"fedtwin": version("fedtwin")},
-    )
 
 
 def _draft(home: Home, store: Store, record: StudyRecord, folder: Path, now: datetime) -> None:

@@ -123,6 +123,9 @@ class ExchangeService:
         except FedtwinError as error:
             log.debug("%s asked for what is not there: %s", identity.uri, error)
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        except Exception:
+            log.exception("a call of %s met a fault of this program", identity.uri)
+            await context.abort(grpc.StatusCode.INTERNAL, OWN_FAULT)
         with path.open("rb") as file:
             while data := file.read(RELEASE_CHUNK):
                 await self._still(identity, context)

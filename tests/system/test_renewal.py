@@ -47,6 +47,7 @@ PLAN = {
         "clipping_norm": 1,
         "noise_multiplier": 4 * ROUNDS**0.5,
         "cohort_count_noise": 20,
+        "hospitals_per_patient": 1,
     },
     "sites": {"quorum": 2, "deadline_s": 60},
 }

@@ -4,7 +4,7 @@ node.yaml            where the coordinator is, how to get there, what is install
 policy.yaml          what the hospital allows
 identity/            the key and the certificates
 trust.json           whose signatures count
-node.sqlite          studies and decisions        ledger.sqlite, outbox.sqlite
+node.sqlite          studies and decisions        ledger.sqlite, outbox.sqlite, sums.sqlite
 records/             timelines and the pseudonym map
 contents/            large models and updates under way
 """
@@ -74,6 +74,11 @@ class NodeHome:
     def outbox_file(self) -> Path:
         """What was sent, and what waits to be."""
         return self.folder / "outbox.sqlite"
+
+    @property
+    def sums_file(self) -> Path:
+        """Secrets of secure sums under way."""
+        return self.folder / "sums.sqlite"
 
     @property
     def studies_file(self) -> Path:

@@ -129,12 +129,21 @@ def _leaving(plan: StudyPlan) -> Section:
         f"At most {_times(plan.training.rounds)}, once a round: {_update(plan)}.",
     ]
     if privacy.evaluation_noise is None:
-        lines.append("No result of testing the model on this hospital's patients leaves.")
+        besides = "" if privacy.vote_noise is None else ", besides the vote below,"
+        lines.append(f"No result of testing the model on this hospital's patients{besides} leaves.")
     else:
         noise = _noised(privacy.evaluation_noise, f"{privacy.evaluation_noise:g} patients")
         lines.append(
             f"Once, at the end: a table of {2 * plan.evaluation.bins} counts of held-out patients "
             f"(predicted risk in {plan.evaluation.bins} steps, by outcome), each {noise}."
+        )
+    if privacy.vote_noise is not None:
+        noise = _noised(privacy.vote_noise, f"{privacy.vote_noise:g} patients")
+        lines.append(
+            f"At most {_times(plan.training.rounds)}, once a round: one number that says whether "
+            f"the held-out patients are worse off with the new model than with the last good one, "
+            f"{noise}. The other hospitals' votes are asked as well; a round that most find worse "
+            "is thrown away."
         )
     lines.append(
         "Besides: the decision to take part, the software's version, faults as a sentence without "
@@ -210,15 +219,17 @@ def _result(plan: StudyPlan) -> Section:
 def _update(plan: StudyPlan) -> str:
     count = noised_numbers(plan)
     numbers = f"{count} numbers" if count else "as many numbers as the model has parameters"
-    if plan.training.mechanism == "gradient_sum":
-        what = f"{numbers}, the sum over all patients of the direction that would improve the model"
+    rate = plan.privacy.sampling_rate
+    if plan.training.summed:
+        whom = "all patients" if rate == 1 else f"a random {rate:.1%} of the patients"
+        what = f"{numbers}, the sum over {whom} of the direction that would improve the model"
     else:
         what = (
             f"{numbers}, the model after {plan.training.local_steps} steps of training here, each "
-            f"on a random {plan.privacy.sampling_rate:.1%} of the patients"
+            f"on a random {rate:.1%} of the patients"
         )
     noise = plan.privacy.noise_multiplier * plan.privacy.clipping_norm
-    where = "" if plan.training.mechanism == "gradient_sum" else " in every step"
+    where = "" if plan.training.summed else " in every step"
     return f"{what}, {_noised(noise, f'{noise:.3g} in each number')}{where if noise else ''}"
 
 

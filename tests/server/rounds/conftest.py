@@ -55,6 +55,7 @@ def plan_of(study: str, **changes: Any) -> StudyPlan:
             "noise_multiplier": 3.0,
             "cohort_count_noise": 2.0,
             "evaluation_noise": 3.0,
+            "hospitals_per_patient": 1,
         },
         "sites": {"quorum": 2, "deadline_s": 20, "gathering_s": 10},
         "evaluation": {"bins": 2},

@@ -78,6 +78,7 @@ def plan_of(study: str, **changes: Any) -> StudyPlan:
             "noise_multiplier": 100.0,
             "cohort_count_noise": 20.0,
             "evaluation_noise": 20.0,
+            "hospitals_per_patient": 1,
         },
         "sites": {"quorum": 2, "deadline_s": 20, "gathering_s": 5},
         "evaluation": {"bins": 4},
