@@ -35,6 +35,7 @@ def plan(**changes) -> StudyPlan:
         "model": {"family": "logistic_regression"},
         "training": {"rounds": 4, "learning_rate": 1},
         "privacy": {
+            "mode": "local",
             "epsilon": 50,
             "delta": 1e-5,
             "clipping_norm": 1,

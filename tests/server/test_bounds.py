@@ -38,6 +38,7 @@ def plan_of(**changes: Any) -> StudyPlan:
         "model": {"family": "logistic_regression"},
         "training": {"rounds": 3, "learning_rate": 0.5},
         "privacy": {
+            "mode": "local",
             "epsilon": 10,
             "delta": 1e-5,
             "clipping_norm": 2.0,
