@@ -354,17 +354,39 @@ def stop(
 @app.command()
 def release(
     study: Annotated[str, typer.Argument(help="A finished study.")],
-    key: Keys,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option("--key", help="A signer's private key; repeat for each signer."),
+    ] = None,
     home: Folder = DEFAULT_HOME,
+    audits: Annotated[
+        list[Path] | None,
+        typer.Option(help="Results of privacy audits for the card (JSON); repeatable."),
+    ] = None,
+    draft: Annotated[
+        Path | None, typer.Option(help="Write the unsigned files there; publish nothing.")
+    ] = None,
 ) -> None:
     """Write the card of a finished study, sign the release and publish it.
 
+    To put audits in the card: --draft FOLDER, 'fedtwin research audit FOLDER --draft --json FILE',
+    and then --audits FILE. A model whose audit failed is not released.
+
     Example: fedtwin server release heart-disease-risk --key oslo.key --key bergen.key
     """
-    from fedtwin_server.consortium import publish
+    from fedtwin.auditing import read_audits, write_draft
+    from fedtwin_protocol.errors import ConfigurationError
+    from fedtwin_server.consortium import draft_release, publish
     from fedtwin_server.coordinator import Home
 
-    target = publish(Home(folder=home), study, key, now())
+    results = read_audits(audits or [])
+    if draft is not None:
+        write_draft(draft, draft_release(Home(folder=home), study, now(), results).files)
+        say(f"drafted, unsigned and unpublished: {draft} (card.html is the readable card)")
+        return
+    if not key:
+        raise ConfigurationError("a release is signed: name the signers' keys with --key")
+    target = publish(Home(folder=home), study, key, now(), results)
     say(f"{study} is released: {target} (card.html is the readable card)")
 
 

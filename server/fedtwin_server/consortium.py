@@ -6,6 +6,7 @@ release that was checked first. The coordinator itself holds no signing key.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,13 +20,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from fedtwin_protocol.canonical import sha256_hex
+from fedtwin_protocol.card_audits import AuditFile, audits_for_card
 from fedtwin_protocol.card_writing import ALL_SITES, RunFacts, write_card
 from fedtwin_protocol.content import content_heads, make_content, read_content
 from fedtwin_protocol.credentials import write_atomically
 from fedtwin_protocol.errors import ConfigurationError, PlanError
 from fedtwin_protocol.parameters import initial_parameters, parameter_shapes
 from fedtwin_protocol.payload import Payload
-from fedtwin_protocol.release import build_release, sign_release
+from fedtwin_protocol.release import MODEL, Shapes, build_release, sign_release
 from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.signing import (
     PLAN_TYPE,
@@ -149,15 +151,36 @@ def add_study(
     return plan
 
 
-def publish(home: Home, study: str, key_files: Sequence[Path], now: datetime) -> Path:
-    """Write a finished study's card, sign the release, and put it on the shelf.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """A release that nobody has signed yet.
+
+    Attributes:
+        plan: its study's.
+        files: contents by name.
+        shapes: of the arrays, for a model family that is not built in.
+    """
+
+    plan: StudyPlan
+    files: dict[str, bytes]
+    shapes: Shapes | None
+
+
+def draft_release(home: Home, study: str, now: datetime, audits: Sequence[AuditFile] = ()) -> Draft:
+    """Write a finished study's card and put the release's files together, unsigned.
+
+    Args:
+        home: the coordinator's.
+        study: its name.
+        now: the time.
+        audits: results of privacy audits of this plan, or of this very model.
 
     Raises:
-        ConfigurationError: the study is not finished, or published already.
-        SignatureError: too few signers.
-        ReleaseError: the model or its card breaks a rule of releases.
+        ConfigurationError: the study is not finished.
+        ReleaseError: the model or its card breaks a rule of releases, or an audit does not belong
+            to it or failed.
     """
-    settings, store, blobs = home.settings(), home.store(), home.blobs()
+    store, blobs = home.store(), home.blobs()
     record = store.study(study)
     if record.status not in {"finished", "released"}:
         raise ConfigurationError(
@@ -170,11 +193,35 @@ def publish(home: Home, study: str, key_files: Sequence[Path], now: datetime) ->
     shapes = None
     if plan.model.initial_sha256 is not None:
         shapes = {head.name: head.shape for head in content_heads(final)}
-    card = write_card(plan, run_facts(store, plan, now))
-    files = build_release(arrays, card, envelope_from_bytes(record.envelope), now, shapes)
+    facts, envelope = run_facts(store, plan, now), envelope_from_bytes(record.envelope)
+    store.close()
+    files = build_release(arrays, write_card(plan, facts), envelope, now, shapes)
+    if audits:
+        facts = replace(facts, audits=audits_for_card(plan, sha256_hex(files[MODEL]), audits))
+        files = build_release(arrays, write_card(plan, facts), envelope, now, shapes)
+    return Draft(plan=plan, files=files, shapes=shapes)
+
+
+def publish(
+    home: Home,
+    study: str,
+    key_files: Sequence[Path],
+    now: datetime,
+    audits: Sequence[AuditFile] = (),
+) -> Path:
+    """Draft a finished study's release, sign it, and put it on the shelf.
+
+    Raises:
+        ConfigurationError: the study is not finished, or published already.
+        SignatureError: too few signers.
+        ReleaseError: the model or its card breaks a rule of releases, or an audit does not belong
+            to it or failed.
+    """
+    draft = draft_release(home, study, now, audits)
     keys = [load_signing_key(path) for path in key_files]
-    signed = sign_release(files, keys, settings.trust, shapes)
-    target = home.shelf().put(plan.study, plan.version, signed)
+    signed = sign_release(draft.files, keys, home.settings().trust, draft.shapes)
+    target = home.shelf().put(draft.plan.study, draft.plan.version, signed)
+    store = home.store()
     store.set_status(study, "released", "", now)
     store.close()
     return target
