@@ -25,6 +25,7 @@ MODULES = {
     "big_model": ("big-model-round-s", "big-model-wire-ratio", "big-model-peak-mb"),
     "resume": ("resume-s",),
     "dp_step": ("dp-step-ratio",),
+    "lira": ("lira-tpr",),
 }
 WHAT = {
     "heart-accuracy": "accuracy, mean of four hospitals, FLamby's rows and split, no noise",
@@ -42,6 +43,7 @@ WHAT = {
     "big-model-wire-ratio": "bytes on the wire in such a round over the unavoidable 800 MB",
     "big-model-peak-mb": "peak memory of the coordinator in such a study",
     "resume-s": "coordinator killed in mid-round: from its restart to the next closed round",
+    "lira-tpr": "members found by LiRA at epsilon 1 where 1 % of others are taken for members",
     "dp-step-ratio": "a clipped and noised step over a plain one, 100-64-64-1, 2,048 patients",
 }
 

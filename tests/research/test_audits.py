@@ -64,9 +64,11 @@ def plan(
     )
 
 
-def as_the_product_learns(study: StudyPlan, rows: TrainingRows, folder: Path) -> np.ndarray:
+def as_the_product_learns(
+    study: StudyPlan, rows: TrainingRows, folder: Path, seed: int = 1
+) -> np.ndarray:
     """Rounds by the site's learner and the coordinator's rule."""
-    blobs = BlobStore(folder)
+    blobs, noise = BlobStore(folder), SeededNoise(seed)
     rule = (SumRule if study.training.summed else MeanRule)(study, blobs)
     learner, count = make_learner(study, rows), float(len(rows))
     start = Payload(arrays={"arrays": initial_parameters(study)})
@@ -74,7 +76,7 @@ def as_the_product_learns(study: StudyPlan, rows: TrainingRows, folder: Path) ->
 
     async def ask(kind: str, tasks: Mapping[str, pb.Content]) -> Mapping[str, pb.Answer]:
         given = read_content(tasks["a"], blobs).arrays["arrays"]
-        arrays = learner.update(given, count, SeededNoise(1))
+        arrays = learner.update(given, count, noise)
         metrics = {"metrics": {"num-examples": count}}
         content = make_content(Payload(arrays={"arrays": arrays}, metrics=metrics), blobs)
         return {"a": pb.Answer(content=content)}
@@ -126,6 +128,35 @@ def test_without_protection_members_are_found_and_with_it_they_are_not() -> None
     assert unprotected.area > 0.68
     assert private.found_at() < most_found(1.0, 1e-5)
     assert private.area < 0.6
+
+
+def test_members_of_the_products_own_models_are_found_only_without_protection(
+    tmp_path: Path,
+) -> None:
+    """LiRA on what site and coordinator learn together, not on the mechanism written again."""
+    small = overfitting_pool(HEART, 2)
+    taken = small.taken[:256]
+    family = family_of(HEART)
+    found = {}
+    for name, study in (
+        ("epsilon 1", HEART),
+        ("none", plan(mode="none", clipping_norm=1e6)),
+    ):
+        models = np.array(
+            [
+                as_the_product_learns(
+                    study,
+                    TrainingRows(features=small.features[mine], outcomes=small.outcomes[mine]),
+                    tmp_path,
+                    seed=place,
+                )
+                for place, mine in enumerate(taken)
+            ]
+        )
+        scores = confidence(family.log_odds(models, small.features), small.outcomes)
+        found[name] = attack(scores, taken).found_at()
+    assert found["epsilon 1"] < most_found(1.0, 1e-5)
+    assert found["none"] > 1.5 * most_found(1.0, 1e-5)
 
 
 def test_forgotten_noise_is_found_by_lira() -> None:
