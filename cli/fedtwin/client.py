@@ -125,16 +125,34 @@ def check(
         bool, typer.Option("--network", help="Check the way out, hop by hop.")
     ] = False,
     study: Annotated[str | None, typer.Option(help="Check the cohort of an offered study.")] = None,
+    privacy: Annotated[
+        bool,
+        typer.Option("--privacy", help="Check clip, noise and independence, on made-up patients."),
+    ] = False,
+    plan: Annotated[
+        Path | None, typer.Option(help="With --privacy: a plan (YAML) in place of a study.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With --privacy: of the made-up patients.", min=0)] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="With --privacy: write results for the card.")
+    ] = None,
 ) -> None:
     """Check this node: identity, policy, ledger, records; with --network, the way out.
 
-    Example: fedtwin client check --network
+    With --privacy and a study or a plan: whether what this node's software would send has the
+    noise, the clip and the independence that the plan claims. No record is read.
+
+    Example: fedtwin client check --privacy --study heart-disease-risk
     """
     from fedtwin_client.assemble import check_node, check_study
     from fedtwin_client.node.home import NodeHome
     from fedtwin_client.node.network import check_network
 
     place = NodeHome(folder=home)
+    if privacy:
+        from fedtwin.auditing import check_mechanism
+
+        raise typer.Exit(0 if check_mechanism(place, study, plan, seed, json_file) else 1)
     if network:
         faults = 0
         for step in check_network(place, now()):
