@@ -10,7 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from math import inf
+from math import fsum, inf
 from typing import NamedTuple
 
 from fedtwin_client.node.ledger_account import Account, Books, Reservation
@@ -123,14 +123,19 @@ class StudySet:
     Attributes:
         accounts: the studies.
         patients: how many patients; stays at the hospital. 0: everybody, whose number is not known.
-        spent: Rényi curve of what is charged.
+        curves: Rényi curves of what is charged, study by study.
         share: part of the lifetime's allowance that is spent or reserved.
     """
 
     accounts: tuple[Account, ...]
     patients: int
-    spent: tuple[float, ...]
+    curves: tuple[tuple[float, ...], ...]
     share: float
+
+    @property
+    def spent(self) -> tuple[float, ...]:
+        """Rényi curve of what is charged in all of them."""
+        return total(self.curves)
 
 
 def study_sets(books: Books, limits: BudgetLimits, read: ReadMembers) -> list[StudySet]:
@@ -153,13 +158,13 @@ def study_sets(books: Books, limits: BudgetLimits, read: ReadMembers) -> list[St
     sets = []
     for mask, patients in counted.items():
         held = [item for place, item in enumerate(curves) if (mask | everybody) >> place & 1]
-        reserved = sum(cost for _, _, cost in held)
+        reserved = fsum(cost for _, _, cost in held)
         sets.append(
             StudySet(
                 accounts=tuple(account for account, _, _ in held),
                 patients=patients,
-                spent=total(curve for _, curve, _ in held),
+                curves=tuple(curve for _, curve, _ in held),
                 share=reserved / allowed if allowed > 0 else inf,
             )
         )
-    return sorted(sets, key=lambda one: -one.spent[index])
+    return sorted(sets, key=lambda one: -fsum(curve[index] for curve in one.curves))
