@@ -47,7 +47,7 @@ def plan(
             },
             "aggregation": {"rule": "mean" if local else "sum"},
             "privacy": PLAN.privacy.model_dump()
-            | {"sampling_rate": 0.3 if local else 1.0}
+            | {"mode": "local", "vote_noise": 30.0, "sampling_rate": 0.3 if local else 1.0}
             | privacy,
             "sites": PLAN.sites.model_dump() | {"invited": ("a", "b", "c", "d", "e", "f", "g")},
         }
