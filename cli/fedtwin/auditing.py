@@ -1,6 +1,6 @@
 """Audits on the command line: from findings to a table, a file for the card, and a page."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from math import inf
@@ -149,12 +149,6 @@ def _signed_plan(path: Path) -> StudyPlan:
     except OSError as error:
         raise ConfigurationError(f"cannot read the plan {path}: {error.strerror}") from error
     return plan_from_bytes(envelope_from_bytes(data).body)
-
-
-def write_draft(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files of a release that nobody has signed."""
-    for name, data in files.items():
-        write_file(folder / name, data)
 
 
 def unlike_the_card(shown: Sequence[Audit], repeated: Sequence[Audit], seed: int) -> list[str]:

@@ -208,6 +208,7 @@ def studies_default(context: typer.Context, home: Folder = DEFAULT_HOME) -> None
         refuse_misplaced(context, "home")
         return
     from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.node.log_watch import read_watched
     from fedtwin_client.node.studies import KnownStudies
 
     place = NodeHome(folder=home)
@@ -224,6 +225,9 @@ def studies_default(context: typer.Context, home: Folder = DEFAULT_HOME) -> None
         for item in KnownStudies(place.studies_file).all()
     ]
     show_table("", ["study", "version", "decision", "by", "state", "reasons"], rows)
+    alarm = read_watched(place).alarm
+    if alarm is not None:
+        say(f"ALARM: this node takes part in nothing: {alarm.text}; see 'fedtwin client log'")
 
 
 @studies.command("show")
@@ -298,6 +302,31 @@ def ledger(
             book.accept_clock(confirm_clock, now())
         limits = load_policy(place.policy_file).limits
         say(*book.statement(limits, epsilon_of if exact else None).lines())
+
+
+@app.command("log")
+def public_log(
+    home: Folder = DEFAULT_HOME,
+    forget_by: Annotated[
+        str | None,
+        typer.Option(help="Your name: you have asked the others; drop what is held and go on."),
+    ] = None,
+) -> None:
+    """The consortium's public log as this node holds it, what other sites hold, and any alarm.
+
+    Example: fedtwin client log
+    """
+    from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.node.log_watch import describe_log, forget
+
+    place = NodeHome(folder=home)
+    place.settings()
+    if forget_by:
+        forget(place, forget_by, now())
+    lines = describe_log(place)
+    say(*lines)
+    if any(line.startswith("ALARM") for line in lines):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -66,7 +66,8 @@ def fetch(
     """
     from fedtwin.renewing import renewed
     from fedtwin_protocol.credentials import load_credentials
-    from fedtwin_protocol.fetching import Source, fetch_release, list_releases
+    from fedtwin_protocol.fetching import Source, list_releases
+    from fedtwin_research.chain import fetch_study
     from fedtwin_research.library import Library, default_folder
 
     settings = _settings(home)
@@ -83,8 +84,9 @@ def fetch(
         rows = [[entry.study, str(entry.version), entry.created] for entry in entries]
         show_table("Releases", ["study", "version", "created"], rows)
         return
-    files = asyncio.run(fetch_release(source, study, version))
-    release = Library(default_folder()).add(files, settings["consortium"])
+    release = fetch_study(
+        Library(default_folder()), source, settings["consortium"], (study, version), now()
+    )
     say(
         f"{study} version {release.statement.version} of {release.statement.created:%Y-%m-%d %H:%M}"
         f" is verified and in your library. Next: fedtwin research show {study}"
@@ -134,24 +136,21 @@ def verify(
         Path | None, typer.Option(help="trust.json to verify a folder against.")
     ] = None,
 ) -> None:
-    """Verify a release again: signatures, plan, hashes, numbers. Fails with the reason.
+    """Verify a release and tell the chain behind it, without a network. Fails with the reason.
 
     Example: fedtwin research verify heart-disease-risk
     """
-    from fedtwin_protocol.release import verify_release
-    from fedtwin_research.library import Library, default_folder, read_release, read_trust
+    from fedtwin_research.chain import tell_chain
+    from fedtwin_research.library import Library, default_folder, read_trust
 
     if trust is None:
-        release = Library(default_folder()).open(study)
+        library = Library(default_folder())
+        folder = library.place(study)
+        library.open(study)
+        pinned = library.trust(library.consortium_of(study))
     else:
-        release = verify_release(read_release(Path(study)), read_trust(trust))
-    names = ", ".join(sorted(release.statement.files))
-    say(
-        f"verified: {release.plan.study} version {release.plan.version}",
-        f"plan {release.plan.hash[:16]}…, {len(release.parameters)} arrays, files {names}",
-        f"privacy per patient: epsilon {release.plan.privacy.epsilon:g}, "
-        f"delta {release.plan.privacy.delta:g}",
-    )
+        folder, pinned = Path(study), read_trust(trust)
+    say(*tell_chain(folder, pinned, now()))
 
 
 @app.command()

@@ -7,6 +7,7 @@ Rules:
 3. A metric says how it was bought: from how many held-out patients, with how much noise.
 4. A site's own calibration appears only where the plan allows it (`evaluation.per_site`).
 5. Privacy audits stand in it with their thresholds; a card without any says so.
+6. Rounds that were thrown away are told with the reason; their cost in privacy counts.
 """
 
 from typing import Annotated, Literal
@@ -122,6 +123,7 @@ class ModelCard(Part):
     sites: tuple[SiteFacts, ...]
     patients: int | None = None
     rounds: int = Field(ge=0)
+    rounds_gone_wrong: tuple[Line, ...] = ()
     privacy: Mechanism
     metrics: tuple[Metric, ...]
     calibration: tuple[Calibration, ...]

@@ -100,6 +100,7 @@ def _origin_facts(card: ModelCard) -> list[tuple[str, str]]:
         ("Study", f"{card.study}, version {card.version}"),
         ("Consortium", card.consortium),
         ("Rounds taken", str(card.rounds)),
+        ("Rounds that went wrong", "; ".join(card.rounds_gone_wrong) or "none"),
         ("Software", software or "not stated"),
         ("Created", card.created.isoformat()),
         ("Plan (SHA-256)", card.plan_hash),

@@ -36,7 +36,8 @@ class RunFacts:
     Attributes:
         patients: reported (noised) cohort count by site.
         rounds_used: rounds in which a site's update was used, by site.
-        rounds: whole rounds that were taken.
+        rounds: whole rounds that were taken, those that went wrong among them.
+        gone_wrong: rounds that were thrown away, with the reason.
         tables: noised hold-out table by site, (bins, 2): counts by predicted risk and outcome
             (no, yes); empty where the plan buys no evaluation.
         software: versions by name.
@@ -55,6 +56,7 @@ class RunFacts:
     audits: tuple[Audit, ...] = ()
     all_patients: float | None = None
     tables_of: int = 0
+    gone_wrong: Mapping[int, str] = field(default_factory=dict)
 
 
 def write_card(plan: StudyPlan, facts: RunFacts) -> ModelCard:
@@ -83,6 +85,9 @@ def write_card(plan: StudyPlan, facts: RunFacts) -> ModelCard:
         sites=_sites(plan, facts),
         patients=_all_patients(plan, facts),
         rounds=facts.rounds,
+        rounds_gone_wrong=tuple(
+            f"round {number}: {reason}" for number, reason in sorted(facts.gone_wrong.items())
+        ),
         privacy=_mechanism(plan, facts.rounds),
         metrics=_metrics(plan, facts),
         calibration=_calibrations(plan, facts),
@@ -155,8 +160,8 @@ _ACCOUNTANT = {
         "one patient with all records at every hospital that the plan reckons with"
     ),
     "local": (
-        "Privacy loss distributions at each site, over the cohort count, every training step and "
-        "the hold-out table; neighbours differ by one patient with all records"
+        "Privacy loss distributions at each site, over the cohort count, every training step, "
+        "the votes and the hold-out table; neighbours differ by one patient with all records"
     ),
     "none": "none: mode 'none' has no finite epsilon, and the stated figures do not hold",
 }

@@ -23,6 +23,11 @@ class Privacy(Part):
         cohort_count_noise: noise sd of the one cohort count a site reports (sensitivity 1).
         evaluation_noise: noise sd of each cell of the hold-out table (sensitivity 1); none: no
             evaluation leaves the site.
+        vote_noise: noise sd of the vote by which a site, in every round, says whether its held-out
+            patients are worse off with the candidate model (sensitivity 1; `votes`); none: no
+            votes.
+        hospitals_per_patient: at how many of the sites one patient may have been seen; the stated
+            epsilon holds for such a patient. 1 only where the sites are known to share nobody.
         colluding_sites: in mode `secure`, so many sites may be in league with the coordinator, and
             the stated epsilon still holds; none: as many as may vanish.
         scale_bits: in mode `secure`, a patient's largest contribution has 2^scale_bits steps.
@@ -30,7 +35,7 @@ class Privacy(Part):
     """
 
     unit: Literal["patient"] = "patient"
-    mode: Literal["secure", "local", "none"] = "local"
+    mode: Literal["secure", "local", "none"] = "secure"
     epsilon: float = Field(gt=0, le=100)
     delta: float = Field(gt=0, lt=0.01)
     clipping_norm: float = Field(gt=0, le=1e6)
@@ -38,17 +43,24 @@ class Privacy(Part):
     sampling_rate: float = Field(default=1.0, gt=0, le=1)
     cohort_count_noise: float = Field(default=20.0, ge=0, le=1e6)
     evaluation_noise: float | None = Field(default=None, ge=0, le=1e6)
+    vote_noise: float | None = Field(default=None, ge=0, le=1e6)
+    hospitals_per_patient: int = Field(default=2, ge=1, le=1000)
     colluding_sites: int | None = Field(default=None, ge=0, le=100)
     scale_bits: int = Field(default=20, ge=4, le=40)
     modulus_bits: Literal[32, 64] = 64
 
     @model_validator(mode="after")
     def _noise_where_promised(self) -> "Privacy":
-        noises = [self.noise_multiplier, self.cohort_count_noise, self.evaluation_noise]
+        noises = (
+            self.noise_multiplier,
+            self.cohort_count_noise,
+            self.evaluation_noise,
+            self.vote_noise,
+        )
         if self.mode != "none" and any(noise == 0 for noise in noises):
             raise ValueError(
                 f"mode '{self.mode}' needs noise on everything that leaves: noise_multiplier, "
-                "cohort_count_noise and evaluation_noise must be above 0"
+                "cohort_count_noise, evaluation_noise and vote_noise must be above 0"
             )
         return self
 

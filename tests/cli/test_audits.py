@@ -65,7 +65,7 @@ def test_a_draft_is_audited_unsigned(type_in: Type, published: Published, tmp_pa
 
 
 def test_what_is_no_draft_is_refused(refused: Type, tmp_path: Path) -> None:
-    assert "--draft FOLDER" in refused("research", "audit", tmp_path, "--draft").err
+    assert "server release STUDY" in refused("research", "audit", tmp_path, "--draft").err
     refused("research", "audit", "no-such-study")
 
 

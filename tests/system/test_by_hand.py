@@ -121,10 +121,11 @@ def test_the_guides_lead_from_nothing_to_a_model_in_use(
 def release_with_audits(hands: Hands, server: tuple[object, ...], keys: list[object]) -> None:
     """Draft, audit from outside and at a hospital, release; a failed audit stops it."""
     outside, software = hands.folder / "outside.json", hands.folder / "software.json"
-    hands.type("server", "release", STUDY, *server, "--draft", hands.folder / "draft")
-    card = json.loads((hands.folder / "draft" / "card.json").read_text())
+    assert "signed by nobody" in hands.type("server", "release", STUDY, *server)
+    draft = hands.folder / "coordinator" / "drafts" / f"{STUDY}-1" / "release"
+    card = json.loads((draft / "card.json").read_text())
     assert any("No results of privacy audits" in line for line in card["limits"])
-    hands.type("research", "audit", hands.folder / "draft", "--draft", "--json", outside)
+    hands.type("research", "audit", draft, "--draft", "--json", outside)
     home = ("--home", hands.folder / "hospital-a")
     hands.type("client", "check", "--privacy", "--study", STUDY, *home, "--json", software)
     failed = json.loads(outside.read_text())
