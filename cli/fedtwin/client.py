@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fedtwin import client_ledger
 from fedtwin.paper import (
     LogLevel,
     console,
@@ -20,6 +21,7 @@ from fedtwin.paper import (
 )
 
 app = typer.Typer(rich_markup_mode=None)
+app.add_typer(client_ledger.app, name="ledger")
 Folder = Annotated[
     Path, typer.Option("--home", envvar="FEDTWIN_CLIENT_HOME", help="The node's folder.")
 ]
@@ -276,32 +278,6 @@ def studies_decline(
     from fedtwin_client.assemble import decide_by_person
 
     say(decide_by_person(home, study, by, False, now()))
-
-
-@app.command()
-def ledger(
-    home: Folder = DEFAULT_HOME,
-    exact: Annotated[bool, typer.Option(help="Also the PLD figures (a second).")] = True,
-    confirm_clock: Annotated[
-        str | None, typer.Option(help="Your name: this machine's clock is right again.")
-    ] = None,
-) -> None:
-    """The privacy ledger: what was spent and reserved; its chain is verified.
-
-    Example: fedtwin client ledger
-    """
-    from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.node.ledger import Ledger
-    from fedtwin_client.node.policy import load_policy
-    from fedtwin_client.training.accounting import epsilon_of
-
-    place = NodeHome(folder=home)
-    place.settings()
-    with Ledger(place.ledger_file) as book:
-        if confirm_clock:
-            book.accept_clock(confirm_clock, now())
-        limits = load_policy(place.policy_file).limits
-        say(*book.statement(limits, epsilon_of if exact else None).lines())
 
 
 @app.command("log")
