@@ -22,9 +22,7 @@ from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.study import plan_from_yaml
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-HEART = plan_from_yaml(Path(fedtwin.demo.__file__).parent / "plans" / "heart-disease.yaml")
-SITES = HEART.sites.model_copy(update={"invited": ("a", "b", "c")})
-PLAN = HEART.model_copy(update={"sites": SITES})
+PLAN = plan_from_yaml(Path(fedtwin.demo.__file__).parent / "plans" / "heart-disease.yaml")
 MODEL, OTHER = "a" * 64, "b" * 64
 
 
@@ -46,7 +44,7 @@ def audit(**changes: Any) -> Audit:
 
 def card_with(*audits: Audit) -> Any:
     facts = RunFacts(
-        patients={}, rounds_used={"a": 2}, rounds=2, created=NOW, audits=audits
+        patients={"a": 300.0}, rounds_used={"a": 2}, rounds=2, created=NOW, audits=audits
     )
     return write_card(PLAN, facts)
 
