@@ -7,20 +7,24 @@ from fedtwin.demo.consortium import LocalConsortium
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.coordinator import Home
 
+from .test_sender import add_study
+
 
 def test_a_site_that_is_refused_thousands_of_times(
     consortium: LocalConsortium, raw_site: Callable
 ) -> None:
-    """Answers that nobody waits for, and links that replace one another."""
+    """Answers that nobody waits for, in a study that the site takes part in."""
     consortium.open()
     consortium.enrol("alpha")
+    study = add_study(consortium)
     log = consortium.folder / "coordinator.log"
 
     async def play() -> int:
         async with raw_site(consortium, "alpha") as site:
             await site.greet()
+            await site.join(study)
             for _ in range(3000):
-                await site.send(pb.FromSite(answer=pb.Answer(task_id="x", study="y")))
+                await site.send(pb.FromSite(answer=pb.Answer(task_id="x", study=study)))
             told = 0
             while told < 3000:
                 await site.receive("received")
@@ -31,5 +35,5 @@ def test_a_site_that_is_refused_thousands_of_times(
     lines = log.read_text().count("refused an answer of alpha")
     assert 100 <= lines < 1000
     store = Home(folder=consortium.server).store()
-    assert len(store.journal("")) < 1000
+    assert 100 <= len(store.journal(study)) < 1000
     store.close()
