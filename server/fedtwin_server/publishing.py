@@ -33,7 +33,7 @@ from fedtwin_protocol.release import (
     sign_release,
     verify_release,
 )
-from fedtwin_protocol.signing import TrustRoot, envelope_from_bytes
+from fedtwin_protocol.signing import TrustRoot, envelope_from_bytes, load_signing_key
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
 from fedtwin_protocol.transparency import LogEntry
 from fedtwin_server.coordinator import Home
@@ -72,7 +72,7 @@ class Outcome:
 
 
 def release_study(
-    home: Home, study: str, keys: Sequence[Ed25519PrivateKey], now: datetime
+    home: Home, study: str, key_files: Sequence[Path], now: datetime
 ) -> Outcome:
     """Draft a finished study's release, or take its draft up; sign; publish at the threshold.
 
@@ -90,6 +90,7 @@ def release_study(
                 f"{': ' + record.reason if record.reason else ''}; "
                 "only a finished study can be released"
             )
+        keys = [load_signing_key(path) for path in key_files]
         repository = TufRepository(home.folder)
         repository.root()
         folder = home.folder / "drafts" / f"{record.study}-{record.version}"
