@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fedtwin import client_ledger
 from fedtwin.paper import (
     LogLevel,
     console,
@@ -20,6 +21,7 @@ from fedtwin.paper import (
 )
 
 app = typer.Typer(rich_markup_mode=None)
+app.add_typer(client_ledger.app, name="ledger")
 Folder = Annotated[
     Path, typer.Option("--home", envvar="FEDTWIN_CLIENT_HOME", help="The node's folder.")
 ]
@@ -125,16 +127,34 @@ def check(
         bool, typer.Option("--network", help="Check the way out, hop by hop.")
     ] = False,
     study: Annotated[str | None, typer.Option(help="Check the cohort of an offered study.")] = None,
+    privacy: Annotated[
+        bool,
+        typer.Option("--privacy", help="Check clip, noise and independence, on made-up patients."),
+    ] = False,
+    plan: Annotated[
+        Path | None, typer.Option(help="With --privacy: a plan (YAML) in place of a study.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With --privacy: of the made-up patients.", min=0)] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="With --privacy: write results for the card.")
+    ] = None,
 ) -> None:
     """Check this node: identity, policy, ledger, records; with --network, the way out.
 
-    Example: fedtwin client check --network
+    With --privacy and a study or a plan: whether what this node's software would send has the
+    noise, the clip and the independence that the plan claims. No record is read.
+
+    Example: fedtwin client check --privacy --study heart-disease-risk
     """
     from fedtwin_client.assemble import check_node, check_study
     from fedtwin_client.node.home import NodeHome
     from fedtwin_client.node.network import check_network
 
     place = NodeHome(folder=home)
+    if privacy:
+        from fedtwin.auditing import check_mechanism
+
+        raise typer.Exit(0 if check_mechanism(place, study, plan, seed, json_file) else 1)
     if network:
         faults = 0
         for step in check_network(place, now()):
@@ -258,32 +278,6 @@ def studies_decline(
     from fedtwin_client.assemble import decide_by_person
 
     say(decide_by_person(home, study, by, False, now()))
-
-
-@app.command()
-def ledger(
-    home: Folder = DEFAULT_HOME,
-    exact: Annotated[bool, typer.Option(help="Also the PLD figures (a second).")] = True,
-    confirm_clock: Annotated[
-        str | None, typer.Option(help="Your name: this machine's clock is right again.")
-    ] = None,
-) -> None:
-    """The privacy ledger: what was spent and reserved; its chain is verified.
-
-    Example: fedtwin client ledger
-    """
-    from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.node.ledger import Ledger
-    from fedtwin_client.node.policy import load_policy
-    from fedtwin_client.training.accounting import epsilon_of
-
-    place = NodeHome(folder=home)
-    place.settings()
-    with Ledger(place.ledger_file) as book:
-        if confirm_clock:
-            book.accept_clock(confirm_clock, now())
-        limits = load_policy(place.policy_file).limits
-        say(*book.statement(limits, epsilon_of if exact else None).lines())
 
 
 @app.command("log")

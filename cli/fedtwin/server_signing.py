@@ -23,15 +23,25 @@ def release(
     study: Annotated[str, typer.Argument(help="A finished study.")],
     key: SomeKeys = None,
     home: Folder = DEFAULT_HOME,
+    audits: Annotated[
+        list[Path] | None,
+        typer.Option(help="Results of privacy audits for the card (JSON); repeatable."),
+    ] = None,
 ) -> None:
     """Draft a finished study's release, sign it, and publish it when enough signers have.
 
+    To put audits in the card: draft without keys, run 'fedtwin research audit FOLDER --draft --json
+    FILE' on the draft's folder 'release', and then give --audits FILE. A model whose audit failed
+    is not released.
+
     Example: fedtwin server release heart-disease-risk --key oslo.key --key bergen.key
     """
+    from fedtwin.auditing import read_audits
     from fedtwin_server.coordinator import Home
     from fedtwin_server.publishing import release_study
 
-    done = release_study(Home(folder=home), study, key or (), now())
+    results = read_audits(audits or ())
+    done = release_study(Home(folder=home), study, key or (), now(), results)
     if done.published is not None:
         say(f"{study} is released: {done.published} (card.html is the readable card)")
         return

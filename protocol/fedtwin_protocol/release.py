@@ -109,6 +109,13 @@ class Release:
     provenance: Mapping[str, Any]
 
 
+def model_bytes(parameters: Arrays) -> bytes:
+    """A model's arrays as safetensors, the same bytes for the same numbers."""
+    return save_tensors(
+        {name: np.ascontiguousarray(parameters[name]) for name in sorted(parameters)}
+    )
+
+
 def build_release(
     parameters: Arrays,
     card: ModelCard,
@@ -135,9 +142,8 @@ def build_release(
     """
     plan = plan_from_bytes(plan_envelope.body)
     check_card(card, plan)
-    arrays = {name: np.ascontiguousarray(parameters[name]) for name in sorted(parameters)}
     files = {
-        MODEL: save_tensors(arrays),
+        MODEL: model_bytes(parameters),
         CARD: card.to_bytes(),
         PAGE: card_page(card).encode("utf-8"),
         PLAN: plan_envelope.to_bytes(),

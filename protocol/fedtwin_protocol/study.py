@@ -76,6 +76,12 @@ class StudyPlan(Part):
                     f"votes need at least {FEWEST_VOTERS} sites, because of two nobody can tell "
                     f"which one lies: set quorum to {FEWEST_VOTERS}, or leave vote_noise out"
                 )
+        elif self.privacy.mode == "secure" and not self.evaluation.unjudged:
+            raise ValueError(
+                "in mode 'secure' nobody sees a single site's part, so the sites must vote on each "
+                "round's model: set privacy.vote_noise (and cohort.holdout_fraction above 0); "
+                "where hospitals are too small for votes to be heard, set evaluation.unjudged"
+            )
         if self.aggregation.groups > 1:
             if self.privacy.mode in {"local", "none"}:
                 raise ValueError(

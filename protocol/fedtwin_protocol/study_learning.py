@@ -111,7 +111,10 @@ class Evaluation(Part):
     Attributes:
         bins: number of equal-width bins of predicted risk.
         per_site: whether the model card shows each site's calibration, or only the sum's.
+        unjudged: in mode `secure`, whether a model may be released on which no hospital's held-out
+            patients have voted; only where hospitals are too small for their votes to be heard.
     """
 
     bins: int = Field(default=20, ge=2, le=200)
     per_site: bool = False
+    unjudged: bool = False

@@ -35,7 +35,7 @@ class Privacy(Part):
     """
 
     unit: Literal["patient"] = "patient"
-    mode: Literal["secure", "local", "none"] = "local"
+    mode: Literal["secure", "local", "none"] = "secure"
     epsilon: float = Field(gt=0, le=100)
     delta: float = Field(gt=0, lt=0.01)
     clipping_norm: float = Field(gt=0, le=1e6)

@@ -8,7 +8,8 @@ The votes' rule stands in `votes.py`.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import content_bytes, make_content, read_content, ref_of
@@ -32,22 +33,21 @@ Exchanging = Callable[
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Court:
-    """What a jury needs of the study that it judges for.
+class Reach(NamedTuple):
+    """How a jury reaches the sites of the study that it judges for.
 
     Attributes:
-        counts: the noised cohort count that each site has reported so far.
         participants: sites that are here for a round, and those given; waits for the quorum.
         exchange: carries tasks out: kind, round, contents by site, what is admitted, answers
             needed, and bytes of the content that is asked about.
+        settle: tells sites that their updates have arrived, once what was made of them is on disk.
         change: waits until something has changed, or a moment.
         note: writes a line of the study's journal.
     """
 
-    counts: Mapping[str, float]
     participants: Callable[[int, set[str]], Awaitable[set[str]]]
     exchange: Exchanging
+    settle: Callable[[], None]
     change: Callable[[], Awaitable[None]]
     note: Callable[[str], None]
 
@@ -59,14 +59,23 @@ class Jury:
         plan: the study's.
         store: the coordinator's memory.
         blobs: contents.
-        court: reaches the sites.
+        counts: the noised cohort count that each site has reported so far.
+        reach: the way to the sites.
     """
 
-    def __init__(self, plan: StudyPlan, store: Store, blobs: BlobStore, court: Court) -> None:
+    def __init__(
+        self,
+        plan: StudyPlan,
+        store: Store,
+        blobs: BlobStore,
+        counts: Mapping[str, float],
+        reach: Reach,
+    ) -> None:
         self._plan = plan
         self._store = store
         self._blobs = blobs
-        self._court = court
+        self._counts = counts
+        self._reach = reach
         self._book = CandidateBook(store.connection)
 
     async def round(
@@ -93,13 +102,14 @@ class Jury:
         if found.state is not None and voting:
             self._book.write(self._plan.hash, found)
             self._book.forget_states(self._plan.hash, number)
+            self._reach.settle()
         if not found.verdict:
             found = await self._judged(found, good)
         if voting or found.verdict == "thrown away":
             self._book.write(self._plan.hash, found)
         if found.verdict == "kept" and found.state is not None:
             return pb.RoundState.FromString(found.state), found.sites
-        self._court.note(f"round {number} went wrong: {found.reason}")
+        self._reach.note(f"round {number} went wrong: {found.reason}")
         self._clear(found, good)
         return good, ()
 
@@ -161,7 +171,7 @@ class Jury:
 
         voters = await self._voters(number)
         contents = dict.fromkeys(sorted(voters), content)
-        answers = await self._court.exchange(
+        answers = await self._reach.exchange(
             VOTE_TASK, number, contents, admit, FEWEST_VOTERS, content_bytes(content)
         )
         return {site: check_vote(answer.content) for site, answer in sorted(answers.items())}
@@ -172,17 +182,17 @@ class Jury:
         while True:
             kept = self._store.answers(self._plan.study, VOTE_TASK)
             before = {site for _, site, asked, _ in kept if asked == number}
-            here = await self._court.participants(number, before) & self._heard()
+            here = await self._reach.participants(number, before) & self._heard()
             if len(here) >= FEWEST_VOTERS:
                 return here
             self._check_heard()
             if not told:
                 told = True
-                self._court.note(
+                self._reach.note(
                     f"round {number} waits for votes: {len(here)} of the {FEWEST_VOTERS} sites "
                     "needed are here that can be heard"
                 )
-            await self._court.change()
+            await self._reach.change()
 
     def _judgement(self, votes: Mapping[str, float]) -> Judgement:
         return judge(votes, self._noise_sd)
@@ -196,7 +206,7 @@ class Jury:
     def _heard(self) -> set[str]:
         """Sites that take part and can be heard."""
         decisions = self._store.decisions(self._plan.study)
-        found = heard(self._court.counts, self._plan.cohort.holdout_fraction, self._noise_sd)
+        found = heard(self._counts, self._plan.cohort.holdout_fraction, self._noise_sd)
         return {site for site in found if decisions.get(site, True)}
 
     def _check_heard(self) -> None:
@@ -207,11 +217,11 @@ class Jury:
         """
         found = len(self._heard())
         decisions = self._store.decisions(self._plan.study)
-        to_come = {site for site, joins in decisions.items() if joins} - set(self._court.counts)
+        to_come = {site for site, joins in decisions.items() if joins} - set(self._counts)
         if found >= FEWEST_VOTERS or to_come:
             return
         raise PlanError(
-            f"{found} of the {len(self._court.counts)} sites take part and have enough held-out "
+            f"{found} of the {len(self._counts)} sites take part and have enough held-out "
             "patients for their votes to be heard through noise of sd "
             f"{self._plan.privacy.vote_noise:g}, and a judgement needs {FEWEST_VOTERS}: state a "
             "larger epsilon or fewer rounds and lower privacy.vote_noise, hold out more patients, "

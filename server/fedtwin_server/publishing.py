@@ -7,7 +7,7 @@ release's statement and to the list; nothing is published before both have the t
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from safetensors.numpy import load
 from tuf.api.metadata import Metadata, TargetFile
 
 from fedtwin_protocol.canonical import sha256_hex
+from fedtwin_protocol.card_audits import AuditFile, audits_for_card
 from fedtwin_protocol.card_writing import write_card
 from fedtwin_protocol.content import content_heads, read_content
 from fedtwin_protocol.credentials import write_atomically
@@ -30,6 +31,7 @@ from fedtwin_protocol.release import (
     STATEMENT,
     Shapes,
     build_release,
+    model_bytes,
     sign_release,
     verify_release,
 )
@@ -72,14 +74,26 @@ class Outcome:
 
 
 def release_study(
-    home: Home, study: str, key_files: Sequence[Path], now: datetime
+    home: Home,
+    study: str,
+    key_files: Sequence[Path],
+    now: datetime,
+    audits: Sequence[AuditFile] = (),
 ) -> Outcome:
     """Draft a finished study's release, or take its draft up; sign; publish at the threshold.
+
+    Args:
+        home: the coordinator's.
+        study: its name.
+        keys: of signers.
+        now: the time.
+        audits: results for the card; with them the release is drafted anew, and signed anew.
 
     Raises:
         ConfigurationError: the study is not finished, or published already.
         SignatureError: a signature does not fit.
-        ReleaseError: the model or its card breaks a rule of releases.
+        ReleaseError: the model or its card breaks a rule of releases, or an audit failed or is of
+            another model.
     """
     settings, store = home.settings(), home.store()
     try:
@@ -95,8 +109,8 @@ def release_study(
         repository.root()
         folder = home.folder / "drafts" / f"{record.study}-{record.version}"
         _refuse_published(home, repository, record)
-        if not (folder / TARGETS_FILE).exists():
-            _draft(home, store, record, folder, now)
+        if audits or not (folder / TARGETS_FILE).exists():
+            _draft(home, store, record, folder, now, audits)
         _freshen(repository, folder, now)
         signers = sign_draft(folder, keys, settings.trust)
         missing = max(0, settings.trust.threshold - len(signers))
@@ -130,14 +144,25 @@ def sign_draft(
     return tuple(signers_of(targets, trust))
 
 
-def _draft(home: Home, store: Store, record: StudyRecord, folder: Path, now: datetime) -> None:
+def _draft(
+    home: Home,
+    store: Store,
+    record: StudyRecord,
+    folder: Path,
+    now: datetime,
+    audits: Sequence[AuditFile],
+) -> None:
     plan, blobs = plan_of(record), home.blobs()
     final = final_parameters(store, plan, blobs)
     arrays = {name: np.array(a) for name, a in read_content(final, blobs).arrays["arrays"].items()}
     shapes = None
     if plan.model.initial_sha256 is not None:
         shapes = {head.name: head.shape for head in content_heads(final)}
-    card = write_card(plan, run_facts(store, plan, now))
+    told = run_facts(store, plan, now)
+    if audits:
+        model = sha256_hex(model_bytes(arrays))
+        told = replace(told, audits=audits_for_card(plan, model, audits))
+    card = write_card(plan, told)
     repository = TufRepository(home.folder)
     book = LogBook(store.connection, plan.consortium, repository.online_key())
     facts = provenance_of(plan, card, store.rounds(plan.study), book, now)

@@ -56,4 +56,5 @@ def secure_facts(store: Store, plan: StudyPlan, now: datetime) -> RunFacts:
         tables_of=0 if table is None else len(table[1]),
         all_patients=None if counted is None else counted[0][0],
         software={"fedtwin": version("fedtwin")},
+        gone_wrong=CandidateBook(store.connection).thrown_away(plan.hash),
     )

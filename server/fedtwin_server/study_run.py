@@ -17,7 +17,7 @@ from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import admit_updates, check_count, check_table
 from fedtwin_server.exchange import Admit, Exchange, Setting
 from fedtwin_server.hub import Clock, Hub, SiteLink
-from fedtwin_server.jury import Court, Jury
+from fedtwin_server.jury import Jury, Reach
 from fedtwin_server.round_contents import RoundContents
 from fedtwin_server.rules import Rule, Step
 from fedtwin_server.store import RoundRecord, Store, StudyRecord
@@ -69,15 +69,11 @@ class StudyRun:
         self._silent: dict[str, tuple[SiteLink, int]] = {}
         self._announced: set[bytes] = set()
         self._counting: asyncio.Task[None] | None = None
-        court = Court(
-            counts=self._counts,
-            participants=self._participants,
-            exchange=self._exchange,
-            change=self._some_change,
-            note=self._note,
+        reach = Reach(
+            self._participants, self._exchange, self._settle, self._some_change, self._note
         )
         self._contents = RoundContents(plan, store, blobs)
-        self._jury = Jury(plan, store, blobs, court)
+        self._jury = Jury(plan, store, blobs, self._counts, reach)
 
     async def run(self) -> None:
         """Carry the study to its end; every end is written to the store with its reason."""
@@ -223,10 +219,14 @@ class StudyRun:
                 seconds=(closed - started).total_seconds(),
             ),
         )
+        self._settle()
+        self._contents.drop(stale, number, self._announced)
+
+    def _settle(self) -> None:
+        """Tell sites that their answers have arrived: what was made of them is on disk."""
         closing, self._closing = self._closing, []
         for exchange in closing:
             exchange.settle(outcome_is_kept=True)
-        self._contents.drop(stale, number, self._announced)
 
     async def _step(self, number: int, state: pb.RoundState) -> Step:
         """Make a round with everybody who is here."""

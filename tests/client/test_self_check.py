@@ -1,6 +1,6 @@
 """A node's check of its own mechanism passes as it is, and fails for each thing taken out of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import fedtwin.demo
 from fedtwin_client.cohort.rows import CohortRows
-from fedtwin_client.training.apps import TaskInput
+from fedtwin_client.training.apps import SumPart, TaskInput
 from fedtwin_client.training.built_in import BuiltIn
 from fedtwin_client.training.noise import CryptographicNoise, NoiseSource
 from fedtwin_client.training.self_check import (
@@ -23,13 +24,16 @@ from fedtwin_client.training.self_check import (
 )
 from fedtwin_protocol.errors import PlanError
 from fedtwin_protocol.payload import Payload
+from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.study import StudyPlan, plan_from_yaml
 
 PLAN = plan_from_yaml(Path(fedtwin.demo.__file__).parent / "plans" / "heart-disease.yaml")
 
 
-def plan(family: str = "logistic_regression", mechanism: str = "gradient_sum") -> StudyPlan:
-    """The heart study with another family or mechanism."""
+def plan(
+    family: str = "logistic_regression", mechanism: str = "gradient_sum", **privacy: Any
+) -> StudyPlan:
+    """The heart study with another family, mechanism or mode."""
     local = mechanism == "local_steps"
     return StudyPlan.model_validate(
         PLAN.model_dump()
@@ -37,22 +41,36 @@ def plan(family: str = "logistic_regression", mechanism: str = "gradient_sum") -
             "model": {"family": family, "hidden": [5] if family == "network" else []},
             "training": {
                 "mechanism": mechanism,
-                "rounds": 3,
+                "rounds": 1 if mechanism == "mean_vector" else 3,
                 "learning_rate": 0.5,
                 "local_steps": 3 if local else 1,
             },
             "aggregation": {"rule": "mean" if local else "sum"},
-            "privacy": PLAN.privacy.model_dump() | {"sampling_rate": 0.3 if local else 1.0},
+            "privacy": PLAN.privacy.model_dump()
+            | {"sampling_rate": 0.3 if local else 1.0}
+            | privacy,
+            "sites": PLAN.sites.model_dump() | {"invited": ("a", "b", "c", "d", "e", "f", "g")},
         }
     )
 
 
-FAMILIES = ["logistic_regression", "network"]
-MECHANISMS = ["gradient_sum", "local_steps"]
 everything = pytest.mark.parametrize(
-    ("family", "mechanism"), [(f, m) for f in FAMILIES for m in MECHANISMS]
+    ("family", "mechanism"),
+    [
+        *(("logistic_regression", m) for m in ("gradient_sum", "local_steps", "mean_vector")),
+        *(("network", m) for m in ("gradient_sum", "local_steps")),
+    ],
 )
 App = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small sums on several threads wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @everything
@@ -62,6 +80,11 @@ def test_the_node_as_it_is_passes(family: str, mechanism: str) -> None:
     assert [one.name for one in findings] == [
         *("independence", "moments-update", "moments-count", "moments-table"),
     ]
+
+
+def test_a_sum_of_sampled_patients_passes() -> None:
+    findings = check_privacy(plan(sampling_rate=0.4), seed=1)
+    assert [one.name for one in findings if not one.passed] == []
 
 
 def test_every_plan_of_the_demo_passes() -> None:
@@ -87,8 +110,8 @@ too_little_noise = partial(
 forgotten_clip = partial(
     other_privacy,
     lambda privacy: {
-        "clipping_norm": privacy.clipping_norm * 1e9,
-        "noise_multiplier": privacy.noise_multiplier / 1e9,
+        "clipping_norm": privacy.clipping_norm * 1e3,
+        "noise_multiplier": privacy.noise_multiplier / 1e3,
     },
 )
 wider_clip = partial(
@@ -131,6 +154,67 @@ def test_a_sabotaged_update_is_found(family: str, mechanism: str, app: App) -> N
     finding = check_training(plan(family, mechanism), 3, app)
     assert not finding.passed, finding
     assert finding.result < 1e-8
+
+
+SECURE = plan(mode="secure")
+
+
+class SmallShares(BuiltIn):
+    """Shares of the noise sized for all seven sites, though some may vanish or collude."""
+
+    def part(self, task: TaskInput) -> SumPart:
+        part = super().part(task)
+        terms = secure_terms(self._plan)
+        short = (terms.honest_present / len(terms.sites)) ** 0.5
+        return replace(part, noise_multiplier=part.noise_multiplier * short)
+
+
+class SharesForCollusionForgotten(BuiltIn):
+    """Shares sized for those who may vanish, not for those in league with the coordinator."""
+
+    def part(self, task: TaskInput) -> SumPart:
+        part = super().part(task)
+        terms = secure_terms(self._plan)
+        short = (terms.honest_present / terms.threshold) ** 0.5
+        return replace(part, noise_multiplier=part.noise_multiplier * short)
+
+
+class OneNoiseForAllSites(BuiltIn):
+    """Every site draws the very same share."""
+
+    def __init__(self, study: StudyPlan, rows: CohortRows, key: bytes) -> None:
+        super().__init__(study, rows, key)
+        self.noise = CryptographicNoise(bytes(32))
+
+
+@pytest.mark.parametrize("scale_bits", [4, 20])
+def test_secure_sums_pass(scale_bits: int) -> None:
+    findings = check_privacy(plan(mode="secure", scale_bits=scale_bits), seed=1)
+    assert [one for one in findings if not one.passed] == []
+    assert len(findings) == 4
+
+
+def test_a_secure_sum_of_a_network_passes() -> None:
+    assert check_training(plan("network", mode="secure"), 1).passed
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        *(SmallShares, SharesForCollusionForgotten, OneNoiseForAllSites),
+        *(too_little_noise, forgotten_clip, wider_clip),
+    ],
+)
+def test_a_sabotaged_secure_sum_is_found(app: App) -> None:
+    finding = check_training(SECURE, 3, app)
+    assert not finding.passed
+    assert finding.result < 1e-8
+
+
+@pytest.mark.parametrize("app", [SmallShares, SharesForCollusionForgotten])
+def test_small_shares_are_found_in_the_count_and_the_table(app: App) -> None:
+    assert check_count(SECURE, 3, app).result < 1e-6
+    assert check_table(SECURE, 3, app).result < 1e-8
 
 
 def centred(study: StudyPlan, rows: CohortRows, noise: NoiseSource | bytes) -> BuiltIn:

@@ -38,6 +38,7 @@ def plan_of(**changes: Any) -> StudyPlan:
         "model": {"family": "logistic_regression"},
         "training": {"rounds": 3, "learning_rate": 0.5},
         "privacy": {
+            "mode": "local",
             "epsilon": 10,
             "delta": 1e-5,
             "clipping_norm": 2.0,
@@ -152,8 +153,8 @@ def test_an_honest_site_moves_no_further(steps: int, proximal: float) -> None:
     rows = TrainingRows(features=np.full((count, 2), 3.0), outcomes=np.ones(count))
     start = {"weights": np.array([-5.0, 2.0]), "intercept": np.array([-3.0])}
 
-    def gradient(features: np.ndarray, outcomes: np.ndarray, _: Any) -> np.ndarray:
-        return -2.0 * len(outcomes) * np.ones(3) / np.sqrt(3)
+    def gradient(patients: TrainingRows, _: Any) -> np.ndarray:
+        return -2.0 * len(patients) * np.ones(3) / np.sqrt(3)
 
     moved = []
     for seed in range(20):

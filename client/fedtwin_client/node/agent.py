@@ -58,7 +58,7 @@ class Agent:
         self._ledger.must_cover(self._outbox.tasks())
         self._studies = KnownStudies(home.studies_file)
         self._watch = LogWatch(home, self._settings.consortium, self._settings.site)
-        self._workers = Workers(home, self._settings, clock)
+        self._workers = Workers(home, self._settings, clock, self._ledger.members)
         self._contents = BlobStore(home.contents)
         self._contents.tidy(clock(), all_under_way=True)
         key = keep_site_key(home.identity)

@@ -10,13 +10,12 @@ the outbox remembers. It takes prices from outside, and recomputes them where pl
 Two processes may share the file; each change is made under SQLite's lock on the newest state.
 """
 
-import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fedtwin_client.node.database import Database, Trace
 from fedtwin_client.node.ledger_account import (
@@ -25,12 +24,15 @@ from fedtwin_client.node.ledger_account import (
     Charge,
     Reservation,
 )
-from fedtwin_client.node.ledger_chain import REMEDY, Entry, Fact, check_link, link, spell_time
+from fedtwin_client.node.ledger_chain import REMEDY, Fact, check_link, entry_of, link, spell_time
+from fedtwin_client.node.ledger_lifetime import Admission, admit
 from fedtwin_client.node.ledger_limits import BudgetLimits, check_reservation
+from fedtwin_client.node.ledger_members import Memberships, members_file
 from fedtwin_client.node.ledger_statement import EpsilonOf, Statement, make_statement
+from fedtwin_client.training.pseudonym_list import Members
 from fedtwin_protocol.canonical import canonical_bytes
 from fedtwin_protocol.charge_kinds import ChargeKind
-from fedtwin_protocol.errors import BudgetError, LedgerError, WireError
+from fedtwin_protocol.errors import BudgetError, LedgerError
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 _COLUMNS: Final = "sequence, time, kind, study, plan_hash, task, body, previous, hash"
@@ -62,7 +64,13 @@ class Ledger:
         LedgerError: the file cannot be used, or an entry was changed.
     """
 
-    def __init__(self, path: Path, *, patience_s: float = 10.0, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        patience_s: float = 10.0,
+        trace: Trace | None = None,
+    ) -> None:
         self._database = Database(
             path,
             schema=_SCHEMA,
@@ -73,6 +81,7 @@ class Ledger:
         )
         self._books = Books()
         try:
+            self._members = Memberships(members_file(path), patience_s=patience_s)
             self.verify()
         except LedgerError:
             self._database.close()
@@ -85,35 +94,69 @@ class Ledger:
         self.shut()
 
     def shut(self) -> None:
-        """Close the file."""
+        """Close the files."""
         self._database.close()
+        self._members.close()
 
-    def reserve(self, asked: Reservation, limits: BudgetLimits, now: datetime) -> Account:
+    def admit(
+        self, asked: Reservation, limits: BudgetLimits, candidates: Iterable[int]
+    ) -> Admission:
+        """Whom a study may use: the candidates whose lifetime has room for all it may cost.
+
+        Nothing is written. Who is left out, and how many, is never to leave the hospital.
+
+        Raises:
+            BudgetError: a limit would be overdrawn for anybody, or the request does not add up.
+        """
+        self._refresh()
+        check_reservation(self._books, asked, limits, for_everybody=False)
+        return admit(self._books, asked, limits, candidates, self._members.read)
+
+    def reserve(
+        self,
+        asked: Reservation,
+        limits: BudgetLimits,
+        now: datetime,
+        members: Collection[int] | None = None,
+    ) -> Account:
         """Set aside everything a study may cost; the same open plan again changes nothing.
 
         A plan that was closed is opened again with its old charges counted on.
+
+        Args:
+            asked: what is to be set aside.
+            limits: the hospital's.
+            now: the time.
+            members: the patients it is for; none: all of the hospital.
 
         Raises:
             BudgetError: a limit would be overdrawn, or the request does not add up.
             LedgerError: it could not be written, or the clock runs backwards.
         """
         with self._change() as connection:
-            check_reservation(self._books, asked, limits)
+            check_reservation(self._books, asked, limits, for_everybody=members is None)
             known = self._books.accounts.get(asked.plan_hash)
             if known is not None and known.open:
                 return known
-            terms = known.reservation if known is not None else asked
-            self._append(
-                connection,
-                Fact(
-                    kind="reserve",
-                    study=asked.study,
-                    plan_hash=asked.plan_hash,
-                    body=terms.to_body(),
-                ),
-                now,
-            )
+            body = (known.reservation if known is not None else asked).to_body()
+            if members is not None:
+                self._check_members(asked, limits, members)
+                body["members"] = self._members.keep(members)
+            fact = Fact(kind="reserve", study=asked.study, plan_hash=asked.plan_hash, body=body)
+            self._append(connection, fact, now)
             return self._books.accounts[asked.plan_hash]
+
+    def members(self, plan_hash: str) -> Members | None:
+        """The patients that a plan was reserved for; none: it was not, or for all patients.
+
+        Raises:
+            LedgerError: the list is not the one that the chain speaks of.
+        """
+        self._refresh()
+        account = self._books.accounts.get(plan_hash)
+        if account is None or account.members is None:
+            return None
+        return self._members.read(account.members)
 
     def charge(self, study: str, task: str, kind: ChargeKind, now: datetime) -> Charge:
         """Pay for one task, on disk before this returns; only then may noise be drawn.
@@ -195,6 +238,10 @@ class Ledger:
             raise LedgerError(f"the privacy ledger's file is damaged ({found}). {REMEDY}")
         self._books = Books()
         self._refresh()
+        for account in self._books.accounts.values():
+            for commitment in (account.members, *account.former):
+                if commitment is not None:
+                    self._members.read(commitment)
 
     def must_cover(self, tasks: Iterable[str]) -> None:
         """Check that every task whose answer was stored for sending is charged here.
@@ -220,7 +267,18 @@ class Ledger:
                 Rényi figures, which are a little larger.
         """
         self._refresh()
-        return make_statement(self._books, limits, epsilon_of)
+        return make_statement(self._books, limits, epsilon_of, self._members.read)
+
+    def _check_members(
+        self, asked: Reservation, limits: BudgetLimits, members: Collection[int]
+    ) -> None:
+        if not members:
+            raise BudgetError(f"study {asked.study} is left without any patient here")
+        if admit(self._books, asked, limits, members, self._members.read).left_out:
+            raise BudgetError(
+                f"study {asked.study} would overdraw what some of its patients may lose in a "
+                "lifetime: ask the ledger whom it admits"
+            )
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
@@ -252,7 +310,7 @@ class Ledger:
                 )
             rows = rows[1:]
         for row in rows:
-            entry = _entry(row)
+            entry = entry_of(row)
             check_link(entry, self._books.last)
             self._books.apply(entry)
 
@@ -303,31 +361,6 @@ class Ledger:
                 entry.hash,
             ),
         )
-
-
-def _entry(row: tuple[Any, ...]) -> Entry:
-    sequence, time, kind, study, plan_hash, task, text, previous, entry_hash = row
-    try:
-        body = json.loads(text)
-        moment = datetime.fromisoformat(time)
-        if canonical_bytes(body).decode() != text or spell_time(moment) != time:
-            raise ValueError("it is not spelled canonically")
-    except (ValueError, TypeError, RecursionError, WireError) as error:
-        raise LedgerError(
-            f"entry {sequence} of the privacy ledger was changed after it was written ({error}). "
-            f"{REMEDY}"
-        ) from error
-    return Entry(
-        sequence=sequence,
-        time=moment.astimezone(UTC),
-        kind=kind,
-        study=study,
-        plan_hash=plan_hash,
-        task=task,
-        body=body,
-        previous=previous,
-        hash=entry_hash,
-    )
 
 
 def _same(before: Charge, study: str, kind: str) -> Charge:

@@ -212,11 +212,21 @@ class Charge:
 
 @dataclass(kw_only=True, slots=True)
 class Account:
-    """Where one plan of one study stands."""
+    """Where one plan of one study stands.
+
+    Attributes:
+        reservation: what it may cost.
+        made: charges of each kind.
+        open: whether what is left of the reservation is still held.
+        members: commitment to the list of patients it was reserved for; none: all of the hospital.
+        former: the same of earlier times that it was open.
+    """
 
     reservation: Reservation
     made: dict[ChargeKind, int]
     open: bool = True
+    members: str | None = None
+    former: tuple[str, ...] = ()
 
     def allotment(self, kind: str) -> Allotment | None:
         """What was reserved of a kind, if anything."""
@@ -304,10 +314,15 @@ class Books:
     def _reserve(self, entry: Entry) -> None:
         known = self.accounts.get(entry.plan_hash)
         reservation = reservation_of(entry)
+        members = entry.body.get("members")
         if known is None:
-            self.accounts[entry.plan_hash] = Account(reservation=reservation, made={})
+            account = Account(reservation=reservation, made={}, members=members)
+            self.accounts[entry.plan_hash] = account
         elif known.reservation.terms == reservation.terms and not known.open:
             known.open = True
+            if known.members is not None:
+                known.former += (known.members,)
+                known.members = members or known.members
         else:
             raise _broken(entry, f"reserves the plan of {entry.study} twice")
         self.current[entry.study] = entry.plan_hash

@@ -4,13 +4,14 @@ Each entry carries the hash of the one before it. Its own hash is SHA-256 over i
 so that a changed, removed or inserted entry shows at the first entry that no longer fits.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from fedtwin_protocol.canonical import canonical_bytes, sha256_hex
-from fedtwin_protocol.errors import LedgerError
+from fedtwin_protocol.errors import LedgerError, WireError
 
 START: Final = "0" * 64
 """What the first entry names as the hash before it."""
@@ -105,6 +106,36 @@ REMEDY: Final = (
     "Nothing will be charged or sent from this ledger: show it to the data protection officer, and "
     "restore the newest whole copy only if nothing left the hospital after it was made"
 )
+
+
+def entry_of(row: tuple[Any, ...]) -> Entry:
+    """An entry from its columns, in the order of `Entry`.
+
+    Raises:
+        LedgerError: a column is not spelled as it was written.
+    """
+    sequence, time, kind, study, plan_hash, task, text, previous, entry_hash = row
+    try:
+        body = json.loads(text)
+        moment = datetime.fromisoformat(time)
+        if canonical_bytes(body).decode() != text or spell_time(moment) != time:
+            raise ValueError("it is not spelled canonically")
+    except (ValueError, TypeError, RecursionError, WireError) as error:
+        raise LedgerError(
+            f"entry {sequence} of the privacy ledger was changed after it was written ({error}). "
+            f"{REMEDY}"
+        ) from error
+    return Entry(
+        sequence=sequence,
+        time=moment.astimezone(UTC),
+        kind=kind,
+        study=study,
+        plan_hash=plan_hash,
+        task=task,
+        body=body,
+        previous=previous,
+        hash=entry_hash,
+    )
 
 
 def spell_time(time: datetime) -> str:

@@ -31,10 +31,14 @@ class BudgetLimits:
     delta_lifetime: float
     unprotected: bool = False
 
+    def allowance(self) -> tuple[int, float]:
+        """The index of the filter's order, and how much of a curve there is allowed."""
+        index = filter_order(self.epsilon_lifetime, self.delta_lifetime)
+        return index, self.epsilon_lifetime - conversion(ORDERS[index], self.delta_lifetime)
+
     def share(self, curve: Sequence[float]) -> float:
         """The part of the lifetime's allowance that a Rényi curve uses; above 1 is refused."""
-        index = filter_order(self.epsilon_lifetime, self.delta_lifetime)
-        allowed = self.epsilon_lifetime - conversion(ORDERS[index], self.delta_lifetime)
+        index, allowed = self.allowance()
         if curve[index] == 0:
             return 0.0
         return curve[index] / allowed if allowed > 0 else math.inf
@@ -54,8 +58,17 @@ class BudgetLimits:
             )
 
 
-def check_reservation(books: Books, asked: Reservation, limits: BudgetLimits) -> None:
+def check_reservation(
+    books: Books, asked: Reservation, limits: BudgetLimits, *, for_everybody: bool = True
+) -> None:
     """Check that a study may be reserved as a whole.
+
+    Args:
+        books: the ledger's.
+        asked: what is to be set aside.
+        limits: the hospital's.
+        for_everybody: whether it is for all patients of the hospital; of named ones, whose lifetime
+            has room is told by `ledger_lifetime`.
 
     Raises:
         BudgetError: the request is malformed, or a limit would be overdrawn.
@@ -72,7 +85,8 @@ def check_reservation(books: Books, asked: Reservation, limits: BudgetLimits) ->
             )
         return
     _check_study(asked, limits)
-    _check_lifetime(books, asked, limits)
+    if for_everybody:
+        _check_lifetime(books, asked, limits)
 
 
 def _check_form(asked: Reservation) -> None:

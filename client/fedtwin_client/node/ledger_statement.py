@@ -1,18 +1,27 @@
 """What the ledger's books say, for people: per study and in a patient's lifetime.
 
 Figures are of steps that were taken. Rényi figures are upper bounds; the PLD figure, composed by an
-accountant that is handed in, is the one to report.
+accountant that is handed in, once for each distinct set of studies, is the one to report.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from fedtwin_client.node.ledger_account import Account, Books, StepsTaken
+from fedtwin_client.node.ledger_lifetime import ReadMembers, StudySet, study_sets
 from fedtwin_client.node.ledger_limits import BudgetLimits
-from fedtwin_client.node.renyi import epsilon, total
+from fedtwin_client.node.renyi import epsilon
 
 EpsilonOf = Callable[[Sequence[StepsTaken], float], float]
+BANDS: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+EXAMINED: Final = 5
+"""Of the distinct sets of studies that patients were in, so many of the dearest are composed.
+
+They are ranked at the filter's order. Of full-batch Gaussian steps that is the order of epsilon
+itself; of sampled ones nearly, so the first few are composed and the largest figure stands.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,16 +74,36 @@ class StudyStatement:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Band:
+    """Patients of whose lifetime's allowance about the same part is spent or reserved.
+
+    Attributes:
+        up_to: the upper end of the part; the lower one is the band before.
+        patients: how many; it stays at the hospital.
+        epsilon_renyi: spent by the dearest of them, at the lifetime's delta.
+        epsilon_pld: the same by PLD accounting; none without an accountant.
+        studies: how many studies that patient was in.
+    """
+
+    up_to: float
+    patients: int
+    epsilon_renyi: float
+    epsilon_pld: float | None
+    studies: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Statement:
     """The whole ledger.
 
     Attributes:
         studies: in the order of their reservation.
         limits: the hospital's.
-        epsilon_renyi: over all protected studies, charged so far, at the lifetime's delta.
+        epsilon_renyi: of the patient who has spent most in all protected studies, so far, at the
+            lifetime's delta.
         epsilon_pld: the same by PLD accounting; none without an accountant.
-        epsilon_renyi_committed: with what is still reserved.
-        share: part of the lifetime's allowance that is spent or reserved.
+        share: largest part of a patient's lifetime allowance that is spent or reserved.
+        bands: all patients by that part; empty where no study has a list of its members.
         entries: in the ledger.
         head: hash of the last entry.
     """
@@ -83,10 +112,14 @@ class Statement:
     limits: BudgetLimits
     epsilon_renyi: float
     epsilon_pld: float | None
-    epsilon_renyi_committed: float
     share: float
+    bands: tuple[Band, ...]
     entries: int
     head: str
+
+    def to_values(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
 
     def lines(self) -> list[str]:
         """The statement in words."""
@@ -96,36 +129,86 @@ class Statement:
         unprotected = [study.study for study in self.studies if not study.protected]
         if unprotected:
             lines.append(f"not counted, because they promise no privacy: {', '.join(unprotected)}")
-        return [*lines, *self._lifetime_lines()]
+        return [*lines, *self._band_lines(), *self._lifetime_lines()]
+
+    def _band_lines(self) -> list[str]:
+        if not self.bands:
+            return []
+        lines = ["patients by the part of their lifetime's allowance that is spent or reserved"]
+        lower = 0.0
+        most = max(band.patients for band in self.bands)
+        for band in self.bands:
+            bar = "#" * math.ceil(40 * band.patients / most)
+            text = f"  {lower:4.0%} to {band.up_to:4.0%}: {band.patients:7} patients {bar}"
+            if band.patients:
+                spent = _figures(band.epsilon_renyi, band.epsilon_pld)
+                text += f"\n      the dearest: {band.studies} studies, spent epsilon {spent}"
+            lines.append(text)
+            lower = band.up_to
+        return [*lines, "  (numbers of patients stay in this hospital)"]
 
     def _lifetime_lines(self) -> list[str]:
         spent = _figures(self.epsilon_renyi, self.epsilon_pld)
         return [
-            f"one patient, all studies: spent epsilon {spent} at delta "
-            f"{self.limits.delta_lifetime:g}; with what is reserved "
-            f"{self.epsilon_renyi_committed:.4g} (Rényi); {self.share:.1%} of the lifetime's "
+            f"the patient with the largest sum over all studies: spent epsilon {spent} at delta "
+            f"{self.limits.delta_lifetime:g}; at most {self.share:.1%} of a patient's lifetime "
             f"allowance of epsilon {self.limits.epsilon_lifetime:g} is spent or reserved",
             f"entries: {self.entries}, chain whole; last hash {self.head or 'none'}",
         ]
 
 
-def make_statement(books: Books, limits: BudgetLimits, epsilon_of: EpsilonOf | None) -> Statement:
+def make_statement(
+    books: Books, limits: BudgetLimits, epsilon_of: EpsilonOf | None, read: ReadMembers
+) -> Statement:
     """Sum the books up."""
-    accounts = list(books.accounts.values())
-    protected = [account for account in accounts if account.reservation.protected]
     delta = limits.delta_lifetime
-    steps = [item for account in protected for item in worst_patient(account)]
-    committed = total(account.committed_curve() for account in protected)
+    sets = study_sets(books, limits, read)
+    spent: dict[tuple[str, ...], float] = {}
+
+    def by_pld(held: StudySet) -> float | None:
+        if epsilon_of is None:
+            return None
+        key = tuple(account.reservation.plan_hash for account in held.accounts)
+        if key not in spent:
+            steps = [item for account in held.accounts for item in worst_patient(account)]
+            spent[key] = _compose(epsilon_of, steps, delta)
+        return spent[key]
+
+    figures = [by_pld(held) for held in sets[:EXAMINED]]
+    exact = [figure for figure in figures if figure is not None]
     return Statement(
-        studies=tuple(_study(account, epsilon_of) for account in accounts),
+        studies=tuple(_study(account, epsilon_of) for account in books.accounts.values()),
         limits=limits,
-        epsilon_renyi=epsilon(total(account.charged_curve() for account in protected), delta),
-        epsilon_pld=None if epsilon_of is None else _compose(epsilon_of, steps, delta),
-        epsilon_renyi_committed=epsilon(committed, delta),
-        share=limits.share(committed),
+        epsilon_renyi=max((epsilon(held.spent, delta) for held in sets[:EXAMINED]), default=0.0),
+        epsilon_pld=None if epsilon_of is None else max(exact, default=0.0),
+        share=max((held.share for held in sets), default=0.0),
+        bands=_bands(sets, delta, by_pld),
         entries=books.last.sequence if books.last else 0,
         head=books.last.hash if books.last else "",
     )
+
+
+def _bands(
+    sets: Sequence[StudySet], delta: float, by_pld: Callable[[StudySet], float | None]
+) -> tuple[Band, ...]:
+    if not any(held.patients for held in sets):
+        return ()
+    bands = []
+    lower = -1.0
+    for up_to in BANDS:
+        inside = [held for held in sets if lower < held.share <= up_to or held.share > up_to == 1]
+        first = inside[0] if inside else None
+        bands.append(
+            Band(
+                up_to=up_to,
+                patients=sum(held.patients for held in inside),
+                epsilon_renyi=epsilon(first.spent, delta) if first else 0.0,
+                epsilon_pld=by_pld(first) if first else None,
+                studies=len(first.accounts) if first else 0,
+            )
+        )
+        lower = up_to
+    return tuple(bands)
 
 
 def worst_patient(account: Account) -> list[StepsTaken]:

@@ -79,7 +79,7 @@ class LinkSession:
         """
         call = channel.stream_stream(method("Link"))()
         parts = [
-            asyncio.create_task(self._outlet.drain(call.write)),
+            asyncio.create_task(self._outlet.drain(lambda frame: _write(call, frame))),
             asyncio.create_task(self._read(call)),
             asyncio.create_task(self._pulse()),
             asyncio.create_task(self._notice_commands()),
@@ -118,10 +118,7 @@ class LinkSession:
                 text = f"nothing was heard from the coordinator for {LEASE_S:.0f} s"
                 raise LinkError(text) from error
             if data is grpc.aio.EOF:
-                code = await call.code()
-                if code != grpc.StatusCode.OK:
-                    none = grpc.aio.Metadata()
-                    raise grpc.aio.AioRpcError(code, none, none, await call.details())
+                await _check_end(call)
                 return
             if is_chunk(data):
                 self._traffic.on_chunk(chunk_from_frame(data))
@@ -302,3 +299,20 @@ class LinkSession:
 
     def _now_ms(self) -> int:
         return int(self._clock().timestamp() * 1000)
+
+
+async def _write(call: Any, frame: bytes) -> None:
+    """Write a frame; a link that had ended is told by how it ended, not as a fault of ours."""
+    try:
+        await call.write(frame)
+    except asyncio.InvalidStateError:
+        await _check_end(call)
+        raise LinkError("the coordinator closed the link while something was being sent") from None
+
+
+async def _check_end(call: Any) -> None:
+    """Raise what the coordinator or the network ended the link with, if not by closing it."""
+    code = await call.code()
+    if code != grpc.StatusCode.OK:
+        none = grpc.aio.Metadata()
+        raise grpc.aio.AioRpcError(code, none, none, await call.details())

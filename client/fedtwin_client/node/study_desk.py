@@ -16,6 +16,7 @@ from fedtwin_client.node.renyi import ORDERS
 from fedtwin_client.node.secure_sums import SecureSums
 from fedtwin_client.node.studies import KnownStudies, KnownStudy
 from fedtwin_client.node.workers import BUILT_IN_FAMILIES, Clock, Workers
+from fedtwin_client.training.pseudonym_list import Members, pack, unpack
 from fedtwin_protocol.errors import (
     BudgetError,
     CohortError,
@@ -130,9 +131,9 @@ class StudyDesk:
         plan = study.plan
         try:
             policy = load_policy(self._home.policy_file)
-            await self._check_cohort(plan, policy)
             _, reservation = await self._price(plan)
-            self._ledger.reserve(reservation, policy.limits, self._clock())
+            members = await self._members(plan, policy, reservation)
+            self._ledger.reserve(reservation, policy.limits, self._clock(), members)
         except FedtwinError as error:
             self._decline(study, str(error), announce)
             return
@@ -161,10 +162,42 @@ class StudyDesk:
         if plan.model.family not in BUILT_IN_FAMILIES:
             raise PlanError("only the built-in model families take part in secure sums")
 
-    async def _check_cohort(self, plan: StudyPlan, policy: Policy) -> None:
-        sizes = (await self._workers.worker(plan).ask({"op": "cohort"})).head
+    async def _members(
+        self, plan: StudyPlan, policy: Policy, reservation: Reservation
+    ) -> Members | None:
+        """The patients of the study's cohort whose lifetime budget has room for it.
+
+        How many are left out is known here alone: it goes to the node's own log.
+
+        Returns:
+            pseudonyms, or none where nothing is counted by patient: an installed program does not
+            say whose records it reads, and mode `none` promises nothing.
+
+        Raises:
+            CohortError: too few are left.
+            BudgetError: the study is too dear for anybody.
+        """
+        worker = self._workers.worker(plan)
+        await worker.ask({"op": "members", "everybody": True})
+        cohort = await worker.ask({"op": "cohort"})
+        if not cohort.head["named"] or not reservation.protected:
+            self._check_cohort(plan, policy, cohort.head)
+            return None
+        admission = self._ledger.admit(reservation, policy.limits, unpack(cohort.body))
+        if admission.left_out:
+            log.info(
+                "study %s: %d patients are left out because their lifetime budget is spent",
+                plan.study,
+                admission.left_out,
+            )
+        await worker.ask({"op": "members"}, pack(admission.members))
+        self._check_cohort(plan, policy, (await worker.ask({"op": "cohort"})).head)
+        return admission.members
+
+    def _check_cohort(self, plan: StudyPlan, policy: Policy, sizes: Mapping[str, int]) -> None:
         smallest = policy.smallest_cohort_for(plan)
-        if plan.privacy.mode == "secure" and sum(sizes.values()) > plan.sites.largest_cohort:
+        patients = sizes["training"] + sizes["held_out"]
+        if plan.privacy.mode == "secure" and patients > plan.sites.largest_cohort:
             raise CohortError(
                 f"study {plan.study} is made for at most {plan.sites.largest_cohort} patients a "
                 "hospital, this one has more (how many stays here): the consortium may raise "

@@ -5,10 +5,12 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from fedtwin_client.training.pseudonym_list import Members, pack
 from fedtwin_client.training.worker_wire import PREFIX, Frame, sizes
 from fedtwin_protocol import errors
 from fedtwin_protocol.errors import FedtwinError
@@ -35,11 +37,20 @@ class WorkerProcess:
         blobs: folder of contents.
         app_path: an installed ClientApp, or empty.
         now: the time its cohort is built at.
+        members: the patients that the ledger has for the study, told to every process before its
+            first order; none: not yet, or all of the hospital.
     """
 
     def __init__(
-        self, plan_file: Path, store: Path, blobs: Path, app_path: str, now: datetime
+        self,
+        plan_file: Path,
+        store: Path,
+        blobs: Path,
+        app_path: str,
+        now: datetime,
+        members: Callable[[], Members | None] = lambda: None,
     ) -> None:
+        self._members = members
         self._arguments = [str(plan_file), str(store), str(blobs), app_path, now.isoformat()]
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
@@ -92,8 +103,8 @@ class WorkerProcess:
 
     async def _exchange(self, order: Frame) -> Frame:
         for attempt in range(1, ATTEMPTS + 1):
-            process = await self._running()
             try:
+                process = await self._running()
                 return await _once(process, order)
             except (ConnectionError, asyncio.IncompleteReadError) as error:
                 code = await process.wait()
@@ -115,6 +126,9 @@ class WorkerProcess:
                 limit=PIPE_LIMIT,
                 env={**os.environ, **HUGE_PAGES},
             )
+            members = self._members()
+            if members is not None:
+                await _once(self._process, Frame(head={"op": "members"}, body=pack(members)))
         return self._process
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from fedtwin_client.node.home import NodeHome, NodeSettings
 from fedtwin_client.node.worker_process import WorkerProcess
+from fedtwin_client.training.pseudonym_list import Members
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.study import StudyPlan
 
@@ -19,9 +21,17 @@ class Workers:
         home: the node's folder.
         settings: names the ClientApps that are installed here.
         clock: the time.
+        members: the patients that the ledger has for a plan, by its hash; none: not yet, or all.
     """
 
-    def __init__(self, home: NodeHome, settings: NodeSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        home: NodeHome,
+        settings: NodeSettings,
+        clock: Clock,
+        members: Callable[[str], Members | None] = lambda _: None,
+    ) -> None:
+        self._members = members
         self._home = home
         self._settings = settings
         self._clock = clock
@@ -43,6 +53,7 @@ class Workers:
                 self._home.contents,
                 self._settings.client_apps.get(plan.model.family, ""),
                 self._clock(),
+                partial(self._members, plan.hash),
             )
         return self._workers[plan.hash]
 

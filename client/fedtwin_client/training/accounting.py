@@ -20,7 +20,7 @@ from typing import Any, Final
 from fedtwin_protocol.charges import PlannedCharge, planned_charges, refuse_a_coarse_scale
 from fedtwin_protocol.errors import PlanError
 from fedtwin_protocol.privacy import with_lost_delta
-from fedtwin_protocol.skellam import Skellam
+from fedtwin_protocol.skellam import Skellam, lost_delta
 from fedtwin_protocol.study import StudyPlan
 
 # Width of the loss grid: fine where it is cheap, and coarser for long runs on samples.
@@ -164,14 +164,31 @@ def epsilon_of(taken: Iterable[Any], delta: float) -> float:
     if not steps:
         return 0.0
     divergence = fsum(item.steps * item.divergence for item in steps)
-    histories = {tuple((item.sigma, item.sampling_rate, item.steps) for item in steps)}
-    histories.add(tuple(_site_by_site(item) for item in steps))
-    accountants = [_accountant(history) for history in histories]
+    accountants = [_accountant(history) for history in _histories(steps)]
     return with_lost_delta(
         lambda left: max(float(accountant.get_epsilon(left)) for accountant in accountants),
         delta,
         divergence,
     )
+
+
+def deltas_of(taken: Iterable[Any], epsilons: Sequence[float]) -> list[float]:
+    """Delta of recorded steps at each of some epsilons: the other way to read `epsilon_of`."""
+    steps = [item for item in taken if item.steps > 0]
+    divergence = fsum(item.steps * item.divergence for item in steps)
+    accountants = [_accountant(history) for history in _histories(steps)] if steps else []
+    found = []
+    for epsilon in epsilons:
+        delta = max((float(one.get_delta(epsilon)) for one in accountants), default=0.0)
+        found.append(min(1.0, delta + lost_delta(divergence, epsilon)))
+    return found
+
+
+def _histories(steps: Iterable[Any]) -> set[tuple[tuple[float, float, int], ...]]:
+    """The two ways to bound what a patient of several sites lost; one where they are the same."""
+    steps = list(steps)
+    together = tuple((item.sigma, item.sampling_rate, item.steps) for item in steps)
+    return {together, tuple(_site_by_site(item) for item in steps)}
 
 
 def _site_by_site(item: Any) -> tuple[float, float, int]:

@@ -1,6 +1,6 @@
 """What a training worker runs: something that answers tasks of one study."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,6 +51,12 @@ class TrainingApp(Protocol):
 
     def answer(self, task: TaskInput) -> Payload:
         """The content of the answer; everything in it may leave the site."""
+
+    def patients(self) -> Sequence[int] | None:
+        """Pseudonyms of the patients who are present; none: the app does not say.
+
+        They never leave the site.
+        """
 
     def cohort_sizes(self) -> tuple[int, int]:
         """True numbers of training and held-out patients; they never leave the site."""

@@ -111,6 +111,15 @@ class BuiltIn:
             )
         raise PlanError(f"the plan has no secure sum of kind '{task.kind[:30]}'")
 
+    def patients(self) -> list[int]:
+        """Pseudonyms of the patients who are present; they stay here.
+
+        Raises:
+            CohortError: too few patients are present.
+        """
+        self._call_roll()
+        return [int(patient) for patient in self._rows.subject_ids]
+
     def cohort_sizes(self) -> tuple[int, int]:
         """True numbers of training and held-out patients who are present; they stay here.
 

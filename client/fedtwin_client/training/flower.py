@@ -6,7 +6,7 @@ Flower's simulation engine.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
@@ -122,6 +122,10 @@ class ClientAppRunner:
         if reply.has_error():
             raise FedtwinError(f"the ClientApp answered with error {reply.error.code}")
         return to_payload(reply.content)
+
+    def patients(self) -> Sequence[int] | None:
+        """Pseudonyms of the patients; an installed ClientApp does not say."""
+        return None if self._own is None else self._own.patients()
 
     def cohort_sizes(self) -> tuple[int, int]:
         """True numbers of patients; an installed ClientApp says how many by its query.

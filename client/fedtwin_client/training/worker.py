@@ -19,6 +19,8 @@ import numpy as np
 
 from fedtwin_client.training.apps import TaskInput, TrainingApp
 from fedtwin_client.training.masked_part import masked_part
+from fedtwin_client.training.pseudonym_list import pack
+from fedtwin_client.training.roster import Roster
 from fedtwin_client.training.worker_wire import Frame, read_frame
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import make_content, read_content
@@ -51,11 +53,13 @@ class Worker:
         self._app_path = app_path
         self._now = now
         self._app: TrainingApp | None = None
+        self._roster = Roster()
 
     def answer(self, order: Frame) -> Frame:
         """Carry out one order."""
         operations: dict[str, Callable[[Frame], Frame]] = {
             "price": self._price,
+            "members": self._confine,
             "cohort": self._cohort,
             "task": self._task,
             "report": self._report,
@@ -68,10 +72,20 @@ class Worker:
         found = price(self._plan, order.head["orders"])
         return Frame(head={"ok": True, "price": asdict(found)})
 
+    def _confine(self, order: Frame) -> Frame:
+        """Use nobody's row but those of the members that the ledger has."""
+        self._roster.confine(None if order.head.get("everybody") else order.body)
+        return Frame(head={"ok": True})
+
     def _cohort(self, order: Frame) -> Frame:
+        """Sizes of the cohort, and who is in it, where the app says so; it stays at the site."""
         del order
-        training, held_out = self._training_app().cohort_sizes()
-        return Frame(head={"ok": True, "training": training, "held_out": held_out})
+        app = self._training_app()
+        training, held_out = app.cohort_sizes()
+        patients = app.patients()
+        head = {"ok": True, "training": training, "held_out": held_out}
+        head["named"] = patients is not None
+        return Frame(head=head, body=pack(patients or ()))
 
     def _task(self, order: Frame) -> Frame:
         content = pb.Content.FromString(order.body)
@@ -126,7 +140,9 @@ class Worker:
             return ClientAppRunner(load_client_app(self._app_path), self._plan)
         from fedtwin_client.training.built_in import BuiltIn, load_rows  # noqa: PLC0415 - DuckDB
 
-        app = BuiltIn(self._plan, load_rows(self._plan, self._store, self._now), os.urandom(32))
+        rows = load_rows(self._plan, self._store, self._now)
+        outside = self._roster.outside(rows.subject_ids.tolist())
+        app = BuiltIn(self._plan, rows, os.urandom(32), outside)
         if self._plan.aggregation.rule != "flower":
             return app
         from fedtwin_client.training.flower import ClientAppRunner, client_app  # noqa: PLC0415

@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
 
 BUILT_IN: Final = ("logistic_regression", "network")
+MECHANISMS: Final = ("gradient_sum", "local_steps", "mean_vector")
 RIDGE: Final = 0.01
 NEWTON_STEPS: Final = 15
 LONGEST: Final = 5.0
@@ -67,12 +68,14 @@ def family_of(plan: StudyPlan) -> Family:
             f"model family '{plan.model.family}' was installed by the sites and cannot be learned "
             f"here; audits outside know {', '.join(BUILT_IN)}"
         )
-    if plan.training.mechanism not in {"gradient_sum", "local_steps"}:
+    if plan.training.mechanism not in MECHANISMS:
         raise ReleaseError(
             f"audits outside do not know the mechanism '{plan.training.mechanism}'; they know "
-            "gradient_sum and local_steps"
+            f"{', '.join(MECHANISMS)}"
         )
     shapes = parameter_shapes(plan)
+    if plan.training.mechanism == "mean_vector":
+        return MeanVector(shapes)
     return Logistic(shapes) if plan.model.family == "logistic_regression" else Network(shapes)
 
 
@@ -113,6 +116,18 @@ class Logistic:
             length = np.linalg.norm(step, axis=1, keepdims=True)
             models = models - step * np.minimum(1, LONGEST / np.maximum(length, 1e-300))
         return models
+
+
+class MeanVector(Logistic):
+    """The mean vector: the sum is of the columns themselves, with the sign of the outcome."""
+
+    def clipped_sums(
+        self, models: Floats, features: Floats, outcomes: Floats, taken: Marks, clip: float
+    ) -> Floats:
+        """Minus the sums of (2 y - 1) clip([x, 1]), (models, values)."""
+        norms = np.sqrt((features**2).sum(axis=1) + 1)
+        scale = (1 - 2 * outcomes) * np.minimum(1, clip / norms) * taken
+        return np.concatenate([scale @ features, scale.sum(axis=1, keepdims=True)], axis=1)
 
 
 class Network:

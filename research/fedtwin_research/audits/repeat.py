@@ -164,12 +164,13 @@ def overfitting_pool(plan: StudyPlan, seed: int) -> Pool:
 def inversion_cosines(plan: StudyPlan, seed: int) -> tuple[Floats, Floats]:
     """Cosines with the record of what is read off one patient's update, with noise and without."""
     family = family_of(plan)
-    records = made_up_rows(plan.contract, RECORDS, seed + 4)
+    made = made_up_rows(plan.contract, 2 * RECORDS, seed + 4)
+    records = made[np.linalg.norm(made, axis=1) > 0][:RECORDS]  # nothing is no record to find
     generator = np.random.Generator(np.random.PCG64(seed + 5))
-    outcomes = (generator.random(RECORDS) < 0.5).astype(np.float64)
-    start = np.tile(flatten(initial_parameters(plan)), (RECORDS, 1))
-    clip = plan.privacy.clipping_norm
-    alone = family.clipped_sums(start, records, outcomes, np.eye(RECORDS, dtype=np.bool_), clip)
+    outcomes = (generator.random(len(records)) < 0.5).astype(np.float64)
+    start = np.tile(flatten(initial_parameters(plan)), (len(records), 1))
+    clip, alone_each = plan.privacy.clipping_norm, np.eye(len(records), dtype=np.bool_)
+    alone = family.clipped_sums(start, records, outcomes, alone_each, clip)
     # Steps within a round leave together: their noise is averaged.
     sd = plan.privacy.noise_multiplier * clip / sqrt(plan.training.local_steps)
     noise = sd * generator.standard_normal(alone.shape) if plan.privacy.mode != "none" else 0.0

@@ -1,8 +1,10 @@
 """Learning many models at once as a plan says, or without any protection.
 
 One hospital holds all patients, which is the case with the least noise that the plan allows: its
-sum carries the plan's noise once. `gradient_sum`: theta' = theta - rate * v with v = momentum * v +
-(sum of clipped gradients + noise) / count + l2 * theta, as the coordinator steps.
+sum carries the plan's noise once; so does a secure sum over any number of hospitals.
+
+`gradient_sum`, `mean_vector`: theta' = theta - rate * v with v = momentum * v + (sum of clipped
+contributions + noise) / (count * q) + l2 * theta, as the coordinator steps.
 `local_steps`: theta' = theta - rate * ((sum over a Poisson sample + noise) / (count * q) +
 l2 * theta), as a site steps; rounds are rounds of one site, whose mean is its own.
 """
@@ -83,20 +85,22 @@ class _Learner:
         """The models after one round."""
         plan, decay = self._plan, self._plan.model.l2 * self._family.penalised
         rate = plan.training.learning_rate
-        if plan.training.mechanism == "gradient_sum":
-            step = self._sum(models, self._pool.taken) / self._counts
+        batch = self._counts * plan.privacy.sampling_rate
+        if plan.training.summed:
+            step = self._sum(models) / batch
             self._velocity = plan.training.momentum * self._velocity + step + decay * models
             return np.asarray(models - rate * self._velocity)
-        share = plan.privacy.sampling_rate
         for _ in range(plan.training.local_steps):
-            taken = self._pool.taken
-            if share < 1:
-                taken = taken & (self._random.random(taken.shape) < share)
-            step = self._sum(models, taken) / np.maximum(1, self._counts * share)
+            step = self._sum(models) / np.maximum(1, batch)
             models = models - rate * (step + decay * models)
         return models
 
-    def _sum(self, models: Floats, taken: Marks) -> Floats:
-        pool, clip = self._pool, self._plan.privacy.clipping_norm
-        exact = self._family.clipped_sums(models, pool.features, pool.outcomes, taken, clip)
+    def _sum(self, models: Floats) -> Floats:
+        pool, privacy = self._pool, self._plan.privacy
+        taken = pool.taken
+        if privacy.sampling_rate < 1:
+            taken = taken & (self._random.random(taken.shape) < privacy.sampling_rate)
+        exact = self._family.clipped_sums(
+            models, pool.features, pool.outcomes, taken, privacy.clipping_norm
+        )
         return np.asarray(exact + self._sd * self._random.standard_normal(exact.shape))

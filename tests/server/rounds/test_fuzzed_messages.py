@@ -129,7 +129,7 @@ def test_whatever_a_site_sends_on_its_link(
 CALLS = {
     "Renew": pb.RenewRequest,
     "ListReleases": pb.ListReleasesRequest,
-    "FetchRelease": pb.FetchReleaseRequest,
+    "FetchFile": pb.FetchFileRequest,
 }
 
 

@@ -20,6 +20,8 @@ from fedtwin_twins.audits.finding import Finding
 from fedtwin_twins.audits.tails import Floats, normal_quantile, normal_tail
 
 FALSE_POSITIVES: Final = 0.01
+WORKS: Final = 0.6
+"""Area under the curve without protection, below which the attack is too weak to show anything."""
 Marks = NDArray[np.bool_]
 
 
@@ -128,6 +130,7 @@ def membership_finding(private: Curve, unprotected: Curve, allowed: float, name:
         name: of the finding.
     """
     found, open_found = private.found_at(), unprotected.found_at()
+    weak = "" if unprotected.area > WORKS else "; the attack finds nobody here and shows nothing"
     return Finding(
         name=name,
         asks="members are found by likelihood ratios (LiRA) where 1 % of others are taken for one",
@@ -136,7 +139,7 @@ def membership_finding(private: Curve, unprotected: Curve, allowed: float, name:
         passed=found <= allowed,
         reading=(
             f"{found:.2%} of members found, area {private.area:.3f}, {private.members} "
-            f"memberships; without protection {open_found:.1%}, area {unprotected.area:.3f}"
+            f"memberships; without protection {open_found:.1%}, area {unprotected.area:.3f}{weak}"
         ),
     )
 

@@ -20,7 +20,7 @@ Every statistic has an exact distribution; chances are multiplied by the number 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 from typing import Any, Final
 
 import numpy as np
@@ -31,12 +31,14 @@ from fedtwin_twins.audits.tails import Floats, normal_tail, two_sided
 ALARM: Final = 1e-6
 """Chance that an honest mechanism raises an alarm, at most."""
 DRAWS: Final = 400
-"""Releases on unchanged patients."""
+"""Releases on unchanged patients, at least."""
+MEASURED: Final = 2000
+"""Numbers measured in them, at least: so many show a quarter too little noise beyond doubt."""
 MOST_NUMBERS: Final = 48
 """Numbers whose pairs are looked at; all are where there are fewer."""
 LAGS: Final = 8
 """Releases so far apart are compared as pooled pairs."""
-BUILD_UP: Final = 6.0
+BUILD_UP: Final = 12.0
 """A probe's shift should be so many times its noise, where the mechanism clips as claimed."""
 
 Release = Callable[[Any, int], Floats]
@@ -52,11 +54,13 @@ class Claim:
         noise_sd: standard deviation of the noise in each number.
         sampling_variance: variance that the sampling of patients adds along any direction, for
             each patient of a probe; 0 where everybody takes part.
+        rounding: how far rounding may move a release beside the patients.
     """
 
     patient_bound: float
     noise_sd: float
     sampling_variance: float = 0.0
+    rounding: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,9 +97,14 @@ class Moments:
         return min(self.chances, key=lambda name: self.chances[name])
 
 
-def patients_for_probe(claim: Claim, numbers: int, draws: int = DRAWS) -> int:
+def draws_for(numbers: int) -> int:
+    """Releases that are needed where each holds so many numbers; even."""
+    return max(DRAWS, 2 * ceil(MEASURED / (2 * max(numbers, 1))))
+
+
+def patients_for_probe(claim: Claim, numbers: int) -> int:
     """How many patients make a probe's shift stand out of the noise in `numbers` numbers."""
-    spread = claim.noise_sd * sqrt(8 * max(numbers, 1) / draws)
+    spread = claim.noise_sd * sqrt(8 * max(numbers, 1) / draws_for(numbers))
     return 1 + int(BUILD_UP * spread / claim.patient_bound)
 
 
@@ -104,7 +113,7 @@ def measure_moments(
     quiet: Any,
     probes: Sequence[Probe],
     claim: Claim,
-    draws: int = DRAWS,
+    draws: int | None = None,
 ) -> Moments:
     """Ask a mechanism for releases and hold them against what it claims.
 
@@ -113,12 +122,15 @@ def measure_moments(
         quiet: patients on whom a release varies by its noise alone.
         probes: neighbouring sets of patients; each holds those of `quiet`.
         claim: what the mechanism promises.
-        draws: releases on the quiet patients; half as many on each probe.
+        draws: releases on the quiet patients, and half as many on each probe; as many as are
+            needed if none are named.
 
     Raises:
         ValueError: a release is not finite, or has another length than the first.
     """
-    numbers = iter(range(10**9))
+    numbers = iter(range(1, 10**9))
+    if draws is None:
+        draws = draws_for(np.ravel(release(quiet, 0)).size)
     seen = _releases(release, quiet, numbers, draws)
     noise = (seen - seen.mean(axis=0)) / claim.noise_sd
     chances = _noise_chances(noise)
@@ -238,4 +250,4 @@ def _shift(seen: Floats, moved: Floats, patients: int, claim: Claim) -> tuple[fl
     spread = sqrt(moved_variance + noise / len(seen[1::2]))
     bound = patients * claim.patient_bound
     # A hundred-thousandth for sums in single precision.
-    return along / bound, normal_tail((along - bound * (1 + 1e-5)) / spread)
+    return along / bound, normal_tail((along - bound * (1 + 1e-5) - 2 * claim.rounding) / spread)
