@@ -85,7 +85,7 @@ def release_study(
     Args:
         home: the coordinator's.
         study: its name.
-        keys: of signers.
+        key_files: private keys of signers.
         now: the time.
         audits: results for the card; with them the release is drafted anew, and signed anew.
 
