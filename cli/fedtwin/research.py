@@ -136,7 +136,7 @@ def verify(
         Path | None, typer.Option(help="trust.json to verify a folder against.")
     ] = None,
 ) -> None:
-    """Verify a release and tell the chain behind it, without a network. Fails with the reason.
+    """Verify a release and tell the whole chain behind it; no network is needed.
 
     Example: fedtwin research verify heart-disease-risk
     """

@@ -37,13 +37,11 @@ def release(
     Example: fedtwin server release heart-disease-risk --key oslo.key --key bergen.key
     """
     from fedtwin.auditing import read_audits
-    from fedtwin_protocol.signing import load_signing_key
     from fedtwin_server.coordinator import Home
     from fedtwin_server.publishing import release_study
 
-    keys = [load_signing_key(path) for path in key or ()]
     results = read_audits(audits or ())
-    done = release_study(Home(folder=home), study, keys, now(), results)
+    done = release_study(Home(folder=home), study, key or (), now(), results)
     if done.published is not None:
         say(f"{study} is released: {done.published} (card.html is the readable card)")
         return

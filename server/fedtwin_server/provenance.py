@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from fedtwin_protocol.card import ModelCard
-from fedtwin_protocol.privacy import full_batch_mu, gaussian_epsilon
+from fedtwin_protocol.charges import full_batch_epsilon, planned_charges
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_server.log_book import LogBook
 from fedtwin_server.store import RoundRecord
@@ -73,8 +73,7 @@ def _accountants(plan: StudyPlan, card: ModelCard) -> list[dict[str, Any]]:
     stated = {"accountant": card.privacy.accountant, "epsilon": privacy.epsilon}
     found = [{**stated, "delta": privacy.delta}]
     if privacy.sampling_rate == 1 and privacy.mode != "none":
-        mu = full_batch_mu(plan.steps, privacy.noise_multiplier, privacy.cohort_count_noise)
-        exact = gaussian_epsilon(mu, privacy.delta)
-        named = "exact Gaussian composition of the plan's sums and count, one hospital a patient"
+        exact = full_batch_epsilon(planned_charges(plan), "training", privacy.delta)
+        named = "exact Gaussian composition of the plan's sums and count"
         found.append({"accountant": named, "epsilon": exact, "delta": privacy.delta})
     return found

@@ -35,7 +35,7 @@ from fedtwin_protocol.release import (
     sign_release,
     verify_release,
 )
-from fedtwin_protocol.signing import TrustRoot, envelope_from_bytes
+from fedtwin_protocol.signing import TrustRoot, envelope_from_bytes, load_signing_key
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
 from fedtwin_protocol.transparency import LogEntry
 from fedtwin_server.coordinator import Home
@@ -76,7 +76,7 @@ class Outcome:
 def release_study(
     home: Home,
     study: str,
-    keys: Sequence[Ed25519PrivateKey],
+    key_files: Sequence[Path],
     now: datetime,
     audits: Sequence[AuditFile] = (),
 ) -> Outcome:
@@ -85,7 +85,7 @@ def release_study(
     Args:
         home: the coordinator's.
         study: its name.
-        keys: of signers.
+        key_files: private keys of signers.
         now: the time.
         audits: results for the card; with them the release is drafted anew, and signed anew.
 
@@ -104,6 +104,7 @@ def release_study(
                 f"{': ' + record.reason if record.reason else ''}; "
                 "only a finished study can be released"
             )
+        keys = [load_signing_key(path) for path in key_files]
         repository = TufRepository(home.folder)
         repository.root()
         folder = home.folder / "drafts" / f"{record.study}-{record.version}"

@@ -13,6 +13,8 @@ TREE = dict(everything())
 NAMED = (
     *(f"fedtwin server {name}" for name in ("init", "invite", "run", "studies", "sites")),
     *(f"fedtwin server {name}" for name in ("release", "revoke", "plan check")),
+    *(f"fedtwin server signers {name}" for name in ("key", "replace", "renew")),
+    *("fedtwin server sign", "fedtwin client log"),
     *(f"fedtwin server studies {name}" for name in ("add", "show", "stop")),
     *(f"fedtwin client {name}" for name in ("enrol", "check", "policy", "run", "studies")),
     *(f"fedtwin client {name}" for name in ("ledger", "left", "report")),

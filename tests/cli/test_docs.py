@@ -58,7 +58,15 @@ def test_command_lines_were_found_and_every_command_is_in_a_guide() -> None:
     written = " ".join(line for page in PAGES for line, _ in commands(page))
     for typed in (
         *("server init", "server invite", "server run", "server studies", "server sites"),
-        *("server release", "server revoke", "server renew", "server plan check"),
+        *(
+            "server release",
+            "server revoke",
+            "server sign",
+            "server signers replace",
+            "client log",
+            "server renew",
+            "server plan check",
+        ),
         *("client enrol", "client check", "client policy", "client run", "client studies"),
         *("client ledger", "client left", "client report", "client records fhir"),
         *("client records table", "client studies accept", "client studies decline"),

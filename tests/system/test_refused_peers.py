@@ -241,7 +241,8 @@ def invited(door: Open, name: str) -> Invitation:
         ("invited-site", "Link", "site"),
         ("invited-site", "Renew", "site or researcher"),
         ("invited-site", "ListReleases", "site or researcher"),
-        ("invited-site", "FetchRelease", "site or researcher"),
+        ("invited-site", "FetchFile", "site or researcher"),
+        ("invited-site", "AskLog", "site or researcher"),
     ],
 )
 def test_a_role_can_make_its_own_calls_only(

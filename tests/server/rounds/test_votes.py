@@ -17,7 +17,7 @@ from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.votes import GOOD, VOTE, VOTE_TASK
 from fedtwin_server.candidates import CandidateBook
-from fedtwin_server.consortium import run_facts
+from fedtwin_server.run_facts import run_facts
 
 HONEST = ("aal", "bergen", "cork")
 AIM = np.array([1.0, -2.0, 0.5])
