@@ -59,6 +59,7 @@ def plan(study: str, rounds: int) -> dict[str, object]:
         "model": {"family": "logistic_regression", "l2": 0.03},
         "training": {"rounds": rounds, "learning_rate": 1},
         "privacy": {
+            "mode": "local",
             "epsilon": 1,
             "delta": 1e-5,
             "clipping_norm": 1,

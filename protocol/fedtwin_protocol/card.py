@@ -6,6 +6,8 @@ Rules:
 2. A count below the plan's smallest cell is not shown; the card says so in its place.
 3. A metric says how it was bought: from how many held-out patients, with how much noise.
 4. A site's own calibration appears only where the plan allows it (`evaluation.per_site`).
+5. Privacy audits stand in it with their thresholds; a card without any says so.
+6. Rounds that were thrown away are told with the reason; their cost in privacy counts.
 """
 
 from typing import Annotated, Literal
@@ -13,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from fedtwin_protocol.canonical import canonical_bytes
+from fedtwin_protocol.card_audits import Audit
 from fedtwin_protocol.contract import Feature, Part
 from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.study import StudyPlan
@@ -120,6 +123,7 @@ class ModelCard(Part):
     sites: tuple[SiteFacts, ...]
     patients: int | None = None
     rounds: int = Field(ge=0)
+    rounds_gone_wrong: tuple[Line, ...] = ()
     privacy: Mechanism
     metrics: tuple[Metric, ...]
     calibration: tuple[Calibration, ...]
@@ -127,6 +131,7 @@ class ModelCard(Part):
     limits: tuple[Line, ...]
     software: dict[str, str]
     created: AwareDatetime
+    audits: tuple[Audit, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: the content of card.json."""

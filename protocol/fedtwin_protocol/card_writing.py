@@ -20,6 +20,7 @@ from fedtwin_protocol.card import (
     ModelCard,
     SiteFacts,
 )
+from fedtwin_protocol.card_audits import NO_AUDITS, Audit
 from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.hold_out import hold_out_metrics, metric_noise
 from fedtwin_protocol.secure_terms import secure_terms
@@ -35,11 +36,13 @@ class RunFacts:
     Attributes:
         patients: reported (noised) cohort count by site.
         rounds_used: rounds in which a site's update was used, by site.
-        rounds: whole rounds that were taken.
+        rounds: whole rounds that were taken, those that went wrong among them.
+        gone_wrong: rounds that were thrown away, with the reason.
         tables: noised hold-out table by site, (bins, 2): counts by predicted risk and outcome
             (no, yes); empty where the plan buys no evaluation.
         software: versions by name.
         created: the time of writing, aware.
+        audits: results of privacy audits of this plan and model.
         all_patients: noised count of all sites together, where none is known of each.
         tables_of: sites behind a table of all of them together.
     """
@@ -50,8 +53,10 @@ class RunFacts:
     created: datetime
     tables: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     software: Mapping[str, str] = field(default_factory=dict)
+    audits: tuple[Audit, ...] = ()
     all_patients: float | None = None
     tables_of: int = 0
+    gone_wrong: Mapping[int, str] = field(default_factory=dict)
 
 
 def write_card(plan: StudyPlan, facts: RunFacts) -> ModelCard:
@@ -80,13 +85,17 @@ def write_card(plan: StudyPlan, facts: RunFacts) -> ModelCard:
         sites=_sites(plan, facts),
         patients=_all_patients(plan, facts),
         rounds=facts.rounds,
+        rounds_gone_wrong=tuple(
+            f"round {number}: {reason}" for number, reason in sorted(facts.gone_wrong.items())
+        ),
         privacy=_mechanism(plan, facts.rounds),
         metrics=_metrics(plan, facts),
         calibration=_calibrations(plan, facts),
         recalibration=_RECALIBRATION,
-        limits=(*plan.limits, *_LIMITS),
+        limits=(*plan.limits, *_LIMITS, *(() if facts.audits else (NO_AUDITS,))),
         software=dict(facts.software),
         created=facts.created,
+        audits=facts.audits,
     )
 
 
@@ -151,8 +160,8 @@ _ACCOUNTANT = {
         "one patient with all records at every hospital that the plan reckons with"
     ),
     "local": (
-        "Privacy loss distributions at each site, over the cohort count, every training step and "
-        "the hold-out table; neighbours differ by one patient with all records"
+        "Privacy loss distributions at each site, over the cohort count, every training step, "
+        "the votes and the hold-out table; neighbours differ by one patient with all records"
     ),
     "none": "none: mode 'none' has no finite epsilon, and the stated figures do not hold",
 }

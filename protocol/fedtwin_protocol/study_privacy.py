@@ -23,8 +23,9 @@ class Privacy(Part):
         cohort_count_noise: noise sd of the one cohort count a site reports (sensitivity 1).
         evaluation_noise: noise sd of each cell of the hold-out table (sensitivity 1); none: no
             evaluation leaves the site.
-        vote_noise: noise sd of a site's vote on a round's model, from its held-out patients
-            (sensitivity 1, one vote a round); none: no vote leaves the site.
+        vote_noise: noise sd of the vote by which a site, in every round, says whether its held-out
+            patients are worse off with the candidate model (sensitivity 1; `votes`); none: no
+            votes.
         hospitals_per_patient: at how many of the sites one patient may have been seen; the stated
             epsilon holds for such a patient. 1 only where the sites are known to share nobody.
         colluding_sites: in mode `secure`, so many sites may be in league with the coordinator, and
@@ -34,7 +35,7 @@ class Privacy(Part):
     """
 
     unit: Literal["patient"] = "patient"
-    mode: Literal["secure", "local", "none"] = "local"
+    mode: Literal["secure", "local", "none"] = "secure"
     epsilon: float = Field(gt=0, le=100)
     delta: float = Field(gt=0, lt=0.01)
     clipping_norm: float = Field(gt=0, le=1e6)

@@ -21,7 +21,7 @@ from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.exchange import Admit
 from fedtwin_server.secure_steps import admit_step
 from fedtwin_server.store import Store
-from fedtwin_server.unmasking import rebuild, signed_values, take_off_masks
+from fedtwin_server.unmasking import rebuild, remaining_masks, unmasked_sum
 
 AskStep = Callable[[str, Mapping[str, pb.Content], Admit, int], Awaitable[Mapping[str, pb.Answer]]]
 Answers = Mapping[str, pb.Answer]
@@ -171,8 +171,6 @@ class SecureCollector:
         parts: Mapping[str, pb.Content],
         shares: Mapping[str, Mapping[str, bytes]],
     ) -> NDArray[np.float64]:
-        total = self._added(wish, parts)
-
         def secret(site: str) -> bytes:
             survived = site in parts
             name = "commitment" if survived else "mask"
@@ -183,13 +181,9 @@ class SecureCollector:
         seeds = {site: secret(site) for site in sorted(parts)}
         vanished = {site: secret(site) for site in sharing if site not in parts}
         publics = {site: sm.raw(keys[site], "mask", 32) for site in sorted(parts)}
-        take_off_masks(total, wish.label, seeds, vanished, publics)
-        return signed_values(total, wish.largest, wish.terms)
-
-    def _added(self, wish: SumWish, parts: Mapping[str, pb.Content]) -> NDArray[Any]:
-        """The masked parts added up, with one of them in memory at a time."""
-        total = np.zeros(wish.values, f"<u{wish.terms.modulus_bits // 8}")
-        for site in sorted(parts):
-            part = read_content(parts[site], self._blobs).arrays["arrays"][sm.PART]
-            np.add(total, part, out=total)
-        return total
+        masks = remaining_masks(wish.label, seeds, vanished, publics)
+        arrays = [
+            read_content(parts[site], self._blobs).arrays["arrays"][sm.PART]
+            for site in sorted(parts)
+        ]
+        return unmasked_sum(arrays, masks, wish.largest, wish.terms)

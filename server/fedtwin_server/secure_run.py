@@ -6,16 +6,15 @@ of those that the plan names.
 """
 
 from collections.abc import Mapping, Sequence
+from math import sqrt
 from typing import Any, Final
-
-import numpy as np
 
 from fedtwin_protocol.content import content_bytes
 from fedtwin_protocol.errors import FedtwinError, WireError
 from fedtwin_protocol.secure_messages import KEYS, kind_of
 from fedtwin_protocol.secure_terms import SecureTerms, secure_terms, sum_label
 from fedtwin_protocol.v1 import exchange_pb2 as pb
-from fedtwin_server.admission import largest_sum
+from fedtwin_server.bounds import COUNT_SLACK, check_sum
 from fedtwin_server.exchange import Admit
 from fedtwin_server.rules import Step, SumRule
 from fedtwin_server.secure_collector import SecureCollector, Summed, SumWish
@@ -41,20 +40,21 @@ class SecureRun(StudyRun):
 
     async def _begin(self) -> None:
         """The number of patients of all sites together, once in a study."""
-        self._counts = dict.fromkeys(self._terms.sites, 1.0)
+        self._counts.update(dict.fromkeys(self._terms.sites, 1.0))
         await self._make_room(len(self._present()))
         summed = await self._sum(COUNT, 0, pb.Content(), 1, 1.0)
         smallest = self._plan.sites.smallest_cohort * len(summed.sites)
         self._patients = max(float(round(summed.total[0])), float(smallest))
         self._counted = summed.sites
-        self._counts = dict.fromkeys(self._terms.sites, self._patients / len(summed.sites))
+        mean = self._patients / len(summed.sites)
+        self._counts.update(dict.fromkeys(self._terms.sites, mean))
         self._store.keep_total(self._plan.study, COUNT, summed.total.tolist(), summed.sites)
 
     async def _step(self, number: int, state: pb.RoundState) -> Step:
         """Make a round of whoever stays to its end.
 
         Raises:
-            WireError: the sum is longer than all patients together can make it.
+            RefusedSumError: the sum is longer than all patients together can make it.
         """
         if not isinstance(self._rule, SumRule):
             raise WireError("a secure study adds sums up; its rule is another")
@@ -62,13 +62,25 @@ class SecureRun(StudyRun):
         largest = self._plan.privacy.clipping_norm
         summed = await self._sum(TRAIN, number, state.parameters, values, largest)
         patients = self._patients * len(summed.sites) / len(self._counted)
-        bound = largest_sum(self._plan, self._terms, values, patients, len(summed.sites))
-        if (norm := float(np.linalg.norm(summed.total))) > bound:
-            raise WireError(
-                f"round {number}: the sum's norm is {norm:.3g}; all patients together can make at "
-                f"most {bound:.3g}, so some site sent what no patients make"
-            )
-        return self._rule.advance(state, summed.total, patients, summed.sites)
+        self._check(summed, patients)
+        return self._rule.advance(state, summed.total / patients, summed.sites)
+
+    def _check(self, summed: Summed, patients: float) -> None:
+        """Hold a sum against what all patients in it can make.
+
+        Raises:
+            RefusedSumError: it is longer.
+        """
+        privacy, sites = self._plan.privacy, len(summed.sites)
+        excess = sqrt(sites / self._terms.honest_present)
+        rounding = 1 + sqrt(summed.total.size) / self._terms.scale
+        check_sum(
+            summed.total,
+            patients=patients + COUNT_SLACK * privacy.cohort_count_noise * excess + sites,
+            clipping_norm=privacy.clipping_norm * rounding,
+            noise_sd=privacy.noise_multiplier * privacy.clipping_norm * excess,
+            whose="the sum of all sites",
+        )
 
     async def _evaluate(self) -> None:
         plan = self._plan

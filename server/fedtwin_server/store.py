@@ -15,38 +15,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 from fedtwin_protocol.errors import ConfigurationError
+from fedtwin_protocol.transparency import LogEntry
+from fedtwin_server.log_book import LOG_SCHEMA, append, append_plan, append_round
+from fedtwin_server.schema import SCHEMA
 
 StudyStatus = Literal["open", "running", "finished", "failed", "stopped", "released"]
 LIVE_STATUSES: Final = ("open", "running")
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS members (
-    role TEXT NOT NULL, name TEXT NOT NULL, enrolled TEXT NOT NULL, revoked TEXT,
-    last_seen TEXT, software TEXT NOT NULL DEFAULT '', PRIMARY KEY (role, name));
-CREATE TABLE IF NOT EXISTS signing_keys (site TEXT PRIMARY KEY, key TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS studies (
-    study TEXT PRIMARY KEY, version INTEGER NOT NULL, plan_hash TEXT NOT NULL,
-    envelope BLOB NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
-    initial BLOB, added TEXT NOT NULL, changed TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS decisions (
-    study TEXT NOT NULL, site TEXT NOT NULL, take_part INTEGER NOT NULL, decided TEXT NOT NULL,
-    PRIMARY KEY (study, site));
-CREATE TABLE IF NOT EXISTS answers (
-    task_id TEXT PRIMARY KEY, study TEXT NOT NULL, site TEXT NOT NULL, round INTEGER NOT NULL,
-    kind TEXT NOT NULL, answer BLOB NOT NULL, received TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS answers_by_study ON answers (study, kind);
-CREATE TABLE IF NOT EXISTS steps (
-    label TEXT NOT NULL, step TEXT NOT NULL, sites TEXT NOT NULL, PRIMARY KEY (label, step));
-CREATE TABLE IF NOT EXISTS totals (
-    study TEXT NOT NULL, purpose TEXT NOT NULL, numbers TEXT NOT NULL, sites TEXT NOT NULL,
-    PRIMARY KEY (study, purpose));
-CREATE TABLE IF NOT EXISTS rounds (
-    study TEXT NOT NULL, round INTEGER NOT NULL, state BLOB NOT NULL, sites TEXT NOT NULL,
-    closed TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (study, round));
-CREATE TABLE IF NOT EXISTS events (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, study TEXT NOT NULL,
-    site TEXT NOT NULL, text TEXT NOT NULL);
-"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +76,7 @@ class Store:
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=10)
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute("PRAGMA synchronous=FULL")
-            self.connection.executescript(_SCHEMA)
+            self.connection.executescript(SCHEMA + LOG_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(
                 f"{path} cannot be used ({error}): check its owner, its rights and the disk; a "
@@ -211,6 +185,7 @@ class Store:
                     record.changed,
                 ),
             )
+            append_plan(connection, (record.study, record.version, record.plan_hash), record.added)
 
     def studies(self) -> list[StudyRecord]:
         """All studies, by name."""
@@ -333,6 +308,20 @@ class Store:
                 " AND round <= ?",
                 (study, record.round),
             )
+            of = self.study(study)
+            append_round(
+                connection,
+                (study, of.version, of.plan_hash),
+                record.round,
+                record.state,
+                record.sites,
+                record.closed,
+            )
+
+    def log(self, entry: LogEntry) -> None:
+        """Write an entry of the public log that tells of no other change here."""
+        with self.transaction() as connection:
+            append(connection, entry)
 
     def rounds(self, study: str, last: int | None = None) -> list[RoundRecord]:
         """The closed rounds, in order; `last`: only so many, the newest."""

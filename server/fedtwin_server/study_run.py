@@ -10,14 +10,15 @@ import hashlib
 from collections.abc import Mapping
 
 from fedtwin_protocol.blobs import BlobStore
-from fedtwin_protocol.content import content_bytes, ref_of
+from fedtwin_protocol.content import content_bytes
 from fedtwin_protocol.errors import FedtwinError, PlanError
-from fedtwin_protocol.payload import INLINE_LIMIT
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import admit_updates, check_count, check_table
 from fedtwin_server.exchange import Admit, Exchange, Setting
 from fedtwin_server.hub import Clock, Hub, SiteLink
+from fedtwin_server.jury import Jury, Reach
+from fedtwin_server.round_contents import RoundContents
 from fedtwin_server.rules import Rule, Step
 from fedtwin_server.store import RoundRecord, Store, StudyRecord
 from fedtwin_server.study_record import UPDATES, final_parameters, wanted_blobs
@@ -68,6 +69,11 @@ class StudyRun:
         self._silent: dict[str, tuple[SiteLink, int]] = {}
         self._announced: set[bytes] = set()
         self._counting: asyncio.Task[None] | None = None
+        reach = Reach(
+            self._participants, self._exchange, self._settle, self._some_change, self._note
+        )
+        self._contents = RoundContents(plan, store, blobs)
+        self._jury = Jury(plan, store, blobs, self._counts, reach)
 
     async def run(self) -> None:
         """Carry the study to its end; every end is written to the store with its reason."""
@@ -78,6 +84,7 @@ class StudyRun:
             await self._begin()
             for number in range(self._next_round(), self._plan.training.rounds + 1):
                 await self._round(number)
+            self._jury.check_any_good()
             await self._evaluate()
         except FedtwinError as error:
             self._store.set_status(name, "failed", str(error), self._clock())
@@ -105,18 +112,9 @@ class StudyRun:
         await self._count(self._present(), self._quorum)
 
     async def _make_room(self, sites: int) -> None:
-        """Have files for the first round's answers and its model, if they are large."""
         size = content_bytes(self._state().parameters)
-        if size <= INLINE_LIMIT or self._plan.aggregation.rule == "flower":
-            return
-        try:
-            await asyncio.to_thread(self._blobs.prepare, sites + 1, size)
-        except OSError as error:
-            self._blobs.drop_spares()
-            self._note(
-                f"the coordinator's disk has no room for {sites + 1} contents of {size} bytes, as "
-                f"a round needs it ({error.strerror}): make room, or answers will be refused"
-            )
+        if trouble := await self._contents.make_room(size, sites + 1):
+            self._note(trouble)
 
     def _note(self, text: str) -> None:
         self._store.note(self._plan.study, "", text, self._clock())
@@ -206,9 +204,8 @@ class StudyRun:
     async def _round(self, number: int) -> None:
         started = self._clock()
         state = self._state()
-        step = await self._step(number, state)
+        new, used = await self._jury.round(number, state, lambda: self._step(number, state))
         closed = self._clock()
-        new = pb.RoundState(parameters=step.parameters, memory=step.memory)
         stale = [
             answer for kind in UPDATES for *_, answer in self._store.answers(self._plan.study, kind)
         ]
@@ -217,15 +214,19 @@ class StudyRun:
             RoundRecord(
                 round=number,
                 state=new.SerializeToString(),
-                sites=step.sites,
+                sites=used,
                 closed=closed.isoformat(),
                 seconds=(closed - started).total_seconds(),
             ),
         )
+        self._settle()
+        self._contents.drop(stale, number, self._announced)
+
+    def _settle(self) -> None:
+        """Tell sites that their answers have arrived: what was made of them is on disk."""
         closing, self._closing = self._closing, []
         for exchange in closing:
             exchange.settle(outcome_is_kept=True)
-        self._drop_blobs(stale, number)
 
     async def _step(self, number: int, state: pb.RoundState) -> Step:
         """Make a round with everybody who is here."""
@@ -391,19 +392,3 @@ class StudyRun:
             )
         except FedtwinError as error:
             self._note(f"no evaluation: {error}")
-
-    def _drop_blobs(self, answers: list[bytes], number: int) -> None:
-        """Remove blobs of a closed round, and of models too old for the final mean."""
-        average_last = self._plan.training.average_last
-        gone = [pb.Answer.FromString(data).content for data in answers]
-        for record in self._store.rounds(self._plan.study, last=average_last + 1):
-            if record.round <= number - average_last:
-                state = pb.RoundState.FromString(record.state)
-                gone += [state.parameters, state.memory]
-        refs = {ref.sha256 for content in gone if (ref := ref_of(content)) is not None}
-        refs |= self._announced
-        if refs:
-            # A Flower strategy may still hold views of files, which must not be written over.
-            flower = self._plan.aggregation.rule == "flower"
-            clear = self._blobs.remove if flower else self._blobs.recycle
-            clear(refs - wanted_blobs(self._store))

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from fedtwin_protocol.errors import WireError
-from fedtwin_protocol.masks import add_mask, pair_mask_key, self_mask_key
+from fedtwin_protocol.masks import Masks, pair_mask_key, self_mask_key
 from fedtwin_protocol.secret_sharing import combine
 from fedtwin_protocol.secure_messages import commitment_to
 from fedtwin_protocol.secure_terms import SecureTerms
@@ -55,42 +55,55 @@ def rebuild(
     )
 
 
-def take_off_masks(
-    total: NDArray[Any],
+def remaining_masks(
     label: str,
     seeds: Mapping[str, bytes],
     vanished: Mapping[str, bytes],
     publics: Mapping[str, bytes],
-) -> None:
-    """Take every remaining mask off the sum of masked parts, in place.
+) -> tuple[list[bytes], list[bytes]]:
+    """Keys of the masks that are still on the sum of parts: to be added, and to be taken off.
 
     Args:
-        total: sum of the survivors' parts, uint32 or uint64, (values,).
         label: the sum's.
         seeds: of the survivors' own masks, by site.
         vanished: mask keys of sites that gave shares and no part, by site.
         publics: the survivors' public mask keys, by site.
     """
-    for seed in seeds.values():
-        add_mask(total, self_mask_key(seed, label), subtract=True)
+    added: list[bytes] = []
+    subtracted = [self_mask_key(seed, label) for seed in seeds.values()]
     for gone, private in vanished.items():
         for stayed in seeds:
             key = pair_mask_key(private, publics[stayed], label, gone, stayed)
-            # A site adds the mask it shares with one whose name comes after its own.
-            add_mask(total, key, subtract=gone > stayed)
+            # A site adds the mask that it shares with one whose name comes after its own.
+            (subtracted if gone > stayed else added).append(key)
+    return added, subtracted
 
 
-def signed_values(total: NDArray[Any], largest: float, terms: SecureTerms) -> NDArray[np.float64]:
-    """The sum in the unit of the contributions, from whole numbers that wrap around.
+def unmasked_sum(
+    parts: Sequence[NDArray[Any]],
+    masks: tuple[Sequence[bytes], Sequence[bytes]],
+    largest: float,
+    terms: SecureTerms,
+) -> NDArray[np.float64]:
+    """The sum in the unit of the contributions, (values,), block by block.
 
     Args:
-        total: uint32 or uint64, (values,).
+        parts: masked parts, uint32 or uint64, (values,) each.
+        masks: keys from `remaining_masks`.
         largest: largest contribution of one patient, C.
         terms: the sum's.
     """
-    signed = total.view(np.int32 if terms.modulus_bits == 32 else np.int64)
-    values: NDArray[np.float64] = np.multiply(signed, largest / terms.scale, dtype=np.float64)
-    return values
+    streams = Masks(*masks, terms.modulus_bits)
+    total = np.empty(parts[0].size, np.float64)
+    for start in range(0, total.size, streams.block):
+        pieces = [part[start : start + streams.block] for part in parts]
+        block = pieces[0].copy()
+        for piece in pieces[1:]:
+            block += piece
+        streams.apply(block)
+        signed = block.view(f"<i{terms.modulus_bits // 8}")
+        np.multiply(signed, largest / terms.scale, out=total[start : start + streams.block])
+    return total
 
 
 def _choices(holders: Sequence[int], threshold: int) -> Iterator[tuple[int, ...]]:

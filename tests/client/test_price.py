@@ -35,6 +35,7 @@ def plan(**changes) -> StudyPlan:
         "model": {"family": "logistic_regression"},
         "training": {"rounds": 4, "learning_rate": 1},
         "privacy": {
+            "mode": "local",
             "epsilon": 50,
             "delta": 1e-5,
             "clipping_norm": 1,
@@ -52,6 +53,8 @@ def plan(**changes) -> StudyPlan:
 
 
 def sampled(rate=0.1, **changes) -> StudyPlan:
+    if changes.get("privacy__mode") == "secure":
+        return plan(training__rounds=20, privacy__sampling_rate=rate, **changes)
     return plan(
         training={"mechanism": "local_steps", "rounds": 4, "local_steps": 5, "learning_rate": 1},
         aggregation={"rule": "mean"},

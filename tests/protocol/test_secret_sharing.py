@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedtwin_protocol.errors import WireError
-from fedtwin_protocol.masks import add_mask, agree, pair_mask_key, self_mask_key
+from fedtwin_protocol.masks import add_masks, agree, pair_mask_key, self_mask_key
 from fedtwin_protocol.secret_sharing import PRIME, combine, split
 
 
@@ -47,10 +47,8 @@ def test_a_wrong_share_does_not_give_the_secret() -> None:
     secret = os.urandom(32)
     shares = split(secret, 3, [1, 2, 3])
     shares[2] = bytes(66)
-    try:
-        assert combine(shares, 3) != secret
-    except WireError as error:
-        assert "one secret" in str(error)
+    with pytest.raises(WireError, match="one secret"):
+        combine(shares, 3)
 
 
 @pytest.mark.parametrize(
@@ -73,9 +71,9 @@ def test_a_mask_comes_off_again(dtype: str, size: int) -> None:
     key = os.urandom(32)
     numbers = np.arange(size, dtype=dtype)
     masked = numbers.copy()
-    add_mask(masked, key)
+    add_masks(masked, [key])
     assert size < 2 or (masked != numbers).any()
-    add_mask(masked, key, subtract=True)
+    add_masks(masked, [], [key])
     assert (masked == numbers).all()
 
 
@@ -85,7 +83,7 @@ def test_the_stream_is_that_of_the_standard() -> None:
 
     key = os.urandom(32)
     masked = np.zeros(300_000, "<u4")
-    add_mask(masked, key)
+    add_masks(masked, [key])
     stream = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
     assert masked.tobytes() == stream.update(bytes(masked.nbytes))
 
@@ -93,7 +91,7 @@ def test_the_stream_is_that_of_the_standard() -> None:
 def test_only_whole_numbers_are_masked() -> None:
     for wrong in (np.zeros(4), np.zeros(4, "<i4"), np.zeros(8, "<u4")[::2]):
         with pytest.raises(ValueError, match="contiguous"):
-            add_mask(wrong, bytes(32))
+            add_masks(wrong, [bytes(32)])
 
 
 def test_both_ends_agree_and_labels_keep_keys_apart() -> None:
@@ -117,5 +115,5 @@ def test_both_ends_agree_and_labels_keep_keys_apart() -> None:
         self_mask_key(privates[0], "sum"),
     }
     assert len(others | {here}) == 5
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match="key"):
         agree(privates[0], bytes(32), "sum")

@@ -42,6 +42,7 @@ PLAN = {
     "model": {"family": "logistic_regression", "l2": 0.03},
     "training": {"rounds": ROUNDS, "learning_rate": 0.1},
     "privacy": {
+        "mode": "local",
         "epsilon": 1,
         "delta": 1e-5,
         "clipping_norm": 1,

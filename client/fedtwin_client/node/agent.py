@@ -8,12 +8,13 @@ import logging
 import os
 import random
 import sqlite3
-from importlib.metadata import version
 from typing import Final, Literal
 
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.ledger import Ledger
 from fedtwin_client.node.link import LinkSession
+from fedtwin_client.node.log_desk import LogDesk
+from fedtwin_client.node.log_watch import LogWatch
 from fedtwin_client.node.outbox import Outbox
 from fedtwin_client.node.secure_sums import SecureSums
 from fedtwin_client.node.studies import KnownStudies
@@ -56,6 +57,7 @@ class Agent:
         self._outbox.sweep()
         self._ledger.must_cover(self._outbox.tasks())
         self._studies = KnownStudies(home.studies_file)
+        self._watch = LogWatch(home, self._settings.consortium, self._settings.site)
         self._workers = Workers(home, self._settings, clock, self._ledger.members)
         self._contents = BlobStore(home.contents)
         self._contents.tidy(clock(), all_under_way=True)
@@ -108,7 +110,7 @@ class Agent:
             self._outbox,
             self._contents,
             self._clock,
-            f"fedtwin {version('fedtwin')}",
+            LogDesk(self._watch, self._studies, self._ledger, self._clock),
         )
         async with open_channel(
             self._settings.coordinator, credentials, self._settings.proxy

@@ -221,6 +221,12 @@ def _what_leaves(policy: Policy, plan: StudyPlan) -> Iterable[str]:
             "the plan has every site report a noised table of its held-out patients; the policy "
             f"admits the reports {_listed(policy.reports)} (reports)"
         )
+    if plan.privacy.vote_noise is not None and "evaluation" not in policy.reports:
+        yield (
+            "the plan has every site vote, in each round and with noise, whether its held-out "
+            "patients are worse off; the policy admits the reports "
+            f"{_listed(policy.reports)} (reports), and votes need 'evaluation'"
+        )
 
 
 def _privacy(policy: Policy, plan: StudyPlan, recomputed: float) -> Iterable[str]:
@@ -235,7 +241,7 @@ def _privacy(policy: Policy, plan: StudyPlan, recomputed: float) -> Iterable[str
             f"the plan's delta is {privacy.delta:g}, the policy admits at most "
             f"{policy.delta_largest:g} (delta_largest)"
         )
-    if privacy.mode == "local":
+    if privacy.mode != "none":
         yield from _epsilon(policy, plan, recomputed)
 
 

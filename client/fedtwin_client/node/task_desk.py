@@ -26,11 +26,13 @@ from fedtwin_protocol.payload import unpack
 from fedtwin_protocol.secure_messages import MASKED, RECORD, step_of
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
+from fedtwin_protocol.votes import VOTE_TASK
 
 log = logging.getLogger("fedtwin.tasks")
 KINDS: dict[str, ChargeKind] = {
     "query.cohort": "count",
     "train": "train",
+    VOTE_TASK: "vote",
     "evaluate": "evaluate",
 }
 # What leaves when a site cannot: fixed sentences, because the reason may speak of patients.
@@ -90,11 +92,13 @@ class TaskDesk:
             raise PolicyError("a task came for a study that this hospital has not accepted")
         plan = study.plan
         purpose, step = step_of(task.kind)
-        if (plan.privacy.mode == "secure") != bool(step):
+        summed = plan.privacy.mode == "secure" and task.kind != VOTE_TASK
+        if summed != bool(step):
             raise WireError(f"a task '{task.kind[:30]}' does not fit mode '{plan.privacy.mode}'")
         first, last = {
             "query.cohort": (0, 0),
             "train": (1, plan.training.rounds),
+            VOTE_TASK: (1, 0 if plan.privacy.vote_noise is None else plan.training.rounds),
             "evaluate": (plan.training.rounds, plan.training.rounds),
         }.get(purpose, (1, 0))
         if not first <= task.round <= last:
@@ -206,9 +210,11 @@ def in_words(answer: pb.Answer, plan: StudyPlan) -> str:
     """What an answer holds, for the list of what left."""
     if answer.WhichOneof("outcome") == "fault":
         return f"a refusal: {answer.fault.text}"
-    if plan.privacy.mode == "secure":
+    if any(record.name in {RECORD, "arrays"} for record in answer.content.records) and (
+        plan.privacy.mode == "secure"
+    ):
         return _step_in_words(answer)
-    noised = "noised" if plan.privacy.mode == "local" else "not noised (mode none)"
+    noised = "not noised (mode none)" if plan.privacy.mode == "none" else "noised"
     if plan.model.family not in BUILT_IN_FAMILIES:
         noised = "as the installed app made it (its noise is not checked here)"
     parts = [
@@ -226,9 +232,7 @@ def _step_in_words(answer: pb.Answer) -> str:
         for head in record.arrays:
             return f"part of a secure sum, {_size(head)} numbers, noised and masked"
     names = [item.name for record in answer.content.records for item in record.fields]
-    if [record.name for record in answer.content.records] == [RECORD]:
-        return f"step of a secure sum: {', '.join(names)}; nothing of any patient"
-    return "something that is no step of a secure sum"
+    return f"step of a secure sum: {', '.join(names)}; nothing of any patient"
 
 
 def _size(head: pb.ArrayHead) -> int:

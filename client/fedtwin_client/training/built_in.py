@@ -23,6 +23,7 @@ from fedtwin_protocol.errors import PlanError
 from fedtwin_protocol.hold_out import make_table
 from fedtwin_protocol.payload import Array, Payload
 from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.votes import GOOD, VOTE, VOTE_TASK, exact_vote
 from fedtwin_twins.risk import logistic, predict_probability, predict_score, quality, recalibrate
 
 
@@ -57,17 +58,21 @@ class BuiltIn:
         """The content of an answer, made of the patients who are present now.
 
         Raises:
-            PlanError: a kind of task that this family does not know, or one out of order.
+            PlanError: a kind of task that this family does not know, one out of order, or one that
+                mode `secure` does not answer.
             CohortError: too few patients are present.
         """
-        if self._plan.privacy.mode == "secure":
-            raise PlanError("in mode 'secure' nothing leaves but masked parts of sums")
         self._call_roll()
+        parameters = task.payload.arrays.get("arrays", {})
+        if task.kind == VOTE_TASK:
+            vote = self._vote(parameters, task.payload.arrays.get(GOOD, {}))
+            return Payload(metrics={"metrics": {VOTE: vote}})
+        if self._plan.privacy.mode == "secure":
+            raise PlanError("in mode 'secure' nothing leaves but masked parts of sums, and votes")
         if task.kind == "query.cohort":
             return Payload(metrics={"metrics": {"cohort-count": self._count()}})
         if task.reported_count is None:
             raise PlanError(f"a task '{task.kind}' came before the cohort count was asked for")
-        parameters = task.payload.arrays.get("arrays", {})
         weight = {"num-examples": task.reported_count}
         if task.kind == "train":
             arrays = self._learner.update(
@@ -167,6 +172,19 @@ class BuiltIn:
         sd = self._plan.privacy.cohort_count_noise if self._plan.privacy.mode == "local" else 0.0
         count = noised(np.array([float(len(self._training.outcomes))]), sd, self.noise)[0]
         return float(max(round(count), self._plan.sites.smallest_cohort))
+
+    def _vote(self, candidate: Mapping[str, Array], good: Mapping[str, Array]) -> float:
+        """Whether held-out patients are worse off with a candidate; 0 and noise without any."""
+        sd = self._plan.privacy.vote_noise
+        if sd is None:
+            raise PlanError("the plan buys no votes")
+        held_out = self._rows.holdout
+        features, outcomes = self._rows.features[held_out], self._rows.labels[held_out]
+        with np.errstate(all="ignore"):
+            scores = [predict_score(model, features) for model in (candidate, good)]
+        exact = np.array([exact_vote(scores[0], scores[1], outcomes)])
+        own = sd if self._plan.privacy.mode != "none" else 0.0
+        return float(noised(exact, own, self.noise)[0])
 
     def _table(self, parameters: Mapping[str, Array]) -> list[float]:
         sd = self._plan.privacy.evaluation_noise

@@ -7,16 +7,15 @@ this process. Work is done in blocks, so that memory stays near that of the resu
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedtwin_client.training.noise import NoiseSource
-from fedtwin_protocol.masks import add_mask
+from fedtwin_protocol.masks import Masks
 from fedtwin_protocol.secure_terms import SecureTerms
 
-BLOCK: Final = 1 << 20
 Floats = NDArray[np.float64] | NDArray[np.float32]
 
 
@@ -41,10 +40,13 @@ def masked_part(
     Returns:
         uint32 or uint64, (values,)
     """
-    part = noisy_whole_numbers(exact, largest, noise_multiplier, terms, noise)
-    for keys, subtract in zip(masks, (False, True), strict=True):
-        for key in keys:
-            add_mask(part, key, subtract=subtract)
+    part = np.empty(exact.size, f"<u{terms.modulus_bits // 8}")
+    streams = Masks(*masks, terms.modulus_bits)
+    for start in range(0, exact.size, streams.block):
+        piece = exact[start : start + streams.block]
+        block = part[start : start + streams.block]
+        block[:] = noisy_whole_numbers(piece, largest, noise_multiplier, terms, noise)
+        streams.apply(block)
     return part
 
 
@@ -57,13 +59,10 @@ def noisy_whole_numbers(
 ) -> NDArray[Any]:
     """The part before it is masked; never to leave this process. See `masked_part`."""
     variance = terms.share_sd(noise_multiplier) ** 2
-    part = np.empty(exact.size, f"<u{terms.modulus_bits // 8}")
-    signed = part.view(f"<i{terms.modulus_bits // 8}")
+    whole = np.rint(np.multiply(exact, terms.scale / largest, dtype=np.float64))
+    if variance > 0:
+        whole = whole + noise.skellam(variance, whole.size)
+    # A plan whose patients and noise could reach the limit is refused; this is the last guard.
     limit = float(terms.largest_part)
-    for start in range(0, exact.size, BLOCK):
-        piece = np.rint(exact[start : start + BLOCK] * (terms.scale / largest))
-        if variance > 0:
-            piece += noise.skellam(variance, piece.size)
-        # A plan whose patients and noise could reach the limit is refused; this is the last guard.
-        signed[start : start + BLOCK] = np.clip(piece, -limit, limit).astype(signed.dtype)
-    return part
+    signed = np.clip(whole, -limit, limit).astype(f"<i{terms.modulus_bits // 8}")
+    return signed.view(f"<u{terms.modulus_bits // 8}")

@@ -172,6 +172,21 @@ def load_client_app(path: str) -> Any:
     return found
 
 
+def without_words(error: BaseException) -> str:
+    """Where a fault happened: kinds of errors and lines of code, for the node's log.
+
+    What the errors say is left out: an error over a patient's row often quotes the row.
+    """
+    lines: list[str] = []
+    chain: BaseException | None = error
+    while chain is not None:
+        title = "a fault of this program, or of an installed app" if not lines else "it came of"
+        kind = f"{type(chain).__module__}.{type(chain).__qualname__}"
+        lines += [f"{title}: {kind}\n", *traceback.format_tb(chain.__traceback__)]
+        chain = chain.__cause__ or chain.__context__
+    return "".join(lines)
+
+
 def serve(worker: Worker, orders: BinaryIO, replies: BinaryIO) -> None:
     """Answer orders until the agent closes the pipe; an error is an answer, not an end."""
     while (order := read_frame(orders)) is not None:
@@ -180,7 +195,7 @@ def serve(worker: Worker, orders: BinaryIO, replies: BinaryIO) -> None:
         except FedtwinError as error:
             reply = Frame(head={"ok": False, "error": type(error).__name__, "text": str(error)})
         except Exception as error:
-            traceback.print_exc()
+            sys.stderr.write(without_words(error))
             text = f"the training worker failed: {type(error).__name__} (see the node's log)"
             reply = Frame(head={"ok": False, "error": "FedtwinError", "text": text})
         replies.write(reply.to_bytes())
@@ -191,7 +206,9 @@ def main() -> None:
     """Entry point: `python -m fedtwin_client.training.worker PLAN STORE BLOBS APP NOW`."""
     plan_file, store, blobs, app_path, now = sys.argv[1:6]
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not reach the agent's pipe
+    # Whatever a library or an installed app prints must not reach the agent's pipe, and may speak
+    # of patients, so that it must not reach the node's log either.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     np.seterr(all="ignore")
     worker = Worker(
         plan_from_bytes(Path(plan_file).read_bytes()),

@@ -49,6 +49,7 @@ def plan_of(study: str, **changes: Any) -> StudyPlan:
         "model": {"family": "logistic_regression"},
         "training": {"rounds": 3, "learning_rate": 0.5},
         "privacy": {
+            "mode": "local",
             "epsilon": 10,
             "delta": 1e-5,
             "clipping_norm": 1.0,

@@ -72,6 +72,7 @@ def plan_of(study: str, **changes: Any) -> StudyPlan:
         "model": {"family": "logistic_regression"},
         "training": {"rounds": 3, "learning_rate": 0.5},
         "privacy": {
+            "mode": "local",
             "epsilon": 2.5,
             "delta": 1e-5,
             "clipping_norm": 1.0,
@@ -106,16 +107,12 @@ class Hospitals:
         self.home = Home(folder=consortium.server)
         self.store = self.home.store()
 
-    def admit(self, name: str, patients: int = PATIENTS, *policy: tuple[str, str]) -> None:
-        """Enrol a hospital with a table of its own."""
-        rng = random.Random(name)
-        lines = ["age,sex,pressure,outcome"]
-        for _ in range(patients):
-            age, pressure = rng.randint(40, 80), rng.randint(100, 170)
-            outcome = int(rng.random() < (age + pressure / 2 - 80) / 100)
-            lines.append(f"{age},{rng.choice('mf')},{pressure},{outcome}")
+    def admit(
+        self, name: str, patients: int = PATIENTS, *policy: tuple[str, str], steep: float = 1.0
+    ) -> None:
+        """Enrol a hospital with a table of its own; `steep`: how much age and pressure say."""
         folder = self.consortium.folder
-        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+        self.write_table(folder / f"{name}.csv", patients, steep)
         (folder / "visits.yaml").write_text(MAPPING)
         self.consortium.enrol(name, [("when_allowed", "accept"), *policy])
         self.consortium.run(
@@ -123,6 +120,19 @@ class Hospitals:
             *("--mapping", str(folder / "visits.yaml")),
             *("--home", str(self.consortium.site(name))),
         )
+
+    @staticmethod
+    def write_table(file: Path, patients: int, steep: float = 1.0) -> None:
+        """Patients by chance; the file's name decides which."""
+        rng = random.Random(file.stem)
+        lines = ["age,sex,pressure,outcome"]
+        for _ in range(patients):
+            age, pressure = rng.randint(40, 80), rng.randint(100, 170)
+            middle = 0.475
+            risk = middle + steep * ((age + pressure / 2 - 80) / 100 - middle)
+            outcome = int(rng.random() < risk)
+            lines.append(f"{age},{rng.choice('mf')},{pressure},{outcome}")
+        file.write_text("\n".join(lines) + "\n")
 
     def start(self, *names: str) -> None:
         """Start nodes that do not run."""
@@ -211,6 +221,12 @@ class Hospitals:
         for process in found:
             os.kill(process, signal.SIGKILL)
         return len(found)
+
+
+@pytest.fixture(scope="session")
+def new_hospitals() -> type[Hospitals]:
+    """The class, for a consortium of a module's own."""
+    return Hospitals
 
 
 @pytest.fixture(scope="session")
