@@ -114,6 +114,7 @@ def _study(
         "hospitals_per_patient": hospitals,
         "scale_bits": bits,
     }
+    value["evaluation"] = {"unjudged": True}
     numbers = len(FEATURES) + 1
     rounding = {n: 1 + n**0.5 / 2**bits if mode == "secure" else 1.0 for n in (1, numbers)}
     return value, [
