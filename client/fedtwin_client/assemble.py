@@ -160,6 +160,14 @@ def check_study(home: NodeHome, study: str, now: datetime) -> list[str]:
     held_out = int(rows.holdout.sum())
     lines = [f"{len(rows.labels) - held_out} patients for training, {held_out} held out"]
     lines += [f"  left out: {count} {reason}" for reason, count in rows.exclusions.items()]
+    with Ledger(home.ledger_file) as book:
+        members = book.members(plan.hash)
+    if members is not None:
+        outside = len(set(rows.subject_ids.tolist()).difference(members))
+        lines.append(
+            f"  of these {outside} are not used by the study: their lifetime budget is spent, or "
+            "they came after it began (this number stays here)"
+        )
     lines += [f"  missing {name}: {count}" for name, count in rows.missing.items() if count]
     lines += [f"  implausible {name}: {count}" for name, count in rows.implausible.items() if count]
     return lines

@@ -84,6 +84,7 @@ class _Row(NamedTuple):
     steps: int
     population: Population
     charges: int
+    summed: bool = True  # in mode `secure`; a vote leaves by itself, with the site's own noise
 
 
 def _rows(plan: StudyPlan) -> list[_Row]:
@@ -94,7 +95,7 @@ def _rows(plan: StudyPlan) -> list[_Row]:
         _Row("count", noise.cohort_count_noise, 1, 1.0, 1, "everyone", 1),
         _Row("train", noise.noise_multiplier, numbers, rate, steps, "training", rounds),
         _Row("evaluate", noise.evaluation_noise, cells, 1.0, 1, "held_out", 1),
-        _Row("vote", noise.vote_noise, 1, 1.0, 1, "held_out", rounds),
+        _Row("vote", noise.vote_noise, 1, 1.0, 1, "held_out", rounds, summed=False),
     ]
 
 
@@ -112,7 +113,7 @@ def planned_charges(plan: StudyPlan) -> tuple[PlannedCharge, ...]:
             noise=row.noise,
             sigma=(
                 effective_noise(row.noise, hospitals, row.numbers, bits)
-                if secure
+                if secure and row.summed
                 else row.noise / hospitals
             ),
             sampling_rate=row.sampling_rate,
@@ -121,7 +122,9 @@ def planned_charges(plan: StudyPlan) -> tuple[PlannedCharge, ...]:
             charges=row.charges,
             hospitals=hospitals,
             numbers=row.numbers,
-            sensitivity=largest_change(hospitals, row.numbers, bits) if secure else 0.0,
+            sensitivity=(
+                largest_change(hospitals, row.numbers, bits) if secure and row.summed else 0.0
+            ),
         )
         for row in _rows(plan)
         if row.noise is not None
@@ -184,7 +187,8 @@ def refuse_a_coarse_scale(plan: StudyPlan) -> None:
 
 
 def _bits_needed(plan: StudyPlan) -> int:
-    charges = planned_charges(plan)
+    every = planned_charges(plan)
+    charges = [item for item in every if item.sensitivity]
     rounding = max(log2(sqrt(item.numbers) / LOST_NOISE) for item in charges)
     small = max(log2(sqrt(SMALLEST_VARIANCE) / item.noise) for item in charges)
     # The loss falls with the fourth power of the scale under the root: tau is const / 4^bits.
@@ -192,7 +196,7 @@ def _bits_needed(plan: StudyPlan) -> int:
         item.charges * item.steps * item.numbers * DIVERGENCE / item.noise**4 for item in charges
     )
     allowed = LOST_DELTA * plan.privacy.delta
-    mu = sqrt(sum(item.charges * item.steps / item.sigma**2 for item in charges))
+    mu = sqrt(sum(item.charges * item.steps / item.sigma**2 for item in every))
     epsilon = min(plan.privacy.epsilon, gaussian_epsilon(mu, plan.privacy.delta - allowed))
     skellam = log2(lost_delta(at_one, epsilon) / allowed) / 2
     return ceil(max(rounding, small, skellam))

@@ -41,10 +41,12 @@ def plan(**privacy) -> StudyPlan:
                 "noise_multiplier": 8.0,
                 "cohort_count_noise": 20,
                 "evaluation_noise": 5.0,
+                "mode": "local",
                 "hospitals_per_patient": 1,
                 **privacy,
             },
             "sites": {"quorum": 7, "invited": SITES},
+            "evaluation": {"unjudged": True},
         },
         "the test's plan",
     )
@@ -131,6 +133,13 @@ def test_in_mode_secure_it_is_said_who_sees_sums_and_what_all_others_together_co
     assert "Up to 3 hospitals may show each other" in said
     alone = [StepsTaken("train", 8.0 / 2, 1.0, 4), StepsTaken("count", 20.0 / 2, 1.0, 1)]
     assert f"epsilon {epsilon_of(alone, 1e-5):.3g} instead" in said, "one share of 7 - 3"
+
+
+def test_a_vote_is_said_to_be_seen_by_itself():
+    voting = plan(mode="secure", vote_noise=30.0)
+    voting = voting.model_copy(update={"evaluation": type(voting.evaluation)()})
+    assert "A vote is seen by the coordinator by itself" in text(voting, count=1, train=1)
+    assert "A vote is seen" not in text(plan(mode="secure"))
 
 
 def test_what_the_hospitals_share_and_what_a_plan_without_promise_says():

@@ -113,6 +113,7 @@ def test_local_steps_are_told_with_their_sampling():
         training={"rounds": 3, "learning_rate": 1, "mechanism": "local_steps", "local_steps": 9},
         aggregation={"rule": "mean"},
         privacy={
+            "mode": "local",
             "epsilon": 1,
             "delta": 1e-5,
             "clipping_norm": 1,

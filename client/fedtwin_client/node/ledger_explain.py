@@ -129,9 +129,13 @@ def _watchers(plan: StudyPlan, whole: Sequence[StepsTaken], epsilon_of: EpsilonO
             "the coordinator does: the bounds hold against all of them together.",
         ]
     terms = secure_terms(plan)
+    votes = (
+        "- A vote is seen by the coordinator by itself, with this hospital's own noise in it.",
+    )
     return [
         f"- The coordinator sees sums over at least {terms.threshold} of the "
-        f"{len(terms.sites)} hospitals, never this hospital's part alone.",
+        f"{len(terms.sites)} hospitals, never this hospital's part of them.",
+        *(votes if plan.privacy.vote_noise is not None else ()),
         readers,
         f"- Up to {terms.colluding} hospitals may show each other and the coordinator all they "
         f"have, and up to {terms.may_vanish} may vanish: the bounds hold nevertheless.",
@@ -146,6 +150,8 @@ def _all_others(
     weaker = sqrt(terms.honest_present)
     alone = [
         item._replace(sigma=item.sigma / weaker, divergence=item.divergence * weaker**4)
+        if item.divergence > 0
+        else item
         for item in whole
     ]
     epsilon = epsilon_of(alone, plan.privacy.delta)
