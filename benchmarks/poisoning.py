@@ -4,10 +4,10 @@ Four real nodes; VA, with 17 % of the patients, runs changed software (`lying_ho
 rule and each lie the study is carried out for several re-splits at epsilon 1, and its model tried
 on the held-out patients of Cleveland and Hungary (Switzerland's held-out patients have at most one
 without disease). The figure is the worst rule's loss of AUROC against the plain sum with nobody
-lying, means over the re-splits; -100 times its update unchecked leaves .12.
+lying, means over the re-splits.
 
-Baseline: .13, what the plain sum loses to `hard` where sums are refused and not shortened to what
-is usual, but the goal is that no lie costs more than .01.
+Baseline: .757, what the plain sum loses where -100 times the liar's update is added unchecked (.8801
+to .1232, the same data in one place).
 """
 
 import argparse
@@ -30,7 +30,7 @@ from fedtwin.demo.consortium import LocalConsortium
 
 PLAN = ROOT / "cli" / "fedtwin" / "demo" / "plans" / "heart-disease.yaml"
 LIAR, HONEST = "va", ("cleveland", "hungarian")
-RE_SPLITS = 8
+RE_SPLITS = 5
 AT_ONCE = 4
 POLICY = (("when_allowed", "accept"), ("epsilon_lifetime", "1000"), ("modes", "[local]"))
 # The plain sum has nothing against a lie that fits its bound; votes are for that.
@@ -83,7 +83,7 @@ def measure(options: argparse.Namespace) -> list[Figure]:
             id="poisoning-auroc-loss",
             value=round(max(losses.values()), 4),
             unit="AUROC",
-            baseline=0.13,
+            baseline=0.757,
             goal=0.01,
         )
     ]
