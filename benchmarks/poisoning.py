@@ -6,8 +6,8 @@ on the held-out patients of Cleveland and Hungary (Switzerland's held-out patien
 without disease). The figure is the worst rule's loss of AUROC against the plain sum with nobody
 lying, means over the re-splits.
 
-Baseline: .757, what the plain sum loses where -100 times the liar's update is added unchecked (.8801
-to .1232, the same data in one place).
+Baseline: .757, what the plain sum loses where -100 times the liar's update is added unchecked (from
+.8801 to .1232, the same data in one place).
 """
 
 import argparse
