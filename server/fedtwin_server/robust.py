@@ -9,9 +9,10 @@ reported (with three parts or fewer all weigh the same). Then
   either end (Yin et al. 2018, arXiv 1803.01498, definition 2, with weights): whoever has less than
   a third of the weight is cut off, or lies between honest values;
 - `median`: number by number, the weighted median (definition 1 there);
-- `krum`: of K parts, f = max(1, (K - 1) // 3) of them possibly false, the K - f with the smallest
-  sums of squared distances to their K - f - 2 nearest (Blanchard et al. 2017, arXiv 1703.02757,
-  "Multi-Krum"), averaged by weight.
+- `krum`: of K parts, f = max(1, (K - 1) // 3) of them possibly false, the K - f - 2 (at least one)
+  with the smallest sums of squared distances to their K - f - 2 nearest, averaged by weight
+  (Blanchard et al. 2017, arXiv 1703.02757, "Multi-Krum"; more of them would take in a false one
+  where hospitals differ). Its proof needs 2 f + 3 parts: five for one liar.
 
 All of it is post-processing of noised sums. A robust rule costs some accuracy where hospitals
 differ; `none` leaves an attacker whatever its own bound admits.
@@ -93,7 +94,8 @@ def _krum(means: Numbers, weights: Numbers) -> Numbers:
     squares = (means**2).sum(axis=1)
     distances = np.maximum(squares[:, None] + squares[None, :] - 2 * means @ means.T, 0.0)
     np.fill_diagonal(distances, np.inf)
-    nearest = np.sort(distances, axis=1)[:, : max(1, count - liars - 2)]
-    chosen = np.argsort(nearest.sum(axis=1), kind="stable")[: count - liars]
+    close = max(1, count - liars - 2)
+    nearest = np.sort(distances, axis=1)[:, :close]
+    chosen = np.argsort(nearest.sum(axis=1), kind="stable")[:close]
     shares = weights[chosen] / weights[chosen].sum()
     return np.asarray(shares @ means[chosen], np.float64)

@@ -45,7 +45,19 @@ def test_krum_leaves_the_furthest_out() -> None:
     means = np.random.default_rng(2).normal(size=(5, 4)) * 0.01
     means[3] += 4
     found = mean_per_patient(*parts(means, np.full(5, 50)), "krum")
-    np.testing.assert_allclose(found, np.delete(means, 3, axis=0).mean(axis=0), rtol=1e-12)
+    scores = []
+    for mean in means:
+        distances = sorted(float(((mean - other) ** 2).sum()) for other in means)
+        scores.append(sum(distances[1:3]))
+    best = np.argsort(scores)[:2]
+    assert 3 not in best
+    np.testing.assert_allclose(found, means[best].mean(axis=0), rtol=1e-12)
+
+
+def test_krum_of_four_takes_one_of_those_that_agree() -> None:
+    means = np.array([[1.0, 1.0], [1.1, 1.0], [3.0, 3.0], [-9.0, -9.0]])
+    found = mean_per_patient(*parts(means, np.array([200, 170, 30, 85])), "krum")
+    assert found.tolist() in [[1.0, 1.0], pytest.approx([1.1, 1.0])]
 
 
 @given(st.lists(st.floats(1, 1e9), min_size=1, max_size=12))

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,18 @@ from fedtwin.demo.consortium import LocalConsortium
 from fedtwin_client.store.imports import import_table
 from fedtwin_client.training.apps import TaskInput
 from fedtwin_client.training.built_in import BuiltIn, load_rows
+from fedtwin_protocol.card import card_from_bytes
 from fedtwin_protocol.channel import grpc
 from fedtwin_protocol.content import make_content, read_content
+from fedtwin_protocol.errors import ConfigurationError
 from fedtwin_protocol.parameters import flatten, unflatten
 from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.votes import VOTE, VOTE_TASK
 from fedtwin_server.bounds import most_patients, site_noise_sd, usual_norm
+from fedtwin_server.candidates import CandidateBook
+from fedtwin_server.consortium import publish, run_facts
 from fedtwin_server.study_record import final_parameters
 from fedtwin_twins.risk import auroc, predict_score
 
@@ -46,7 +51,11 @@ def house(
     with LocalConsortium(folder=folder / "consortium") as consortium:
         made = new_hospitals(consortium, wait_until)
         for name in HONEST:
-            policy = (("modes", "[local, none]"), ("epsilon_lifetime", "1000"))
+            policy = (
+                ("modes", "[local, none]"),
+                ("epsilon_per_study", "100"),
+                ("epsilon_lifetime", "1000"),
+            )
             made.admit(name, PATIENTS, *policy, steep=STEEP)
         made.admit(LIAR, LIARS, steep=STEEP)
         file = consortium.folder / "later.csv"
@@ -86,6 +95,7 @@ class Liar:
         plan: the study's.
         attack: by round; `honest` where nothing is said.
         vote: what it votes in a round; none: what its table says.
+        claims: how many times its patients it says that it has.
     """
 
     def __init__(
@@ -94,12 +104,13 @@ class Liar:
         plan: StudyPlan,
         attack: Callable[[int], str],
         vote: Callable[[int], float | None] = lambda _: None,
+        claims: float = 1.0,
     ) -> None:
         rows = load_rows(plan, house.site(LIAR).records, NOW)
         self.plan = plan
         self._honest = BuiltIn(plan, rows, b"n" * 32)
         self._flipped = BuiltIn(plan, replace(rows, labels=1 - rows.labels), b"n" * 32)
-        self._attack, self._vote = attack, vote
+        self._attack, self._vote, self._claims = attack, vote, claims
         self._count: float | None = None
 
     async def answer(self, site: Any, task: pb.Task) -> pb.Received:
@@ -119,7 +130,8 @@ class Liar:
             )
         )
         if task.kind == "query.cohort":
-            self._count = float(found.metrics["metrics"]["cohort-count"])
+            self._count = self._claims * float(found.metrics["metrics"]["cohort-count"])
+            return Payload(metrics={"metrics": {"cohort-count": self._count}})
         if task.kind == VOTE_TASK and (vote := self._vote(task.round)) is not None:
             return Payload(metrics={"metrics": {VOTE: vote}})
         if attack in {"honest", "flip"}:
@@ -273,3 +285,88 @@ def test_flowers_robust_strategies_with_a_liar(
 ) -> None:
     cases = {name: strategy(name) for name in names}
     check_rules(house, raw_site, strategy("FedAvg"), cases)
+
+
+VOTING = {
+    "training__rounds": 8,
+    "cohort__holdout_fraction": 0.25,
+    "privacy__mode": "local",
+    "privacy__epsilon": 20.0,
+    "privacy__noise_multiplier": 1.0,
+    "privacy__vote_noise": 4.0,
+}
+SPOILT = {3, 4, 7}
+
+
+def spoils(number: int) -> str:
+    return "as hard as it may" if number in SPOILT else "honest"
+
+
+def pushes(number: int) -> float:
+    """Its model is the best that ever was, and the others' is the worst."""
+    return -1e9 if number in SPOILT else 1e9
+
+
+def test_a_worse_model_is_never_released(house: Any, raw_site: type) -> None:
+    """The liar claims thirty times its patients, so that its bound is no bound; the votes are.
+
+    It votes for its own rounds and against all others. The rounds that it spoilt are thrown away
+    and named in the journal and the card; the model is as good as without it; every vote is in the
+    ledger. Of the next version, all of whose rounds it spoils, nothing is released.
+    """
+    plan = plan_for(house, "voted", **VOTING)
+    play(house, raw_site, [Liar(house, plan, spoils, pushes, claims=30.0)])
+    thrown_away = CandidateBook(house.store.connection).thrown_away(plan.hash)
+    assert set(thrown_away) == SPOILT, house.journal(plan.study)
+    for number in SPOILT:
+        assert f"round {number} went wrong: " in house.journal(plan.study)
+        assert "hospitals' held-out patients were worse off" in thrown_away[number]
+    assert auroc_later(house, plan) > 0.9, "0.926 can be reached without noise"
+    for name in HONEST:
+        assert house.ledger(name, plan.study).made == {"count": 1, "train": 8, "vote": 8}
+        held = [item.held for item in house.left(name) if item.study == plan.study]
+        assert sum(text == "vote, noised" for text in held) == 8, held
+    keys = [Path(word) for word in house.consortium.keys if word != "--key"]
+    shelf = publish(house.home, plan.study, keys, NOW)
+    card = card_from_bytes((shelf / "card.json").read_bytes())
+    assert [line.partition(":")[0] for line in card.rounds_gone_wrong] == [
+        f"round {number}" for number in sorted(SPOILT)
+    ]
+    facts = run_facts(house.store, plan, NOW)
+    assert set(facts.gone_wrong) == SPOILT
+    assert facts.rounds_used == dict.fromkeys((*HONEST, LIAR), 5)
+
+    worse = plan_for(house, "voted", version=2, **VOTING)
+    always = Liar(house, worse, lambda _: "as hard as it may", lambda _: -1e9, claims=30.0)
+    play(house, raw_site, [always])
+    assert "none of the 8 rounds made a model that could be kept" in house.state("voted")
+    with pytest.raises(ConfigurationError, match="only a finished study can be released"):
+        publish(house.home, "voted", keys, NOW)
+    assert shelf.is_dir(), "the last good release stays"
+
+
+def test_votes_survive_killed_processes(house: Any) -> None:
+    """kill -9 of the coordinator and of a site: one vote and one charge a round."""
+    plan = plan_for(
+        house,
+        "votes-killed",
+        **{**VOTING, "training__rounds": 20, "privacy__epsilon": 40.0},
+        sites__invited=list(HONEST),
+    )
+    house.open(plan)
+    for so_far in (2, 8):
+        house.wait_until(lambda least=so_far: house.rounds(plan.study) >= least, 60, "rounds")
+        if so_far == 2:
+            house.kill_coordinator()
+            house.start_coordinator()
+        else:
+            house.kill("aal")
+            house.start("aal")
+    house.wait_end(plan.study)
+    assert house.state(plan.study) == "finished: ", house.journal(plan.study)
+    assert house.rounds(plan.study) == 20
+    found = CandidateBook(house.store.connection).all(plan.hash)
+    assert [len(one.votes) for one in found] == [4] * 20
+    for name in HONEST:
+        assert house.ledger(name, plan.study).made == {"count": 1, "train": 20, "vote": 20}
+    assert "refused" not in house.journal(plan.study)
