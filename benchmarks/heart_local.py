@@ -11,7 +11,7 @@ on the 740 rows, .836 on all, learned with the same features in one place).
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ AT_ONCE = 4
 POLICY = (
     ("when_allowed", "accept"),
     ("epsilon_lifetime", "1000"),
-    ("modes", "[local, none]"),
+    ("modes", "[secure, local, none]"),
 )
 Scores = dict[str, list[float]]
 
@@ -56,6 +56,9 @@ class Trial:
     private: bool
 
 
+PlanOf = Callable[[Trial], dict]
+
+
 def measure(options: argparse.Namespace) -> list[Figure]:
     """All figures of this module that are asked for; none where the data are not at hand."""
     data = find_data(options)
@@ -65,9 +68,9 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     trials = list(_trials(options.wanted))
     scores: dict[str, Scores] = {}
     with tempfile.TemporaryDirectory() as folder, LocalConsortium(folder=Path(folder)) as local:
-        _open(local, data)
+        open_hospitals(local, data)
         for start in range(0, len(trials), AT_ONCE):
-            for trial, found in _carry_out(local, trials[start : start + AT_ONCE]):
+            for trial, found in carry_out(local, trials[start : start + AT_ONCE], _plan):
                 group = scores.setdefault(trial.group, {"accuracy": [], "recal": [], "auroc": []})
                 for key, value in found.items():
                     group[key].append(value)
@@ -95,7 +98,8 @@ def _trials(wanted: set[str]) -> Iterator[Trial]:
             )
 
 
-def _open(local: LocalConsortium, data: Path) -> None:
+def open_hospitals(local: LocalConsortium, data: Path) -> None:
+    """Start a coordinator and the four hospitals with their patients."""
     local.open()
     write_mapping(local.folder / "mapping.yaml")
     for site in SITES:
@@ -117,15 +121,20 @@ def _plan(trial: Trial) -> dict:
     }
     value["privacy"]["evaluation_noise"] = None
     value["sites"] |= {"quorum": 4}
+    value["privacy"] |= {"mode": "local", "vote_noise": None}
+    if trial.rows == "benchmark":
+        value["privacy"] |= {"clipping_norm": 1.0, "noise_multiplier": 6.58}
+        value["training"] |= {"rounds": 3, "learning_rate": 1.0}
     if not trial.private:
         value["privacy"] |= {"mode": "none", "clipping_norm": 1000}
         value["training"] |= {"rounds": 20, "learning_rate": 2.0}
     return value
 
 
-def _carry_out(
-    local: LocalConsortium, trials: list[Trial]
+def carry_out(
+    local: LocalConsortium, trials: list[Trial], plan_of: PlanOf
 ) -> Iterator[tuple[Trial, dict[str, float]]]:
+    """Carry studies out side by side; the scores of each model on the patients it left out."""
     from fedtwin_protocol.content import read_content
     from fedtwin_protocol.study import plan_from_yaml
     from fedtwin_server.consortium import add_study
@@ -136,7 +145,7 @@ def _carry_out(
     keys = [Path(word) for word in local.keys if word != "--key"]
     for trial in trials:
         path = local.folder / f"{trial.name}.yaml"
-        path.write_text(yaml.safe_dump(_plan(trial), sort_keys=False))
+        path.write_text(yaml.safe_dump(plan_of(trial), sort_keys=False))
         add_study(home, path, keys, None, datetime.now(UTC))
     store = open_store(local)
     for trial in trials:

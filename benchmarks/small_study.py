@@ -18,7 +18,7 @@ POLICY = (
     ("when_allowed", "accept"),
     ("epsilon_lifetime", "1000"),
     ("rounds_largest", "100000"),
-    ("modes", "[local, none]"),
+    ("modes", "[secure, local, none]"),
 )
 MAPPING = {
     "name": "small",

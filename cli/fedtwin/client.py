@@ -132,7 +132,7 @@ def check(
         typer.Option("--privacy", help="Check clip, noise and independence, on made-up patients."),
     ] = False,
     plan: Annotated[
-        Path | None, typer.Option(help="With --privacy: a plan (YAML) in place of a study.")
+        Path | None, typer.Option(help="With --privacy: a plan, YAML or plan.json of a draft.")
     ] = None,
     seed: Annotated[int, typer.Option(help="With --privacy: of the made-up patients.", min=0)] = 1,
     json_file: Annotated[

@@ -135,10 +135,12 @@ def run(
     from fedtwin_server.coordinator import Coordinator, Home
     from fedtwin_server.handshakes import translate_handshake_failures
     from fedtwin_server.open_files import take_the_hard_limit
+    from fedtwin_server.sparing import refuse_sparingly
 
     place = Home(folder=home)
     place.settings()
     start_log(log_level)
+    refuse_sparingly()
     take_the_hard_limit()
     translate_handshake_failures()
     asyncio.run(Coordinator(place).serve())

@@ -33,6 +33,7 @@ from fedtwin_server.guard import Guard
 from fedtwin_server.hub import NOBODY_WAITS, Clock, Hub, SiteLink
 from fedtwin_server.log_desk import LogDesk
 from fedtwin_server.releases import ReleaseShelf
+from fedtwin_server.sparing import Allowance
 from fedtwin_server.store import Store
 
 log = logging.getLogger("fedtwin.link")
@@ -68,6 +69,7 @@ class ExchangeService:
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
+        self._notes: dict[str, Allowance] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.aio server is given."""
@@ -224,7 +226,7 @@ class ExchangeService:
         older = rooms.hub.attach(link)
         if older is not None:
             log.warning("%s: %s", link.site, SECOND_LINK)
-            rooms.store.note("", link.site, SECOND_LINK, now)
+            self._note("", link.site, SECOND_LINK)
         log.info("the link of site %s is up", link.site)
 
     def _compare_clocks(self, site: str, sent_ms: int, now: datetime) -> None:
@@ -234,7 +236,7 @@ class ExchangeService:
             way = "ahead of" if skew_s > 0 else "behind"
             text = f"its clock is {abs(skew_s):.0f} s {way} the coordinator's: one of them is wrong"
             log.warning("%s: %s", site, text)
-            self._rooms.store.note("", site, text, now)
+            self._note("", site, text)
 
     def _dispatch(self, link: SiteLink, message: pb.FromSite) -> None:
         rooms = self._rooms
@@ -264,7 +266,15 @@ class ExchangeService:
         text = f"{NOBODY_WAITS}: it was for round {answer.round}"
         log.warning("refused an answer of %s: %s", link.site, text)
         if rooms.store.decisions(answer.study[:80]).get(link.site):
-            rooms.store.note(answer.study, link.site, text, rooms.clock())
+            self._note(answer.study, link.site, text)
+
+    def _note(self, study: str, site: str, text: str) -> None:
+        """Write into the journal what a site has done; not without end if it goes on doing it."""
+        clock = self._rooms.clock
+        if site not in self._notes:
+            self._notes[site] = Allowance(lambda: clock().timestamp())
+        if self._notes[site].take():
+            self._rooms.store.note(study, site, text, clock())
 
     def _decide(self, link: SiteLink, decision: pb.Decision) -> None:
         rooms = self._rooms

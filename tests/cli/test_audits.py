@@ -65,7 +65,7 @@ def test_a_draft_is_audited_unsigned(type_in: Type, published: Published, tmp_pa
 
 
 def test_what_is_no_draft_is_refused(refused: Type, tmp_path: Path) -> None:
-    assert "--draft FOLDER" in refused("research", "audit", tmp_path, "--draft").err
+    assert "server release STUDY" in refused("research", "audit", tmp_path, "--draft").err
     refused("research", "audit", "no-such-study")
 
 
@@ -96,21 +96,30 @@ def _some_audits(published: Published, result: float) -> bytes:
     return json.dumps({**head, "audits": [audit]}).encode()
 
 
+def with_sites(folder: Path) -> Path:
+    """The heart study's plan with four hospitals named, as it is signed."""
+    value = yaml.safe_load((PLANS / "heart-disease.yaml").read_text())
+    value["sites"]["invited"] = ["a", "b", "c", "d"]
+    path = folder / "with-sites.yaml"
+    path.write_text(yaml.safe_dump(value))
+    return path
+
+
 def test_a_node_checks_its_own_privacy(type_in: Type, tmp_path: Path) -> None:
     results = tmp_path / "self.json"
-    words = ("client", "check", "--privacy", "--plan", PLANS / "heart-disease.yaml")
+    words = ("client", "check", "--privacy", "--plan", with_sites(tmp_path))
     ended = type_in(*words, "--json", results)
     assert ended.status == 0, ended
     file = audits_from_bytes(results.read_bytes(), "there")
     assert [one.name for one in file.audits] == [
-        *("independence", "moments-update", "moments-count", "moments-table"),
+        *("independence", "moments-update", "moments-count", "moments-table", "moments-vote"),
     ]
     assert file.model_sha256 is None
     assert {one.by for one in file.audits} == {"site software"}
 
 
 def test_a_node_with_too_little_noise_fails_its_check(
-    type_in: Type, monkeypatch: pytest.MonkeyPatch
+    type_in: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def quieter(plan: Any, rows: Any, key: bytes) -> BuiltIn:
         privacy = plan.privacy.model_copy(
@@ -120,7 +129,7 @@ def test_a_node_with_too_little_noise_fails_its_check(
 
     check = self_check.check_privacy
     monkeypatch.setattr(self_check, "check_privacy", lambda plan, seed: check(plan, seed, quieter))
-    ended = type_in("client", "check", "--privacy", "--plan", PLANS / "synthetic.yaml")
+    ended = type_in("client", "check", "--privacy", "--plan", with_sites(tmp_path))
     assert ended.status == 1
     assert "FAIL" in ended.out
 

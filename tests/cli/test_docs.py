@@ -71,6 +71,7 @@ def test_command_lines_were_found_and_every_command_is_in_a_guide() -> None:
         *("client ledger", "client left", "client report", "client records fhir"),
         *("client records table", "client studies accept", "client studies decline"),
         *("research enrol", "research fetch", "research show", "research verify"),
+        *("research audit", "client check --privacy"),
         "research data heart-disease",
     ):
         assert f"fedtwin {typed}" in written or typed in _unit_files(), typed

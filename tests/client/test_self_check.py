@@ -21,13 +21,33 @@ from fedtwin_client.training.self_check import (
     check_privacy,
     check_table,
     check_training,
+    check_vote,
 )
 from fedtwin_protocol.errors import PlanError
 from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.study import StudyPlan, plan_from_yaml
+from fedtwin_protocol.votes import VOTE
 
-PLAN = plan_from_yaml(Path(fedtwin.demo.__file__).parent / "plans" / "heart-disease.yaml")
+
+def base() -> StudyPlan:
+    """The heart study in mode `local` with three rounds at epsilon 1."""
+    plan = plan_from_yaml(Path(fedtwin.demo.__file__).parent / "plans" / "heart-disease.yaml")
+    value = plan.model_dump()
+    value["training"] |= {"rounds": 3, "learning_rate": 1.0}
+    value["privacy"] |= {
+        "mode": "local",
+        "clipping_norm": 1.0,
+        "noise_multiplier": 6.58,
+        "evaluation_noise": 3.8,
+        "vote_noise": 8.0,
+        "hospitals_per_patient": 1,
+    }
+    value["sites"] |= {"invited": tuple("abcdefg")}
+    return StudyPlan.model_validate(value)
+
+
+PLAN = base()
 
 
 def plan(
@@ -47,9 +67,8 @@ def plan(
             },
             "aggregation": {"rule": "mean" if local else "sum"},
             "privacy": PLAN.privacy.model_dump()
-            | {"sampling_rate": 0.3 if local else 1.0}
+            | {"mode": "local", "vote_noise": 30.0, "sampling_rate": 0.3 if local else 1.0}
             | privacy,
-            "sites": PLAN.sites.model_dump() | {"invited": ("a", "b", "c", "d", "e", "f", "g")},
         }
     )
 
@@ -78,7 +97,7 @@ def test_the_node_as_it_is_passes(family: str, mechanism: str) -> None:
     findings = check_privacy(plan(family, mechanism), seed=1)
     assert [one.name for one in findings if not one.passed] == []
     assert [one.name for one in findings] == [
-        *("independence", "moments-update", "moments-count", "moments-table"),
+        *("independence", "moments-update", "moments-count", "moments-table", "moments-vote"),
     ]
 
 
@@ -89,7 +108,9 @@ def test_a_sum_of_sampled_patients_passes() -> None:
 
 def test_every_plan_of_the_demo_passes() -> None:
     for path in sorted((Path(fedtwin.demo.__file__).parent / "plans").glob("*.yaml")):
-        findings = check_privacy(plan_from_yaml(path), seed=2)
+        found = plan_from_yaml(path)
+        sites = found.sites.model_copy(update={"invited": ("a", "b", "c", "d")})
+        findings = check_privacy(found.model_copy(update={"sites": sites}), seed=2)
         assert all(one.passed for one in findings), (path.name, findings)
 
 
@@ -191,7 +212,7 @@ class OneNoiseForAllSites(BuiltIn):
 def test_secure_sums_pass(scale_bits: int) -> None:
     findings = check_privacy(plan(mode="secure", scale_bits=scale_bits), seed=1)
     assert [one for one in findings if not one.passed] == []
-    assert len(findings) == 4
+    assert len(findings) == 5
 
 
 def test_a_secure_sum_of_a_network_passes() -> None:
@@ -258,6 +279,27 @@ def test_a_sabotaged_table_is_found() -> None:
     less = partial(other_privacy, lambda privacy: {"evaluation_noise": 3.8 / 1.25})
     assert check_table(PLAN, 7).passed
     assert check_table(PLAN, 7, less).result < 1e-8
+
+
+@pytest.mark.parametrize("mode", ["local", "secure"])
+def test_a_sabotaged_vote_is_found(mode: str) -> None:
+    study = plan(mode=mode, vote_noise=8.0)
+    assert [one.passed for one in check_privacy(study, 7)] == [True] * 5
+    less = partial(other_privacy, lambda privacy: {"vote_noise": 8.0 / 1.25})
+    assert check_vote(study, 7, less).result < 1e-8
+
+
+class VotesTwice(BuiltIn):
+    """Every patient's word counts double."""
+
+    def answer(self, task: TaskInput) -> Payload:
+        found = super().answer(task).metrics["metrics"][VOTE]
+        again = super().answer(task).metrics["metrics"][VOTE]
+        return Payload(metrics={"metrics": {VOTE: found + again}})
+
+
+def test_a_vote_that_counts_a_patient_twice_is_found() -> None:
+    assert not check_vote(plan(vote_noise=8.0), 7, VotesTwice).passed
 
 
 def test_without_a_promise_only_independence_is_tested() -> None:

@@ -20,7 +20,16 @@ PLANS = Path(fedtwin.demo.__file__).parent / "plans"
 
 
 def heart_plan(*, per_site: bool = False) -> StudyPlan:
-    plan = plan_from_yaml(PLANS / "heart-disease.yaml")
+    value = plan_from_yaml(PLANS / "heart-disease.yaml").model_dump()
+    value["privacy"] |= {
+        "mode": "local",
+        "vote_noise": None,
+        "clipping_norm": 1.0,
+        "noise_multiplier": 6.58,
+        "evaluation_noise": 3.8,
+    }
+    value["training"] |= {"rounds": 3, "learning_rate": 1.0}
+    plan = StudyPlan.model_validate(value)
     return plan.model_copy(update={"evaluation": Evaluation(bins=10, per_site=per_site)})
 
 

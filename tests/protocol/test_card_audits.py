@@ -44,7 +44,7 @@ def audit(**changes: Any) -> Audit:
 
 def card_with(*audits: Audit) -> Any:
     facts = RunFacts(
-        patients={"a": 300.0}, rounds_used={"a": 3}, rounds=3, created=NOW, audits=audits
+        patients={"a": 300.0}, rounds_used={"a": 2}, rounds=2, created=NOW, audits=audits
     )
     return write_card(PLAN, facts)
 

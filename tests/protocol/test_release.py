@@ -53,7 +53,16 @@ Files = dict[str, bytes]
 
 
 def heart_plan() -> StudyPlan:
-    return plan_from_yaml(PLANS / "heart-disease.yaml")
+    value = plan_from_yaml(PLANS / "heart-disease.yaml").model_dump()
+    value["privacy"] |= {
+        "mode": "local",
+        "vote_noise": None,
+        "clipping_norm": 1.0,
+        "noise_multiplier": 6.58,
+        "evaluation_noise": 3.8,
+    }
+    value["training"] |= {"rounds": 3, "learning_rate": 1.0}
+    return StudyPlan.model_validate(value)
 
 
 def heart_card(plan: StudyPlan) -> ModelCard:

@@ -23,6 +23,7 @@ from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_research.audits.families import family_of
 from fedtwin_research.audits.repeat import (
     epsilon_finding,
+    hospitals_in_noise,
     inversion_cosines,
     membership_curves,
     one_run,
@@ -33,7 +34,25 @@ from fedtwin_research.audits.shadows import Pool, learn_as_planned, learn_openly
 from fedtwin_server.rules import MeanRule, SumRule
 from fedtwin_twins.audits.membership import attack, confidence, most_found
 
-HEART = plan_from_yaml(Path(fedtwin.demo.__file__).parent / "plans" / "heart-disease.yaml")
+
+def base() -> StudyPlan:
+    """The heart study in mode `local` with three rounds at epsilon 1."""
+    plan = plan_from_yaml(Path(fedtwin.demo.__file__).parent / "plans" / "heart-disease.yaml")
+    value = plan.model_dump()
+    value["training"] |= {"rounds": 3, "learning_rate": 1.0}
+    value["privacy"] |= {
+        "mode": "local",
+        "clipping_norm": 1.0,
+        "noise_multiplier": 6.58,
+        "evaluation_noise": 3.8,
+        "vote_noise": 8.0,
+        "hospitals_per_patient": 1,
+    }
+    value["sites"] |= {"invited": tuple("abcdefg")}
+    return StudyPlan.model_validate(value)
+
+
+HEART = base()
 KINDS = [
     ("logistic_regression", "gradient_sum"),
     ("logistic_regression", "local_steps"),
@@ -189,6 +208,12 @@ def test_the_bound_of_one_run_is_below_the_stated_epsilon_and_rises_with_less_no
     assert honest.result < 1.0
     assert not loud.passed
     assert loud.result > 2.0
+
+
+def test_canaries_at_two_hospitals_are_louder() -> None:
+    one, two = plan(mode="secure"), plan(mode="secure", hospitals_per_patient=2)
+    assert hospitals_in_noise(two) == 2 * hospitals_in_noise(one)
+    assert not one_run(plan(mode="secure", hospitals_per_patient=20), 1).passed
 
 
 def test_the_stated_epsilon_is_held_against_the_cost() -> None:

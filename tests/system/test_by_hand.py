@@ -110,12 +110,40 @@ def test_the_guides_lead_from_nothing_to_a_model_in_use(
     for heading in ("Decisions", "Rounds", "hospital-c"):
         assert heading in hands.type("server", "studies", "show", STUDY, *server)
 
-    hands.type("server", "release", STUDY, *server, *keys)
+    release_with_audits(hands, server, keys)
     look_at_what_it_cost(hands, tmp_path)
     use_as_a_researcher(hands, tmp_path, server, monkeypatch)
     assert "is revoked" in hands.type("server", "revoke", "hospital-c", *server)
     assert "revoked" in hands.type("server", "sites", *server)
     assert "Traceback" not in hands.log()
+
+
+def release_with_audits(hands: Hands, server: tuple[object, ...], keys: list[object]) -> None:
+    """Draft, audit from outside and at a hospital, release; a failed audit stops it."""
+    outside, software = hands.folder / "outside.json", hands.folder / "software.json"
+    assert "signed by nobody" in hands.type("server", "release", STUDY, *server)
+    draft = hands.folder / "coordinator" / "drafts" / f"{STUDY}-1" / "release"
+    card = json.loads((draft / "card.json").read_text())
+    assert any("No results of privacy audits" in line for line in card["limits"])
+    hands.type("research", "audit", draft, "--draft", "--json", outside)
+    home = ("--home", hands.folder / "hospital-a")
+    hands.type("client", "check", "--privacy", "--study", STUDY, *home, "--json", software)
+    failed = json.loads(outside.read_text())
+    failed["audits"][0]["passed"] = False
+    (hands.folder / "failed.json").write_text(json.dumps(failed))
+    wrong = ("--audits", hands.folder / "failed.json")
+    assert "whose audit failed" in hands.type(
+        "server", "release", STUDY, *server, *keys, *wrong, status=2
+    )
+    hands.type(
+        *("server", "release", STUDY, *server, *keys, "--audits", outside),
+        *("--audits", software),
+    )
+    folder = hands.folder / "coordinator" / "releases" / STUDY / "1"
+    again = hands.type(
+        "research", "audit", folder, "--trust", hands.folder / "hospital-a" / "trust.json"
+    )
+    assert "the card holds 8 audits" in again
 
 
 def set_up_the_coordinator(hands: Hands, folder: Path) -> None:

@@ -321,11 +321,12 @@ async def many(door: Open, call: str, requests: Sequence[bytes]) -> list[tuple[C
         credentials.roots_pem, credentials.key_pem, credentials.chain_pem
     )
     options = [("grpc.max_send_message_length", -1), ("grpc.enable_http_proxy", 0)]
+    packed = grpc.Compression.Gzip if call == "compressed" else None
     found = []
-    async with grpc.aio.secure_channel(door.address, tls, options=options) as channel:
+    async with grpc.aio.secure_channel(door.address, tls, options, packed) as channel:
         for request in requests:
             metadata = (("x-long", "a" * 20_000),) if call == "20 kB of metadata" else ()
-            made = channel.stream_stream(method("Link" if metadata else call))
+            made = channel.stream_stream(method(call if call in {"Renew", "Link"} else "Link"))
             stream = made(metadata=metadata)
             try:
                 await stream.write(request)
@@ -337,9 +338,11 @@ async def many(door: Open, call: str, requests: Sequence[bytes]) -> list[tuple[C
     return found
 
 
-@pytest.mark.parametrize("call", ["Renew", "Link", "20 kB of metadata"])
+@pytest.mark.parametrize("call", ["Renew", "Link", "compressed", "20 kB of metadata"])
 def test_what_is_too_large(door: Open, call: str) -> None:
-    request = b"" if call == "20 kB of metadata" else bytes(9 * 1024 * 1024)
+    """Also if it is small on the line: 64 MiB of zeros are 64 kB of gzip."""
+    sizes = {"compressed": 64, "20 kB of metadata": 0}
+    request = bytes(sizes.get(call, 9) * 1024 * 1024)
     ((code, sentence),) = asyncio.run(many(door, call, [request]))
     assert code == Code.RESOURCE_EXHAUSTED
     assert "larger than max" in sentence or "metadata size exceeds hard limit" in sentence

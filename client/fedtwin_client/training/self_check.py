@@ -13,10 +13,11 @@ import numpy as np
 
 from fedtwin_client.training.built_in import BuiltIn
 from fedtwin_client.training.noise import Floats
-from fedtwin_client.training.trial_rounds import REPORTED, AppOf, Made, TrialRounds, make_up
+from fedtwin_client.training.trial_rounds import FAR, REPORTED, AppOf, Made, TrialRounds, make_up
 from fedtwin_protocol.parameters import flatten, initial_parameters
 from fedtwin_protocol.payload import Array
 from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.votes import VOTE_TASK
 from fedtwin_twins.audits.finding import Finding
 from fedtwin_twins.audits.independence import Rows, measure_mixing, mixing_finding
 from fedtwin_twins.audits.moments import (
@@ -26,8 +27,6 @@ from fedtwin_twins.audits.moments import (
     patients_for_probe,
 )
 
-FAR: Final = 1e3
-"""Size of the columns of patients whose contribution must be clipped."""
 _PATIENTS: Final = 60
 
 
@@ -49,6 +48,8 @@ def check_privacy(plan: StudyPlan, seed: int, app_of: AppOf = BuiltIn) -> list[F
     findings.append(check_count(plan, seed, app_of))
     if plan.privacy.evaluation_noise is not None:
         findings.append(check_table(plan, seed, app_of))
+    if plan.privacy.vote_noise is not None:
+        findings.append(check_vote(plan, seed, app_of))
     return findings
 
 
@@ -124,6 +125,24 @@ def check_table(plan: StudyPlan, seed: int, app_of: AppOf = BuiltIn) -> Finding:
     more = patients_for_probe(claim, 2 * plan.evaluation.bins)
     probe = Probe(name="more held-out patients", rows=quiet.repeated(more), patients=more)
     return moments_finding("moments-table", measure_moments(rounds.release, quiet, [probe], claim))
+
+
+def check_vote(plan: StudyPlan, seed: int, app_of: AppOf = BuiltIn) -> Finding:
+    """The moment test of a vote on a candidate that costs a patient as much as any may."""
+    audited = _audited(plan)
+    rounds = TrialRounds(audited, VOTE_TASK, _parameters(audited, seed), app_of)
+    claim = rounds.claim(1.0, plan.privacy.vote_noise or 0.0)
+    quiet = make_up(audited, _PATIENTS, seed)
+    more = patients_for_probe(claim, 1)
+    probes = [
+        Probe(
+            name=f"unlike held-out patients with outcome {outcome:g}",
+            rows=quiet.more(FAR * quiet.features[0], outcome, more),
+            patients=more,
+        )
+        for outcome in (0.0, 1.0)
+    ]
+    return moments_finding("moments-vote", measure_moments(rounds.release, quiet, probes, claim))
 
 
 def _parameters(plan: StudyPlan, seed: int) -> dict[str, Array]:

@@ -23,8 +23,11 @@ from fedtwin_protocol.parameters import flatten
 from fedtwin_protocol.payload import Array, Payload
 from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.votes import GOOD, VOTE, VOTE_TASK
 from fedtwin_twins.audits.moments import Claim
 
+FAR: Final = 1e3
+"""Size of the columns of patients whose contribution must be clipped."""
 REPORTED: Final = 500.0
 """The cohort count that divides steps at a site."""
 AppOf = Callable[[StudyPlan, CohortRows, bytes], Any]
@@ -62,8 +65,9 @@ class TrialRounds:
 
     Args:
         plan: the study, in mode `local` or `secure`.
-        kind: train, query.cohort or evaluate.
-        parameters: the model that every task brings.
+        kind: train, query.cohort, query.vote or evaluate.
+        parameters: the model that every task brings; for a vote it is the last good one, and the
+            candidate says the opposite of it, loudly.
         app_of: makes the app that answers tasks.
     """
 
@@ -79,7 +83,7 @@ class TrialRounds:
 
     def claim(self, clip: float, sigma: float) -> Claim:
         """What the plan promises of a release whose largest contribution and noise are these."""
-        if self._plan.privacy.mode != "secure":
+        if not self._summed:
             return Claim(patient_bound=clip, noise_sd=sigma * clip)
         numbers = sum(array.size for array in self._parameters.values())
         rounding = sqrt(numbers) * clip / secure_terms(self._plan).scale
@@ -90,18 +94,31 @@ class TrialRounds:
         task = TaskInput(
             kind=self._kind,
             round_number=number,
-            payload=Payload(arrays={"arrays": self._parameters}),
+            payload=self._payload(),
             reported_count=None if self._kind == "query.cohort" else REPORTED,
         )
-        if self._plan.privacy.mode == "secure":
+        if self._summed:
             return self._sum(self._apps_of(made, secure_terms(self._plan).honest_present), task)
         return self._sent(self._apps_of(made, 1)[0].answer(task))
+
+    @property
+    def _summed(self) -> bool:
+        """Whether only the sum over the sites is seen; a vote is each site's own."""
+        return self._plan.privacy.mode == "secure" and self._kind != VOTE_TASK
+
+    def _payload(self) -> Payload:
+        if self._kind != VOTE_TASK:
+            return Payload(arrays={"arrays": self._parameters})
+        opposite = {name: -FAR * array for name, array in self._parameters.items()}
+        return Payload(arrays={"arrays": opposite, GOOD: self._parameters})
 
     def _sent(self, answer: Payload) -> Floats:
         """The numbers of an answer; parameters that moved are the sum that moved them."""
         metrics: Any = answer.metrics["metrics"]
         if self._kind == "query.cohort":
             return np.array([float(metrics["cohort-count"])])
+        if self._kind == VOTE_TASK:
+            return np.array([float(metrics[VOTE])])
         if self._kind == "evaluate":
             return np.array(metrics["hold-out-table"], np.float64)
         sent = flatten(answer.arrays["arrays"])
@@ -136,7 +153,7 @@ class TrialRounds:
             subject_ids=np.arange(patients),
             features=made.features,
             labels=made.outcomes,
-            holdout=np.full(patients, self._kind == "evaluate"),
+            holdout=np.full(patients, self._kind in {"evaluate", VOTE_TASK}),
             columns=self._plan.contract.columns,
             exclusions={},
             missing={},

@@ -195,17 +195,29 @@ def one_run(plan: StudyPlan, seed: int) -> Finding:
     )[0, :CANARIES]
     # Canaries do not meet in their own numbers, so a sample of them is a sample of these.
     rounds = generator.binomial(steps, privacy.sampling_rate, CANARIES)
-    scores = -whole * rounds + sd * sqrt(steps) * generator.standard_normal(CANARIES)
+    # A canary is a patient seen at as many hospitals as the plan reckons with.
+    seen = hospitals_in_noise(plan)
+    scores = -whole * rounds * seen + sd * sqrt(steps) * generator.standard_normal(CANARIES)
     guesses = best_guesses(CANARIES, _mu(plan), privacy.delta)
     right = right_guesses(scores, taken.astype(np.float64), guesses)
     bound = epsilon_bound(CANARIES, guesses, right, privacy.delta)
     return one_run_finding(bound, privacy.epsilon, CANARIES, guesses, right)
 
 
+def hospitals_in_noise(plan: StudyPlan) -> float:
+    """How much louder a patient at several hospitals is than one at a single hospital.
+
+    In a secure sum the contributions add up under one noise; in mode `local` each hospital's noise
+    adds up with them.
+    """
+    hospitals = plan.privacy.hospitals_per_patient
+    return float(hospitals) if plan.privacy.mode == "secure" else sqrt(hospitals)
+
+
 def _mu(plan: StudyPlan) -> float:
     """How far apart the scores of a canary in and out are, in units of their noise."""
     privacy = plan.privacy
-    signal = privacy.sampling_rate * plan.steps
+    signal = hospitals_in_noise(plan) * privacy.sampling_rate * plan.steps
     sampling = privacy.sampling_rate * (1 - privacy.sampling_rate) * plan.steps
     return signal / sqrt(plan.steps * privacy.noise_multiplier**2 + sampling)
 

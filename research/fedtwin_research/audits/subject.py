@@ -36,8 +36,8 @@ def subject_of_draft(files: Mapping[str, bytes]) -> Subject:
     missing = [name for name in (PLAN, CARD, MODEL) if name not in files]
     if missing:
         raise ReleaseError(
-            f"the draft lacks {', '.join(missing)}: 'fedtwin server release STUDY --draft FOLDER' "
-            "writes one"
+            f"the draft lacks {', '.join(missing)}: 'fedtwin server release STUDY' without keys "
+            "writes one, with its files in the folder 'release'"
         )
     plan = plan_from_bytes(envelope_from_bytes(files[PLAN]).body)
     card = card_from_bytes(files[CARD])

@@ -18,7 +18,7 @@ from fedtwin_client.node.policy import default_policy_text
 from fedtwin_protocol.canonical import canonical_bytes
 from fedtwin_protocol.channel import SERVER_OPTIONS, SERVICE, grpc, method
 from fedtwin_protocol.chunks import Chunk
-from fedtwin_protocol.content import make_content
+from fedtwin_protocol.content import make_content, read_content
 from fedtwin_protocol.credentials import load_credentials
 from fedtwin_protocol.errors import FedtwinError
 from fedtwin_protocol.payload import Payload
@@ -162,7 +162,7 @@ def test_whatever_is_asked_for_in_a_call(
     assert not [word for word in OURS if word in sentence]
 
 
-@settings(FUZZ, max_examples=150)
+@settings(FUZZ, max_examples=100)
 @given(content=messages(pb.Content, KNOWN))
 def test_whatever_an_answer_holds_it_is_refused_with_a_sentence(
     open_ground: Any, loop: Loop, content: pb.Content
@@ -178,6 +178,52 @@ def test_whatever_an_answer_holds_it_is_refused_with_a_sentence(
     for judge in (check_count, lambda found: check_table(found, plan)):
         with pytest.raises(FedtwinError):
             judge(content)
+
+
+@st.composite
+def nearly_right(draw: Any) -> pb.Content:
+    """An honest update in which one thing is something else."""
+    update = Payload(
+        arrays={"arrays": {"gradient_sum": np.array([0.1, -0.2, 0.3])}},
+        metrics={"metrics": {"num-examples": 40.0}},
+    )
+    made = make_content(update, None)
+    arrays, metrics = made.records
+    match draw(st.sampled_from(["weight", "metric", "head", "bytes", "record"])):
+        case "weight":
+            metrics.fields[0].value.CopyFrom(draw(messages(pb.Value, KNOWN)))
+        case "metric":
+            metrics.fields.append(draw(messages(pb.Field, KNOWN)))
+        case "head":
+            arrays.arrays[0].MergeFrom(draw(messages(pb.ArrayHead, KNOWN)))
+        case "bytes":
+            made.inline = draw(st.binary(min_size=24, max_size=24) | st.binary(max_size=80))
+        case "record":
+            made.records[draw(st.integers(0, 1))].MergeFrom(draw(messages(pb.Record, KNOWN, 3)))
+    return made
+
+
+@settings(FUZZ, max_examples=150)
+@given(content=nearly_right())
+def test_an_update_that_is_nearly_right_is_judged(
+    open_ground: Any, loop: Loop, content: pb.Content
+) -> None:
+    """Taken only if it is finite and within the bound; else a sentence, never a fault."""
+    plan, blobs = open_ground.plan(STUDY), open_ground.home.blobs()
+    start = make_content(Payload(arrays={"arrays": {"weights": np.zeros(3)}}), blobs)
+    expected = [ArraySpec(name="gradient_sum", dtype="float64", shape=(3,))]
+    admit = admit_updates(plan, start, expected, (), {"mallory": 40.0}, blobs)
+    refusal = ""
+    try:
+        loop.run(admit("mallory", pb.Answer(study=STUDY, content=content)))
+    except FedtwinError as error:
+        refusal = str(error)
+    assert not [word for word in OURS if word in refusal]
+    if refusal:
+        return
+    taken = read_content(content, blobs)
+    assert np.isfinite(taken.arrays["arrays"]["gradient_sum"]).all()
+    assert 0 < taken.metrics["metrics"]["num-examples"] < 60
 
 
 ANSWERS = st.one_of(
