@@ -41,10 +41,6 @@ class LogDesk:
         """Keep the list of releases fresh."""
         self._repository.refresh_if_due(now)
 
-    def roots_after(self, version: int) -> list[bytes]:
-        """The TUF roots that follow the one that a site holds."""
-        return self._repository.roots()[version:]
-
     def hear(self, link: SiteLink, held: pb.HeldLogHead, now: datetime) -> pb.ToSite:
         """Take what a site holds; answer with the newest head and what the others hold.
 
@@ -61,6 +57,7 @@ class LogDesk:
         if entry is not None:
             self._store.log(entry)
         news = self._book.news(size, now, link.gossip, link.site)
+        news.roots.extend(self._repository.roots()[held.root_version :])
         link.gossip |= {other.site: other.statement for other in news.others}
         return pb.ToSite(log_news=news)
 

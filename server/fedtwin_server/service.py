@@ -220,7 +220,6 @@ class ExchangeService:
                     server_ms=int(now.timestamp() * 1000),
                     heartbeat_ms=int(HEARTBEAT_S * 1000),
                     catalogue_digest=rooms.catalogue.digest(link.site),
-                    roots=rooms.public_log.roots_after(hello.root_version),
                 )
             )
         )

@@ -105,7 +105,6 @@ class LinkSession:
             protocol=PROTOCOL_VERSION,
             software=f"fedtwin {version('fedtwin')}",
             sent_ms=self._now_ms(),
-            root_version=self._log_desk.watch.root_version,
         )
         self._send(pb.FromSite(hello=hello), "hello", "name and version of the software, the time")
 
@@ -140,7 +139,8 @@ class LinkSession:
             case "received":
                 self._task_desk.receipt(message.received)
             case "log_news":
-                self._log_desk.hear(message.log_news)
+                if self._log_desk.hear(message.log_news):
+                    self._ask_if_changed(b"")  # offers by signers who were unknown
             case _:
                 raise WireError("the coordinator sent an empty message")
 
@@ -154,7 +154,6 @@ class LinkSession:
             )
         self._heartbeat_s = max(0.2, welcome.heartbeat_ms / 1000)
         log.info("the link to the coordinator is up")
-        self._log_desk.watch.learn_roots(list(welcome.roots))
         self._tell_log()
         self._ask_if_changed(welcome.catalogue_digest)
 

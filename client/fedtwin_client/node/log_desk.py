@@ -38,14 +38,25 @@ class LogDesk:
         """What this node holds, signed."""
         return self.watch.statement(self._ledger.head(), self._clock())
 
-    def hear(self, news: pb.LogNews) -> None:
-        """Judge what is shown; after an alarm `shown` raises, and the link stays for the others."""
+    def hear(self, news: pb.LogNews) -> bool:
+        """Judge what is shown; after an alarm `shown` raises, and the link stays for the others.
+
+        Returns:
+            Whether there are other signers than before.
+
+        Raises:
+            ReleaseError: what came as TUF roots are none.
+            SignatureError: they do not follow the signers that are known here.
+        """
+        before = self.watch.root_version
+        self.watch.learn_roots(list(news.roots))
         try:
             self.watch.hear(news, self._keys(), self._clock())
         except LogError as error:
             log.error("the coordinator's log is not believed: %s", error)
-            return
+            return False
         self._seen.set()
+        return 0 < before < self.watch.root_version
 
     async def shown(self) -> None:
         """Wait until the coordinator has shown its log on this link.

@@ -162,7 +162,11 @@ class LogWatch:
             time=now,
         )
         body = held.to_bytes()
-        return pb.HeldLogHead(statement=body, signature=self._key.sign(HELD_PURPOSE, body))
+        return pb.HeldLogHead(
+            statement=body,
+            signature=self._key.sign(HELD_PURPOSE, body),
+            root_version=self.root_version,
+        )
 
     def commitment(self, ledger: tuple[int, str]) -> str:
         """A ledger's newest entry, hidden behind a secret of this node; empty of an empty ledger.

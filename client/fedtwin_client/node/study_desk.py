@@ -95,11 +95,10 @@ class StudyDesk:
         try:
             plan = plan_from_bytes(verify(signed, PLAN_TYPE, self._home.trust()))
         except SignatureError:
-            # A plan that was verified here before a signer's key was replaced stays the same plan.
-            plan = plan_from_bytes(signed.body)
-            known = self._studies.by_hash(plan.hash)
-            if known is None or known.envelope != envelope:
+            # What was verified here before a signer's key was replaced stays the same plan.
+            if not any(known.envelope == envelope for known in self._studies.all()):
                 raise
+            plan = plan_from_bytes(signed.body)
         if plan.consortium != self._settings.consortium:
             raise PlanError(
                 f"the plan is one of {plan.consortium}; this node is a member of "

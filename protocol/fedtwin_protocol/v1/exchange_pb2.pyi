@@ -185,30 +185,26 @@ class Answer(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., study: _Optional[str] = ..., plan_hash: _Optional[bytes] = ..., round: _Optional[int] = ..., content: _Optional[_Union[Content, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "software", "sent_ms", "root_version")
+    __slots__ = ("protocol", "software", "sent_ms")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     SENT_MS_FIELD_NUMBER: _ClassVar[int]
-    ROOT_VERSION_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     software: str
     sent_ms: int
-    root_version: int
-    def __init__(self, protocol: _Optional[int] = ..., software: _Optional[str] = ..., sent_ms: _Optional[int] = ..., root_version: _Optional[int] = ...) -> None: ...
+    def __init__(self, protocol: _Optional[int] = ..., software: _Optional[str] = ..., sent_ms: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "server_ms", "heartbeat_ms", "catalogue_digest", "roots")
+    __slots__ = ("protocol", "server_ms", "heartbeat_ms", "catalogue_digest")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     SERVER_MS_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
     CATALOGUE_DIGEST_FIELD_NUMBER: _ClassVar[int]
-    ROOTS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     server_ms: int
     heartbeat_ms: int
     catalogue_digest: bytes
-    roots: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, protocol: _Optional[int] = ..., server_ms: _Optional[int] = ..., heartbeat_ms: _Optional[int] = ..., catalogue_digest: _Optional[bytes] = ..., roots: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, protocol: _Optional[int] = ..., server_ms: _Optional[int] = ..., heartbeat_ms: _Optional[int] = ..., catalogue_digest: _Optional[bytes] = ...) -> None: ...
 
 class Pulse(_message.Message):
     __slots__ = ("sent_ms", "catalogue_digest")
@@ -273,12 +269,14 @@ class Recall(_message.Message):
     def __init__(self, task_id: _Optional[str] = ...) -> None: ...
 
 class HeldLogHead(_message.Message):
-    __slots__ = ("statement", "signature")
+    __slots__ = ("statement", "signature", "root_version")
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    ROOT_VERSION_FIELD_NUMBER: _ClassVar[int]
     statement: bytes
     signature: bytes
-    def __init__(self, statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    root_version: int
+    def __init__(self, statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., root_version: _Optional[int] = ...) -> None: ...
 
 class GossipedHead(_message.Message):
     __slots__ = ("site", "statement", "signature", "proof")
@@ -303,16 +301,18 @@ class ProvenEntry(_message.Message):
     def __init__(self, index: _Optional[int] = ..., entry: _Optional[bytes] = ..., proof: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class LogNews(_message.Message):
-    __slots__ = ("head", "consistency", "others", "entries")
+    __slots__ = ("head", "consistency", "others", "entries", "roots")
     HEAD_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     OTHERS_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    ROOTS_FIELD_NUMBER: _ClassVar[int]
     head: bytes
     consistency: _containers.RepeatedScalarFieldContainer[bytes]
     others: _containers.RepeatedCompositeFieldContainer[GossipedHead]
     entries: _containers.RepeatedCompositeFieldContainer[ProvenEntry]
-    def __init__(self, head: _Optional[bytes] = ..., consistency: _Optional[_Iterable[bytes]] = ..., others: _Optional[_Iterable[_Union[GossipedHead, _Mapping]]] = ..., entries: _Optional[_Iterable[_Union[ProvenEntry, _Mapping]]] = ...) -> None: ...
+    roots: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, head: _Optional[bytes] = ..., consistency: _Optional[_Iterable[bytes]] = ..., others: _Optional[_Iterable[_Union[GossipedHead, _Mapping]]] = ..., entries: _Optional[_Iterable[_Union[ProvenEntry, _Mapping]]] = ..., roots: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class AskLogRequest(_message.Message):
     __slots__ = ("held_size", "study", "version")
