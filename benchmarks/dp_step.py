@@ -73,8 +73,9 @@ def _plain_step() -> Callable[[], None]:
 
 
 def _private_step() -> Callable[[], None]:
-    from fedtwin_client.training.learner import TrainingRows, make_learner
+    from fedtwin_client.training.learner import make_learner
     from fedtwin_client.training.noise import CryptographicNoise
+    from fedtwin_client.training.training_rows import TrainingRows
     from fedtwin_protocol.parameters import initial_parameters
 
     plan = _plan()

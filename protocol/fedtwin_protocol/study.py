@@ -47,14 +47,22 @@ class StudyPlan(Part):
     @model_validator(mode="after")
     def _mechanism_fits(self) -> "StudyPlan":
         FeatureContract(features=self.features)
-        summed = self.training.mechanism == "gradient_sum"
-        if summed != (self.aggregation.rule == "sum"):
-            raise ValueError("mechanism 'gradient_sum' and rule 'sum' belong together")
-        if summed and self.privacy.sampling_rate != 1:
-            raise ValueError("'gradient_sum' uses everybody: set sampling_rate to 1")
+        training = self.training
+        if training.summed != (self.aggregation.rule == "sum"):
+            raise ValueError(
+                "mechanism 'gradient_sum' or 'mean_vector' and rule 'sum' belong together"
+            )
+        if training.mechanism == "mean_vector":
+            self._one_mean()
         if self.privacy.evaluation_noise is not None and self.cohort.holdout_fraction == 0:
             raise ValueError("an evaluation needs held-out patients: set holdout_fraction above 0")
         return self
+
+    def _one_mean(self) -> None:
+        if self.privacy.sampling_rate != 1:
+            raise ValueError("'mean_vector' uses everybody: set sampling_rate to 1")
+        if self.model.family != "logistic_regression":
+            raise ValueError("'mean_vector' makes a logistic regression: set model.family to it")
 
     @cached_property
     def contract(self) -> FeatureContract:

@@ -30,18 +30,21 @@ class Training(Part):
     """How the model is learned.
 
     Attributes:
-        mechanism: `gradient_sum`: a round is one clipped, noised sum of per-patient gradients
-            over the site's whole cohort; `local_steps`: a round is `local_steps` clipped, noised
-            gradient steps at the site over Poisson-sampled patients, and the site's new
-            parameters travel.
+        mechanism: `gradient_sum`: a round is one sum of clipped per-patient gradients over the
+            site's cohort, or over patients sampled at `privacy.sampling_rate`; `mean_vector`: the
+            one round sums every patient's clipped columns, with the sign of the outcome, and the
+            model is `learning_rate` times their mean (recalibrate it locally); `local_steps`: a
+            round is `local_steps` clipped, noised gradient steps at the site over Poisson-sampled
+            patients, and the site's new parameters travel.
         rounds: number of rounds.
-        learning_rate: of the coordinator's step (`gradient_sum`) or the sites' (`local_steps`).
+        learning_rate: of the coordinator's step (`gradient_sum`) or the sites' (`local_steps`);
+            the stated scale of a `mean_vector`.
         momentum: of the coordinator's step.
         local_steps: steps at a site in a round.
         average_last: the released model is the mean of the last so many rounds' models.
     """
 
-    mechanism: Literal["gradient_sum", "local_steps"] = "gradient_sum"
+    mechanism: Literal["gradient_sum", "mean_vector", "local_steps"] = "gradient_sum"
     rounds: int = Field(ge=1, le=100_000)
     learning_rate: float = Field(gt=0, le=1000)
     momentum: float = Field(default=0.0, ge=0, lt=1)
@@ -50,11 +53,18 @@ class Training(Part):
 
     @model_validator(mode="after")
     def _adds_up(self) -> "Training":
-        if self.mechanism == "gradient_sum" and self.local_steps != 1:
-            raise ValueError("'gradient_sum' has one step a round: set local_steps to 1")
+        if self.summed and self.local_steps != 1:
+            raise ValueError(f"'{self.mechanism}' has one step a round: set local_steps to 1")
+        if self.mechanism == "mean_vector" and (self.rounds, self.momentum) != (1, 0):
+            raise ValueError("'mean_vector' is one sum: set rounds to 1 and momentum to 0")
         if self.average_last > self.rounds:
             raise ValueError(f"average_last {self.average_last} exceeds rounds {self.rounds}")
         return self
+
+    @property
+    def summed(self) -> bool:
+        """Whether a round is one sum over patients, which the coordinator divides."""
+        return self.mechanism != "local_steps"
 
 
 class Aggregation(Part):

@@ -1,10 +1,10 @@
 """From updates to the next model: the rules that are sums.
 
 `SumRule`: the sites' clipped, noised gradient sums are added and divided by the number of patients
-the sites reported; one gradient step with momentum and an L2 penalty follows (Robbins-Monro with
-heavy ball; the penalty touches no intercept or bias, which need no data). `MeanRule`: the sites'
-parameters are averaged, weighted by the same counts (McMahan et al. 2017, algorithm 1, with public
-weights). Both are post-processing of what the sites have noised.
+the sites reported, times the rate they are sampled at; one gradient step with momentum and an L2
+penalty follows (Robbins-Monro with heavy ball; the penalty touches no intercept or bias, which need
+no data). `MeanRule`: the sites' parameters are averaged, weighted by the same counts (McMahan et
+al. 2017, algorithm 1, with public weights). Both are post-processing of what the sites have noised.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -75,7 +75,8 @@ class SumRule:
             np.asarray(read_content(answer.content, self._blobs).arrays["arrays"][GRADIENT_SUM])
             for answer in answers.values()
         )
-        patients = sum(counts[site] for site in answers)
+        rate = self._plan.privacy.sampling_rate
+        patients = sum(counts[site] for site in answers) * rate
         parameters = read_content(state.parameters, self._blobs).arrays["arrays"]
         velocity = self._velocity(state.memory, sum(array.size for array in parameters.values()))
         velocity = self._plan.training.momentum * velocity + total / patients

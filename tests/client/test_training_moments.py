@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from fedtwin_client.training.gradients import clipped_gradient_sum
-from fedtwin_client.training.learner import TrainingRows, make_learner
+from fedtwin_client.training.learner import make_learner
 from fedtwin_client.training.noise import CryptographicNoise, SeededNoise, noised
+from fedtwin_client.training.training_rows import TrainingRows
 from fedtwin_protocol.parameters import flatten, initial_parameters
 from fedtwin_protocol.study import StudyPlan
 

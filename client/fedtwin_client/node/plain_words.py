@@ -210,15 +210,17 @@ def _result(plan: StudyPlan) -> Section:
 def _update(plan: StudyPlan) -> str:
     count = noised_numbers(plan)
     numbers = f"{count} numbers" if count else "as many numbers as the model has parameters"
-    if plan.training.mechanism == "gradient_sum":
-        what = f"{numbers}, the sum over all patients of the direction that would improve the model"
+    rate = plan.privacy.sampling_rate
+    if plan.training.summed:
+        whom = "all patients" if rate == 1 else f"a random {rate:.1%} of the patients"
+        what = f"{numbers}, the sum over {whom} of the direction that would improve the model"
     else:
         what = (
             f"{numbers}, the model after {plan.training.local_steps} steps of training here, each "
-            f"on a random {plan.privacy.sampling_rate:.1%} of the patients"
+            f"on a random {rate:.1%} of the patients"
         )
     noise = plan.privacy.noise_multiplier * plan.privacy.clipping_norm
-    where = "" if plan.training.mechanism == "gradient_sum" else " in every step"
+    where = "" if plan.training.summed else " in every step"
     return f"{what}, {_noised(noise, f'{noise:.3g} in each number')}{where if noise else ''}"
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from fedtwin_client.cohort.rows import CohortRows, build_cohort
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_client.training.apps import TaskInput
-from fedtwin_client.training.learner import TrainingRows, make_learner
+from fedtwin_client.training.learner import make_learner
 from fedtwin_client.training.noise import CryptographicNoise, NoiseSource, noised
+from fedtwin_client.training.training_rows import TrainingRows
 from fedtwin_protocol.errors import PlanError
 from fedtwin_protocol.hold_out import make_table
 from fedtwin_protocol.payload import Array, Payload

@@ -1,37 +1,25 @@
 """Learning steps on one site's rows: what leaves is clipped, noised, and nothing else.
 
-Guarantee: every array that `GradientSum` or `LocalSteps` returns is a function of sums over
-patients in which one patient moves by at most the clipping norm, each with Gaussian noise of
-noise_multiplier times that norm (mode `local`); divisors are public: the cohort count that the site
-reported, never the true one.
+Guarantee: every array that `update` returns is a function of sums over patients in which one
+patient moves by at most the clipping norm, each with Gaussian noise of noise_multiplier times that
+norm (mode `local`); divisors are public: the cohort count that the site reported, not the true one.
+`ClippedSum.exact` is such a sum before its noise: it stays at the site until a share of noise and a
+mask are on it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from fedtwin_client.training.gradients import clipped_gradient_sum
+from fedtwin_client.training.families import GradientOf, SumOfPatients, gradient_of
 from fedtwin_client.training.noise import Floats, NoiseSource, noised
+from fedtwin_client.training.training_rows import TrainingRows
 from fedtwin_protocol.parameters import flatten, unflatten
 from fedtwin_protocol.payload import Array
 from fedtwin_protocol.study import StudyPlan
 
 Parameters = Mapping[str, Array]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingRows:
-    """A site's training patients.
-
-    Attributes:
-        features: (patients, columns), encoded by the feature contract.
-        outcomes: 0 or 1, (patients,).
-    """
-
-    features: Floats
-    outcomes: Floats
 
 
 class Learner(Protocol):
@@ -47,28 +35,45 @@ class Learner(Protocol):
         """Arrays that may leave the site."""
 
 
+class SummingLearner(Learner, Protocol):
+    """A learner whose update is one sum over patients."""
+
+    def exact(self, parameters: Parameters, noise: NoiseSource) -> SumOfPatients:
+        """The site's exact clipped sum; it may not leave the site as it is."""
+
+
 def make_learner(plan: StudyPlan, rows: TrainingRows) -> Learner:
     """The learner of a plan's mechanism."""
-    gradient = _gradient(plan)
-    if plan.training.mechanism == "gradient_sum":
-        return GradientSum(plan, rows, gradient)
-    return LocalSteps(plan, rows, gradient)
+    if plan.training.summed:
+        return summing_learner(plan, rows)
+    return LocalSteps(plan, rows, gradient_of(plan))
 
 
-class GradientOf(Protocol):
-    """The sum of clipped per-patient gradients of a model family."""
-
-    def __call__(self, features: Floats, outcomes: Floats, parameters: Parameters) -> Floats:
-        """(values,), in the parameters' order."""
+def summing_learner(plan: StudyPlan, rows: TrainingRows) -> SummingLearner:
+    """The learner of a plan whose rounds are sums (`gradient_sum`, `mean_vector`)."""
+    return ClippedSum(plan, rows, gradient_of(plan))
 
 
-class GradientSum:
-    """One noised sum over all training patients a round."""
+class ClippedSum:
+    """One sum over the training patients a round, each patient's part clipped."""
 
     def __init__(self, plan: StudyPlan, rows: TrainingRows, gradient: GradientOf) -> None:
         self._plan = plan
         self._rows = rows
         self._gradient = gradient
+
+    def exact(self, parameters: Parameters, noise: NoiseSource) -> SumOfPatients:
+        """The sum over this round's patients; one of them moves it by at most the clipping norm.
+
+        Args:
+            parameters: the round's model.
+            noise: draws who takes part where the plan samples patients; nothing is added here.
+
+        Returns:
+            (values,), flat in the parameters' order.
+        """
+        rows = _sample(self._rows, self._plan.privacy.sampling_rate, noise)
+        return self._gradient(rows, parameters)
 
     def update(
         self,
@@ -79,7 +84,7 @@ class GradientSum:
     ) -> dict[str, Array]:
         """The noised sum, float64; the coordinator divides and steps."""
         del reported_count, proximal
-        exact = self._gradient(self._rows.features, self._rows.outcomes, parameters)
+        exact = self.exact(parameters, noise).astype(np.float64)
         return {"gradient_sum": noised(exact, noise_sd(self._plan), noise)}
 
 
@@ -109,19 +114,17 @@ class LocalSteps:
         decay = plan.model.l2 * _penalised(parameters)
         flat = start = flatten(parameters)
         for _ in range(plan.training.local_steps):
-            features, outcomes = self._sample(rate, noise)
-            exact = self._gradient(features, outcomes, unflatten(flat, parameters))
+            patients = _sample(self._rows, rate, noise)
+            exact = self._gradient(patients, unflatten(flat, parameters)).astype(np.float64)
             pull = decay * flat + proximal * (flat - start)
             step = noised(exact, noise_sd(plan), noise) / batch + pull
             flat = flat - plan.training.learning_rate * step
         return unflatten(flat, parameters)
 
-    def _sample(self, rate: float, noise: NoiseSource) -> tuple[Floats, Floats]:
-        rows = self._rows
-        if rate == 1:
-            return rows.features, rows.outcomes
-        chosen = noise.chosen(len(rows.outcomes), rate)
-        return rows.features[chosen], rows.outcomes[chosen]
+
+def _sample(rows: TrainingRows, rate: float, noise: NoiseSource) -> TrainingRows:
+    """A Poisson sample of the patients."""
+    return rows if rate == 1 else rows.where(noise.chosen(len(rows), rate))
 
 
 def noise_sd(plan: StudyPlan) -> float:
@@ -129,19 +132,6 @@ def noise_sd(plan: StudyPlan) -> float:
     if plan.privacy.mode == "none":
         return 0.0
     return plan.privacy.noise_multiplier * plan.privacy.clipping_norm
-
-
-def _gradient(plan: StudyPlan) -> GradientOf:
-    clipping_norm = plan.privacy.clipping_norm
-    if plan.model.family == "network":
-        from fedtwin_client.training.network import NetworkGradient  # noqa: PLC0415 - torch
-
-        return NetworkGradient(clipping_norm)
-
-    def logistic_gradient(features: Floats, outcomes: Floats, parameters: Parameters) -> Floats:
-        return clipped_gradient_sum(features, outcomes, flatten(parameters), clipping_norm)
-
-    return logistic_gradient
 
 
 def _penalised(parameters: Parameters) -> Floats:
