@@ -19,6 +19,7 @@ MODULES = {
         "heart-auroc-dp",
         "heart920-auroc-dp",
     ),
+    "brca_local": ("brca-cindex", "brca-cindex-dp"),
     "ledger": ("ledger-over-pld",),
     "small_rounds": ("round-overhead-ms", "cold-start-s", "coordinator-mb", "agent-mb"),
     "small_bytes": ("round-bytes",),
@@ -32,6 +33,8 @@ WHAT = {
     "heart-accuracy-dp": "accuracy at epsilon 1, delta 1e-5, FLamby's split, mean of 20 seeds",
     "heart-auroc-dp": "AUROC at epsilon 1, mean of three hospitals over 20 re-splits",
     "heart920-auroc-dp": "the same on all 920 rows, missing values flagged",
+    "brca-cindex": "Fed-TCGA-BRCA, hazard, pooled C-index, mean of 20 re-splits, no noise",
+    "brca-cindex-dp": "the same at epsilon 1, delta 1e-3",
     "ledger-over-pld": "the ledger's epsilon over that of the steps taken, worst of many histories",
     "round-overhead-ms": "a steady round beyond the sites' own computing, 4 sites, 13 features",
     "cold-start-s": "from no process running to a finished model of 20 rounds, 4 sites",
@@ -63,6 +66,13 @@ def main() -> int:
         default=None,
         metavar="DIR",
         help="the four UCI files; 'fedtwin research data heart-disease' fetches them",
+    )
+    parser.add_argument(
+        "--fed-tcga-brca",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="FLamby's brca.csv and train_test_split.csv",
     )
     options = parser.parse_args()
     if options.list:

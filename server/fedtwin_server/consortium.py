@@ -23,7 +23,7 @@ from fedtwin_protocol.card_writing import RunFacts, write_card
 from fedtwin_protocol.content import content_heads, make_content, read_content
 from fedtwin_protocol.credentials import write_atomically
 from fedtwin_protocol.errors import ConfigurationError, PlanError
-from fedtwin_protocol.parameters import initial_parameters, parameter_shapes
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES, initial_parameters, parameter_shapes
 from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.release import build_release, sign_release
 from fedtwin_protocol.signing import (
@@ -42,7 +42,6 @@ from fedtwin_server.coordinator import CoordinatorSettings, Home, make_rule
 from fedtwin_server.store import Store, StudyRecord
 from fedtwin_server.study_record import final_parameters, plan_of
 
-BUILT_IN = frozenset({"logistic_regression", "network"})
 _CONSORTIUM: Final = re.compile(r"[a-z][a-z0-9-]{1,60}")  # as in a plan
 _HOLDER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,60}")
 
@@ -239,7 +238,7 @@ def _check_initial(plan: StudyPlan, path: Path, arrays: dict[str, np.ndarray]) -
             raise ConfigurationError(
                 f"{path}: '{name}' ({array.dtype.name}) must hold finite float32 or float64 numbers"
             )
-    if plan.model.family in BUILT_IN:
+    if plan.model.family in BUILT_IN_FAMILIES:
         found = {name: array.shape for name, array in arrays.items()}
         if found != parameter_shapes(plan):
             raise ConfigurationError(

@@ -7,10 +7,9 @@ import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from fedtwin_client.node.workers import BUILT_IN_FAMILIES
 from fedtwin_protocol.contract import Feature
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES, parameter_shapes
 from fedtwin_protocol.study import StudyPlan
 
 
@@ -56,13 +55,9 @@ def as_text(sections: Iterable[Section], width: int = 88) -> str:
 
 def noised_numbers(plan: StudyPlan) -> int:
     """How many numbers one training update of a built-in family holds; 0 for other families."""
-    inputs = len(plan.contract.columns)
-    if plan.model.family == "logistic_regression":
-        return inputs + 1
-    if plan.model.family == "network":
-        widths = (inputs, *plan.model.hidden, 1)
-        return sum((wide + 1) * following for wide, following in pairwise(widths))
-    return 0
+    if plan.model.family not in BUILT_IN_FAMILIES:
+        return 0
+    return sum(math.prod(shape) for shape in parameter_shapes(plan).values())
 
 
 def _question(plan: StudyPlan) -> Section:

@@ -6,10 +6,10 @@ from datetime import datetime
 from fedtwin_client.node.home import NodeHome, NodeSettings
 from fedtwin_client.node.worker_process import WorkerProcess
 from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES
 from fedtwin_protocol.study import StudyPlan
 
 Clock = Callable[[], datetime]
-BUILT_IN_FAMILIES = ("logistic_regression", "network")
 
 
 class Workers:

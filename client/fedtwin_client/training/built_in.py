@@ -4,7 +4,6 @@ What `answer` returns may leave the site; what `local_report` and `cohort_sizes`
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime
 from math import inf
 from pathlib import Path
@@ -16,13 +15,15 @@ from fedtwin_client.cohort.rows import CohortRows, build_cohort
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_client.training.apps import TaskInput
 from fedtwin_client.training.learner import make_learner
+from fedtwin_client.training.local_reports import local_report, scores_for
 from fedtwin_client.training.noise import CryptographicNoise, NoiseSource, noised
-from fedtwin_client.training.training_rows import TrainingRows
+from fedtwin_client.training.training_rows import rows_of
 from fedtwin_protocol.errors import PlanError
 from fedtwin_protocol.hold_out import make_table
 from fedtwin_protocol.payload import Array, Payload
 from fedtwin_protocol.study import StudyPlan
-from fedtwin_twins.risk import logistic, predict_probability, predict_score, quality, recalibrate
+from fedtwin_twins.risk import logistic
+from fedtwin_twins.survival import known_at_horizon
 
 
 class BuiltIn:
@@ -36,10 +37,9 @@ class BuiltIn:
 
     def __init__(self, plan: StudyPlan, rows: CohortRows, noise: NoiseSource | bytes) -> None:
         self._plan = plan
-        self._rows = rows
         self._noise = CryptographicNoise(noise) if isinstance(noise, bytes) else noise
         kept = ~rows.holdout
-        self._training = TrainingRows(features=rows.features[kept], outcomes=rows.labels[kept])
+        self._training, self._held_out = rows_of(rows, kept), rows_of(rows, rows.holdout)
         self._learner = make_learner(plan, self._training)
 
     def answer(self, task: TaskInput) -> Payload:
@@ -66,41 +66,28 @@ class BuiltIn:
 
     def cohort_sizes(self) -> tuple[int, int]:
         """True numbers of training and held-out patients; they stay here."""
-        return len(self._training.outcomes), int(self._rows.holdout.sum())
+        return len(self._training), len(self._held_out)
 
     def local_report(self, parameters: Mapping[str, Array]) -> dict[str, Any]:
-        """A model on this site's held-out patients, before and after local recalibration.
-
-        The recalibration is fitted on the training patients alone. All of it stays here.
-        """
-        held_out = self._rows.holdout
-        features, outcomes = self._rows.features[held_out], self._rows.labels[held_out]
-        local = recalibrate(
-            predict_score(parameters, self._training.features), self._training.outcomes
-        )
-        scores = predict_score(parameters, features)
-        return {
-            "study": self._plan.study,
-            "training_patients": len(self._training.outcomes),
-            "held_out_patients": len(outcomes),
-            "before": asdict(quality(logistic(scores), outcomes)),
-            "after": asdict(quality(local.apply(scores), outcomes)),
-            "recalibration": asdict(local),
-        }
+        """A model on this site's held-out patients; it stays here (`local_reports`)."""
+        return local_report(self._plan, parameters, self._training, self._held_out)
 
     def _count(self) -> float:
         """The noised count of training patients, at least the smallest cohort, whole."""
         sd = self._plan.privacy.cohort_count_noise if self._plan.privacy.mode == "local" else 0.0
-        count = noised(np.array([float(len(self._training.outcomes))]), sd, self._noise)[0]
+        count = noised(np.array([float(len(self._training))]), sd, self._noise)[0]
         return float(max(round(count), self._plan.sites.smallest_cohort))
 
     def _table(self, parameters: Mapping[str, Array]) -> list[float]:
         sd = self._plan.privacy.evaluation_noise
         if sd is None:
             raise PlanError("the plan buys no evaluation")
-        held_out = self._rows.holdout
-        probabilities = predict_probability(parameters, self._rows.features[held_out])
-        exact = make_table(probabilities, self._rows.labels[held_out], self._plan.evaluation.bins)
+        held_out = self._held_out
+        if held_out.days is not None:  # what became of the others by the horizon is not known
+            horizon = self._plan.endpoint.horizon_days
+            held_out = held_out.where(known_at_horizon(held_out.days, held_out.outcomes, horizon))
+        risks = logistic(scores_for(self._plan, parameters, held_out))
+        exact = make_table(risks, held_out.outcomes, self._plan.evaluation.bins)
         local = sd if self._plan.privacy.mode == "local" else 0.0
         return [float(cell) for cell in noised(exact, local, self._noise).ravel()]
 
