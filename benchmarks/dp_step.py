@@ -109,6 +109,7 @@ def _plan():
             "training": {"mechanism": "local_steps", "rounds": 1, "learning_rate": 0.1},
             "aggregation": {"rule": "mean"},
             "privacy": {
+                "mode": "local",
                 "epsilon": 10,
                 "delta": 1e-5,
                 "clipping_norm": 1,

@@ -59,11 +59,13 @@ def plan(study: str, rounds: int) -> dict[str, object]:
         "model": {"family": "logistic_regression", "l2": 0.03},
         "training": {"rounds": rounds, "learning_rate": 1},
         "privacy": {
+            "mode": "local",
             "epsilon": 1,
             "delta": 1e-5,
             "clipping_norm": 1,
             "noise_multiplier": 4 * rounds**0.5,
             "cohort_count_noise": 20,
+            "hospitals_per_patient": 1,
         },
         "sites": {"quorum": 4},
     }

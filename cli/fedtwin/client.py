@@ -125,16 +125,34 @@ def check(
         bool, typer.Option("--network", help="Check the way out, hop by hop.")
     ] = False,
     study: Annotated[str | None, typer.Option(help="Check the cohort of an offered study.")] = None,
+    privacy: Annotated[
+        bool,
+        typer.Option("--privacy", help="Check clip, noise and independence, on made-up patients."),
+    ] = False,
+    plan: Annotated[
+        Path | None, typer.Option(help="With --privacy: a plan (YAML) in place of a study.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With --privacy: of the made-up patients.", min=0)] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="With --privacy: write results for the card.")
+    ] = None,
 ) -> None:
     """Check this node: identity, policy, ledger, records; with --network, the way out.
 
-    Example: fedtwin client check --network
+    With --privacy and a study or a plan: whether what this node's software would send has the
+    noise, the clip and the independence that the plan claims. No record is read.
+
+    Example: fedtwin client check --privacy --study heart-disease-risk
     """
     from fedtwin_client.assemble import check_node, check_study
     from fedtwin_client.node.home import NodeHome
     from fedtwin_client.node.network import check_network
 
     place = NodeHome(folder=home)
+    if privacy:
+        from fedtwin.auditing import check_mechanism
+
+        raise typer.Exit(0 if check_mechanism(place, study, plan, seed, json_file) else 1)
     if network:
         faults = 0
         for step in check_network(place, now()):
@@ -190,6 +208,7 @@ def studies_default(context: typer.Context, home: Folder = DEFAULT_HOME) -> None
         refuse_misplaced(context, "home")
         return
     from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.node.log_watch import read_watched
     from fedtwin_client.node.studies import KnownStudies
 
     place = NodeHome(folder=home)
@@ -206,6 +225,9 @@ def studies_default(context: typer.Context, home: Folder = DEFAULT_HOME) -> None
         for item in KnownStudies(place.studies_file).all()
     ]
     show_table("", ["study", "version", "decision", "by", "state", "reasons"], rows)
+    alarm = read_watched(place).alarm
+    if alarm is not None:
+        say(f"ALARM: this node takes part in nothing: {alarm.text}; see 'fedtwin client log'")
 
 
 @studies.command("show")
@@ -280,6 +302,31 @@ def ledger(
             book.accept_clock(confirm_clock, now())
         limits = load_policy(place.policy_file).limits
         say(*book.statement(limits, epsilon_of if exact else None).lines())
+
+
+@app.command("log")
+def public_log(
+    home: Folder = DEFAULT_HOME,
+    forget_by: Annotated[
+        str | None,
+        typer.Option(help="Your name: you have asked the others; drop what is held and go on."),
+    ] = None,
+) -> None:
+    """The consortium's public log as this node holds it, what other sites hold, and any alarm.
+
+    Example: fedtwin client log
+    """
+    from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.node.log_watch import describe_log, forget
+
+    place = NodeHome(folder=home)
+    place.settings()
+    if forget_by:
+        forget(place, forget_by, now())
+    lines = describe_log(place)
+    say(*lines)
+    if any(line.startswith("ALARM") for line in lines):
+        raise typer.Exit(1)
 
 
 @app.command()

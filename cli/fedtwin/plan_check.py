@@ -5,21 +5,22 @@ Plans in which every patient takes part in every step are priced in plain arithm
 comes with the extra `client`; the coordinator itself never loads it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, inf, isfinite, sqrt
 
-from fedtwin_protocol.errors import PlanError
-from fedtwin_protocol.privacy import (
-    UPWARD,
-    full_batch_mu,
-    gaussian_epsilon,
-    gaussian_mu,
-    noise_multiplier_for,
+from fedtwin_protocol.charge_kinds import Population
+from fedtwin_protocol.charges import (
+    PlannedCharge,
+    full_batch_epsilon,
+    planned_charges,
+    refuse_a_coarse_scale,
 )
+from fedtwin_protocol.errors import PlanError
 from fedtwin_protocol.study import StudyPlan
-from fedtwin_protocol.study_privacy import Privacy
 
 TOLERANCE = 1e-3
+MOST_NOISE = 1e6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,19 +40,13 @@ def cost_of(plan: StudyPlan) -> Cost:
     """Price a plan; infinite in mode `none`.
 
     Raises:
-        PlanError: it samples patients, and the accountant is not installed here.
+        PlanError: it samples patients, and the accountant is not installed here; or it rounds
+            secure sums too coarsely.
     """
-    privacy = plan.privacy
-    if privacy.mode == "none":
+    if plan.privacy.mode == "none":
         return Cost(training=inf, held_out=inf)
-    count = privacy.cohort_count_noise
-    held_out = full_batch_mu(0, 1.0, count)
-    if privacy.evaluation_noise is not None:
-        held_out = full_batch_mu(1, privacy.evaluation_noise, count)
-    return Cost(
-        training=_training_epsilon(plan),
-        held_out=gaussian_epsilon(held_out, privacy.delta),
-    )
+    refuse_a_coarse_scale(plan)
+    return Cost(training=_epsilon(plan, "training"), held_out=_epsilon(plan, "held_out"))
 
 
 def adds_up(plan: StudyPlan, cost: Cost) -> bool:
@@ -78,12 +73,14 @@ def cost_lines(plan: StudyPlan, cost: Cost) -> list[str]:
     privacy = plan.privacy
     if privacy.mode == "none":
         return ["mode 'none': no privacy is promised, whatever epsilon the plan states"]
+    charges, many = planned_charges(plan), privacy.hospitals_per_patient
     lines = [
-        f"stated: epsilon {privacy.epsilon:g} at delta {privacy.delta:g}",
+        f"stated: epsilon {privacy.epsilon:g} at delta {privacy.delta:g}, for a patient seen at "
+        + (f"up to {many} of the hospitals" if many > 1 else "one hospital only"),
         f"cost to a patient who is trained on: epsilon {cost.training:.4f} "
-        f"({plan.steps} noised steps and the count)",
+        f"({_in_words(charges, 'training')})",
         f"cost to a patient who is held out: epsilon {cost.held_out:.4f} "
-        + ("(the table and the count)" if privacy.evaluation_noise else "(the count)"),
+        f"({_in_words(charges, 'held_out')})",
     ]
     if adds_up(plan, cost):
         return [*lines, "the plan adds up"]
@@ -98,73 +95,67 @@ def mend(plan: StudyPlan, cost: Cost) -> list[str]:
     if cost.training > stated:
         lines.append(
             f"  privacy.noise_multiplier {privacy.noise_multiplier:g} makes epsilon "
-            f"{cost.training:.4g}, not {privacy.epsilon:g}: {_enough_for_training(plan)}"
+            f"{cost.training:.4g}, not {privacy.epsilon:g}: "
+            f"{_enough(plan, 'noise_multiplier', 'training')}"
         )
     if cost.held_out > stated:
-        noise = privacy.evaluation_noise
-        what = "privacy.cohort_count_noise" if noise is None else "privacy.evaluation_noise"
-        given = privacy.cohort_count_noise if noise is None else noise
+        fields = ("evaluation_noise", "vote_noise", "cohort_count_noise")
+        field = next(name for name in fields if getattr(privacy, name) is not None)
         lines.append(
-            f"  {what} {given:g} makes epsilon {cost.held_out:.4g} for held-out patients, not "
-            f"{privacy.epsilon:g}: {_enough_for_held_out(privacy)}"
+            f"  privacy.{field} {getattr(privacy, field):g} makes epsilon {cost.held_out:.4g} for "
+            f"held-out patients, not {privacy.epsilon:g}: {_enough(plan, field, 'held_out')}"
         )
     return lines
 
 
-def _training_epsilon(plan: StudyPlan) -> float:
-    privacy = plan.privacy
-    if not _samples(plan):
-        mu = full_batch_mu(plan.steps, privacy.noise_multiplier, privacy.cohort_count_noise)
-        return gaussian_epsilon(mu, privacy.delta)
+def _epsilon(plan: StudyPlan, population: Population) -> float:
+    charges, delta = planned_charges(plan), plan.privacy.delta
+    if population == "held_out" or not _samples(plan):
+        return full_batch_epsilon(charges, population, delta)
     if not _accountant_is_here():
         raise PlanError(
             f"the plan {plan.study} samples patients (privacy.sampling_rate "
-            f"{privacy.sampling_rate:g}): its cost is computed where the node's software is "
+            f"{plan.privacy.sampling_rate:g}): its cost is computed where the node's software is "
             "installed, pip install 'fedtwin[client]'"
         )
-    from fedtwin_client.training.accounting import Steps, epsilon_of
+    from fedtwin_client.training.accounting import epsilon_for
 
-    count = Steps(sigma=privacy.cohort_count_noise, sampling_rate=1.0, steps=1)
-    train = Steps(
-        sigma=privacy.noise_multiplier, sampling_rate=privacy.sampling_rate, steps=plan.steps
+    return epsilon_for(population, charges, delta)
+
+
+def _enough(plan: StudyPlan, field: str, population: Population) -> str:
+    """The smallest value of a noise at which a population's epsilon is the stated one."""
+
+    def too_dear(noise: float) -> bool:
+        changed = plan.model_copy(
+            update={"privacy": plan.privacy.model_copy(update={field: noise})}
+        )
+        return _epsilon(changed, population) > plan.privacy.epsilon
+
+    low, high = 0.01, MOST_NOISE
+    if too_dear(high):
+        other = "evaluation_noise" if field == "vote_noise" else "cohort_count_noise"
+        if field == "evaluation_noise" and plan.privacy.vote_noise is not None:
+            other = "vote_noise"
+        return f"privacy.{other} {getattr(plan.privacy, other):g} alone costs more; raise it first"
+    while high / low > 1.0002:
+        middle = sqrt(low * high)
+        low, high = (middle, high) if too_dear(middle) else (low, middle)
+    return f"{_rounded_up(high):g} would do"
+
+
+def _in_words(charges: Iterable[PlannedCharge], population: Population) -> str:
+    names = {
+        "count": "the count",
+        "train": "{} noised steps",
+        "evaluate": "the table",
+        "vote": "{} votes",
+    }
+    return ", ".join(
+        names[item.kind].format(item.charges * item.steps)
+        for item in charges
+        if item.population in {population, "everyone"}
     )
-    return epsilon_of([count, train], privacy.delta)
-
-
-def _enough_for_training(plan: StudyPlan) -> str:
-    privacy = plan.privacy
-    count = privacy.cohort_count_noise
-    try:
-        if _samples(plan):
-            from fedtwin_client.training.accounting import noise_multiplier_for as for_samples
-
-            training = plan.training
-            enough = for_samples(
-                privacy.epsilon,
-                privacy.delta,
-                training.rounds,
-                training.local_steps,
-                privacy.sampling_rate,
-                count,
-            )
-        else:
-            enough = noise_multiplier_for(privacy.epsilon, privacy.delta, plan.steps, count)
-    except (ValueError, PlanError):
-        return _count_is_too_dear(privacy)
-    return f"{_rounded_up(enough):g} would do"
-
-
-def _enough_for_held_out(privacy: Privacy) -> str:
-    budget = gaussian_mu(privacy.epsilon, privacy.delta) ** 2
-    left = budget if privacy.evaluation_noise is None else budget - privacy.cohort_count_noise**-2
-    if left <= 0:
-        return _count_is_too_dear(privacy)
-    return f"{_rounded_up(UPWARD / sqrt(left)):g} would do"
-
-
-def _count_is_too_dear(privacy: Privacy) -> str:
-    noise = privacy.cohort_count_noise
-    return f"privacy.cohort_count_noise {noise:g} alone costs more; raise it first"
 
 
 def _rounded_up(value: float) -> float:

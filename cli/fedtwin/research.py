@@ -66,7 +66,8 @@ def fetch(
     """
     from fedtwin.renewing import renewed
     from fedtwin_protocol.credentials import load_credentials
-    from fedtwin_protocol.fetching import Source, fetch_release, list_releases
+    from fedtwin_protocol.fetching import Source, list_releases
+    from fedtwin_research.chain import fetch_study
     from fedtwin_research.library import Library, default_folder
 
     settings = _settings(home)
@@ -83,8 +84,9 @@ def fetch(
         rows = [[entry.study, str(entry.version), entry.created] for entry in entries]
         show_table("Releases", ["study", "version", "created"], rows)
         return
-    files = asyncio.run(fetch_release(source, study, version))
-    release = Library(default_folder()).add(files, settings["consortium"])
+    release = fetch_study(
+        Library(default_folder()), source, settings["consortium"], (study, version), now()
+    )
     say(
         f"{study} version {release.statement.version} of {release.statement.created:%Y-%m-%d %H:%M}"
         f" is verified and in your library. Next: fedtwin research show {study}"
@@ -134,24 +136,96 @@ def verify(
         Path | None, typer.Option(help="trust.json to verify a folder against.")
     ] = None,
 ) -> None:
-    """Verify a release again: signatures, plan, hashes, numbers. Fails with the reason.
+    """Verify a release and tell the whole chain behind it, without a network. Fails with the reason.
 
     Example: fedtwin research verify heart-disease-risk
     """
-    from fedtwin_protocol.release import verify_release
-    from fedtwin_research.library import Library, default_folder, read_release, read_trust
+    from fedtwin_research.chain import tell_chain
+    from fedtwin_research.library import Library, default_folder, read_trust
 
     if trust is None:
-        release = Library(default_folder()).open(study)
+        library = Library(default_folder())
+        folder = library.place(study)
+        library.open(study)
+        pinned = library.trust(library.consortium_of(study))
     else:
-        release = verify_release(read_release(Path(study)), read_trust(trust))
-    names = ", ".join(sorted(release.statement.files))
-    say(
-        f"verified: {release.plan.study} version {release.plan.version}",
-        f"plan {release.plan.hash[:16]}…, {len(release.parameters)} arrays, files {names}",
-        f"privacy per patient: epsilon {release.plan.privacy.epsilon:g}, "
-        f"delta {release.plan.privacy.delta:g}",
+        folder, pinned = Path(study), read_trust(trust)
+    say(*tell_chain(folder, pinned, now()))
+
+
+@app.command()
+def audit(
+    study: Annotated[
+        str, typer.Argument(metavar="RELEASE", help="A study in the library, or a folder of files.")
+    ],
+    trust: Annotated[
+        Path | None, typer.Option(help="trust.json to verify a folder against.")
+    ] = None,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="The folder is a draft that nobody signed yet.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Of all chance; the card's own if none is given.", min=0)
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the results there, for the card.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="Write a page with plots there.")] = None,
+) -> None:
+    """Repeat the privacy audits of a release as far as that needs no hospital's data.
+
+    Attacks the plan's mechanism on made-up patients: membership (LiRA), gradient inversion, a lower
+    bound on epsilon; and prices the plan. Ends with status 1 where a check fails.
+
+    Example: fedtwin research audit heart-disease-risk --page audits.html
+    """
+    from fedtwin.auditing import (
+        as_audits,
+        repeat,
+        show_audits,
+        stated_epsilon,
+        unlike_the_card,
+        write_file,
     )
+    from fedtwin_protocol.card_audits import audit_file
+    from fedtwin_research.audits.page import audit_page
+    from fedtwin_research.audits.repeat import NOT_REPEATED
+
+    subject = _subject(study, trust, draft)
+    plan, shown = subject.plan, subject.card.audits
+    chosen = seed
+    if chosen is None:
+        chosen = next((one.seed for one in shown if one.by == "outside"), 1)
+    repeated = repeat(plan, chosen)
+    audits = as_audits(repeated.findings, "outside", now(), chosen)
+    file = audit_file(plan, audits, subject.model_sha256)
+    title = f"{plan.study} version {plan.version}, on made-up patients, seed {chosen}"
+    passed = show_audits(title, audits)
+    wrong = unlike_the_card(shown, audits, chosen)
+    say(*(f"FAIL {line}" for line in wrong))
+    say("the card holds no audits" if not shown else f"the card holds {len(shown)} audits")
+    say("cannot be repeated here:", *(f"  {line}" for line in NOT_REPEATED))
+    if json_file is not None:
+        write_file(json_file, file.to_bytes())
+    if page is not None:
+        text = audit_page(file, repeated, stated_epsilon(plan), plan.privacy.delta)
+        write_file(page, text.encode())
+    if wrong or not passed:
+        raise typer.Exit(1)
+
+
+def _subject(study: str, trust: Path | None, draft: bool) -> Any:
+    """The release or the draft that is audited."""
+    from fedtwin_protocol.release import verify_release
+    from fedtwin_research.audits.subject import subject_of_draft, subject_of_release
+    from fedtwin_research.library import Library, default_folder, read_release, read_trust
+
+    if draft:
+        say("a draft: nobody has signed it")
+        return subject_of_draft(read_release(Path(study)))
+    if trust is None:
+        return subject_of_release(Library(default_folder()).open(study))
+    return subject_of_release(verify_release(read_release(Path(study)), read_trust(trust)))
 
 
 data = typer.Typer(

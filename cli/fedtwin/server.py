@@ -8,16 +8,11 @@ from typing import Annotated
 
 import typer
 
-from fedtwin.paper import LogLevel, data_folder, now, refuse_misplaced, say, show_table, start_log
+from fedtwin.paper import LogLevel, now, refuse_misplaced, say, show_table, start_log
+from fedtwin.server_signing import DEFAULT_HOME, Folder, Keys, register
 
 app = typer.Typer(rich_markup_mode=None)
-Folder = Annotated[
-    Path, typer.Option("--home", envvar="FEDTWIN_SERVER_HOME", help="The coordinator's folder.")
-]
-Keys = Annotated[
-    list[Path], typer.Option("--key", help="A signer's private key; repeat for each signer.")
-]
-DEFAULT_HOME = data_folder("server")
+register(app)
 
 
 class MemberRole(StrEnum):
@@ -54,10 +49,11 @@ def init(
     from pydantic import ValidationError
 
     from fedtwin_protocol.errors import ConfigurationError
-    from fedtwin_protocol.signing import TrustRoot
+    from fedtwin_protocol.signing import TrustRoot, load_signing_key
     from fedtwin_server.authority import create_authority
     from fedtwin_server.consortium import check_names, make_signer, write_settings
     from fedtwin_server.coordinator import CoordinatorSettings, Home
+    from fedtwin_server.tuf_repository import TufRepository
 
     place = offline or home / "offline"
     if Home(folder=home).settings_file.exists():
@@ -80,6 +76,8 @@ def init(
     except ValidationError as error:
         reasons = "; ".join(str(item["msg"]) for item in error.errors())
         raise ConfigurationError(f"these settings do not fit together: {reasons}") from error
+    signers = [load_signing_key(place / f"{holder}.key") for holder in holders]
+    TufRepository(home).create(settings.trust, signers, now())
     write_settings(Home(folder=home), settings)
     say(
         f"the coordinator of {consortium} is set up in {home}",
@@ -136,10 +134,12 @@ def run(
     """
     from fedtwin_server.coordinator import Coordinator, Home
     from fedtwin_server.handshakes import translate_handshake_failures
+    from fedtwin_server.open_files import take_the_hard_limit
 
     place = Home(folder=home)
     place.settings()
     start_log(log_level)
+    take_the_hard_limit()
     translate_handshake_failures()
     asyncio.run(Coordinator(place).serve())
 
@@ -349,23 +349,6 @@ def stop(
         raise ConfigurationError(f"study {study} is {record.status} already")
     store.set_status(study, "stopped", "stopped by the consortium", now())
     say(f"study {study} is stopped")
-
-
-@app.command()
-def release(
-    study: Annotated[str, typer.Argument(help="A finished study.")],
-    key: Keys,
-    home: Folder = DEFAULT_HOME,
-) -> None:
-    """Write the card of a finished study, sign the release and publish it.
-
-    Example: fedtwin server release heart-disease-risk --key oslo.key --key bergen.key
-    """
-    from fedtwin_server.consortium import publish
-    from fedtwin_server.coordinator import Home
-
-    target = publish(Home(folder=home), study, key, now())
-    say(f"{study} is released: {target} (card.html is the readable card)")
 
 
 def _short(time: str | None) -> str:

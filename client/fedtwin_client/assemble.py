@@ -11,6 +11,7 @@ import yaml
 
 from fedtwin_client.node.home import NodeHome, NodeSettings
 from fedtwin_client.node.ledger import Ledger
+from fedtwin_client.node.log_watch import describe_log, read_watched
 from fedtwin_client.node.policy import default_policy_text, load_policy
 from fedtwin_client.node.studies import Decision, KnownStudies
 from fedtwin_client.node.workers import Workers
@@ -25,11 +26,12 @@ from fedtwin_protocol.credentials import (
     write_atomically,
 )
 from fedtwin_protocol.enrolment import enrol
-from fedtwin_protocol.errors import ConfigurationError, FedtwinError, PolicyError
-from fedtwin_protocol.fetching import Source, fetch_release
+from fedtwin_protocol.errors import ConfigurationError, FedtwinError, LogError, PolicyError
+from fedtwin_protocol.fetching import Source, check_against_list, fetch_release, reading
 from fedtwin_protocol.invitation import Invitation, read_invitation
 from fedtwin_protocol.payload import Payload
-from fedtwin_protocol.release import verify_release
+from fedtwin_protocol.release import Release, verify_release
+from fedtwin_protocol.tuf_client import TufClient
 
 
 def enrol_node(
@@ -122,7 +124,19 @@ def check_node(home: NodeHome, now: datetime) -> list[str]:
     def policy() -> str:
         return f"in order, epsilon per study {load_policy(home.policy_file).epsilon_per_study:g}"
 
-    parts = {"identity": identity, "policy": policy, "ledger": ledger, "records": records}
+    def public_log() -> str:
+        watched = read_watched(home)
+        if watched.alarm is not None:
+            raise LogError(f"{watched.alarm.text}; see 'fedtwin client log'")
+        return describe_log(home)[0]
+
+    parts = {
+        "log": public_log,
+        "identity": identity,
+        "policy": policy,
+        "ledger": ledger,
+        "records": records,
+    }
     for name, look in parts.items():
         try:
             lines.append(f"ok   {name}: {look()}")
@@ -176,6 +190,18 @@ def decide_by_person(folder: Path, study: str, person: str, take_part: bool, now
     return f"study {study}: {'accepted' if take_part else 'declined'} by {person}"
 
 
+def _newest_release(home: NodeHome, source: Source, study: str, now: datetime) -> Release:
+    """The newest release of a study, as today's signers list it."""
+    with reading(source) as read:
+        client = TufClient(home.folder / "tuf", home.pinned_trust(), read, now)
+        listing = client.refresh()
+        files = fetch_release(client, listing, read, study, 0)
+    version = listing.versions(study)[-1]
+    check_against_list(files, listing.of(study, version))
+    former = [root.trust for root in listing.roots[:-1]]
+    return verify_release(files, listing.root.trust, former=former)
+
+
 async def report_release(folder: Path, study: str, now: datetime) -> dict[str, Any]:
     """Fetch and verify a release, and try it on this hospital's held-out patients.
 
@@ -191,7 +217,7 @@ async def report_release(folder: Path, study: str, now: datetime) -> dict[str, A
         credentials=load_credentials(home.identity),
         proxy=settings.proxy,
     )
-    release = verify_release(await fetch_release(source, study), home.trust())
+    release = await asyncio.to_thread(_newest_release, home, source, study, now)
     workers = Workers(home, settings, lambda: now)
     content = make_content(Payload(arrays={"arrays": release.parameters}), BlobStore(home.contents))
     try:

@@ -6,6 +6,8 @@ Rules:
 2. A count below the plan's smallest cell is not shown; the card says so in its place.
 3. A metric says how it was bought: from how many held-out patients, with how much noise.
 4. A site's own calibration appears only where the plan allows it (`evaluation.per_site`).
+5. Privacy audits stand in it with their thresholds; a card without any says so.
+6. Rounds that were thrown away are told with the reason; their cost in privacy counts.
 """
 
 from typing import Annotated, Literal
@@ -13,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from fedtwin_protocol.canonical import canonical_bytes
+from fedtwin_protocol.card_audits import Audit
 from fedtwin_protocol.contract import Feature, Part
 from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.study import StudyPlan
@@ -25,7 +28,8 @@ class SiteFacts(Part):
 
     Attributes:
         name: the site's name.
-        patients: the noised count it reported, rounded; none where it is below the smallest cell.
+        patients: the noised count it reported, rounded; none where it is below the smallest cell,
+            or where only the sum over all sites is known.
         rounds: rounds in which its update was used.
     """
 
@@ -50,7 +54,7 @@ class Mechanism(Part):
         ledger: where what was spent is written down.
     """
 
-    mode: Literal["local", "none"]
+    mode: Literal["secure", "local", "none"]
     clipping_norm: float
     noise_multiplier: float
     sampling_rate: float
@@ -117,7 +121,9 @@ class ModelCard(Part):
     columns: tuple[str, ...]
     model: Line
     sites: tuple[SiteFacts, ...]
+    patients: int | None = None
     rounds: int = Field(ge=0)
+    rounds_gone_wrong: tuple[Line, ...] = ()
     privacy: Mechanism
     metrics: tuple[Metric, ...]
     calibration: tuple[Calibration, ...]
@@ -125,6 +131,7 @@ class ModelCard(Part):
     limits: tuple[Line, ...]
     software: dict[str, str]
     created: AwareDatetime
+    audits: tuple[Audit, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: the content of card.json."""

@@ -4,25 +4,18 @@ Rules: every text is escaped; a content policy forbids all but the page's own st
 inline SVG with a table beside them for those who cannot see them; it prints on paper.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from fedtwin_protocol.card import Calibration, ModelCard
+from fedtwin_protocol.card_audits import NO_AUDITS, Audit
 from fedtwin_protocol.contract import Feature
+from fedtwin_protocol.page import fact_table, plain_table, section, whole_page
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { line-height: 1.2; } h2 { margin-top: 2rem; border-bottom: 1px solid; }
-table { border-collapse: collapse; width: 100%; } caption { text-align: left; font-weight: 600; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; }
-th, td { border-bottom: 1px solid #8886; }
-.wide { overflow-x: auto; } figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; }
-.note { border-left: .3rem solid #b60; padding: .2rem 1rem; }
-@media print { body { margin: 0; font-size: 10pt; } h2, figure { break-inside: avoid; } }
-"""
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _SIDE, _MARGIN = 240, 40
+_UNAUDITED = (
+    f"<p>{NO_AUDITS} What can be repeated without the sites' data: fedtwin research audit.</p>"
+)
 _FIGURES = {
     "patients": "Held-out patients (noised)",
     "outcomes": "of these with the outcome (noised)",
@@ -39,38 +32,21 @@ def card_page(card: ModelCard) -> str:
         f"<h1>{escape(card.title)}</h1>",
         f"<p>{escape(card.purpose)}</p>",
         _limits(card),
-        _section("What it predicts", _facts(_question_facts(card))),
-        _section("Privacy", _facts(_privacy_facts(card))),
-        _section("Who took part", _sites(card)),
-        _section("How good it is", _quality(card)),
-        _section("Before use", f"<p>{escape(card.recalibration)}</p>"),
-        _section("What it must be given", _features(card.features)),
-        _section("How it was made", _facts(_origin_facts(card))),
+        section("What it predicts", fact_table(_question_facts(card))),
+        section("Privacy", fact_table(_privacy_facts(card))),
+        section("How its privacy was audited", audit_table(card.audits) or _UNAUDITED),
+        section("Who took part", _sites(card)),
+        section("How good it is", _quality(card)),
+        section("Before use", f"<p>{escape(card.recalibration)}</p>"),
+        section("What it must be given", _features(card.features)),
+        section("How it was made", fact_table(_origin_facts(card))),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(card.title)} · model card</title><style>{_STYLE}</style></head>\n<body>"
-        f"<main>{''.join(parts)}</main></body></html>\n"
-    )
-
-
-def _section(heading: str, body: str) -> str:
-    return f"\n<section><h2>{escape(heading)}</h2>{body}</section>"
+    return whole_page(f"{card.title} · model card", parts)
 
 
 def _limits(card: ModelCard) -> str:
     items = "".join(f"<li>{escape(line)}</li>" for line in card.limits)
     return f'<section class="note"><h2>Limits</h2><ul>{items}</ul></section>'
-
-
-def _facts(rows: Iterable[tuple[str, str]]) -> str:
-    cells = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
-        for name, value in rows
-    )
-    return f"<table>{cells}</table>"
 
 
 def _question_facts(card: ModelCard) -> list[tuple[str, str]]:
@@ -98,12 +74,33 @@ def _privacy_facts(card: ModelCard) -> list[tuple[str, str]]:
     ]
 
 
+def audit_table(audits: Sequence[Audit]) -> str:
+    """Audits with their results; nothing where there are none."""
+    if not audits:
+        return ""
+    rows = [
+        (
+            one.name,
+            one.asks,
+            one.reading,
+            f"{one.result:.3g}",
+            f"{one.threshold:.3g}",
+            "passed" if one.passed else "FAILED",
+            f"{one.by}, {one.software}, seed {one.seed}, {one.performed:%Y-%m-%d %H:%M} UTC",
+        )
+        for one in audits
+    ]
+    heads = ("Audit", "What is tested", "What was found", "Result", "Threshold", "", "By, when")
+    return f'<div class="wide">{plain_table("Audits", heads, rows)}</div>'
+
+
 def _origin_facts(card: ModelCard) -> list[tuple[str, str]]:
     software = ", ".join(f"{name} {version}" for name, version in sorted(card.software.items()))
     return [
         ("Study", f"{card.study}, version {card.version}"),
         ("Consortium", card.consortium),
         ("Rounds taken", str(card.rounds)),
+        ("Rounds that went wrong", "; ".join(card.rounds_gone_wrong) or "none"),
         ("Software", software or "not stated"),
         ("Created", card.created.isoformat()),
         ("Plan (SHA-256)", card.plan_hash),
@@ -119,7 +116,7 @@ def _sites(card: ModelCard) -> str:
         )
         for site in card.sites
     ]
-    return _table(
+    return plain_table(
         "Sites; counts were noised before they left, as the plan says",
         ("Site", "Training patients (noised)", "Rounds used"),
         rows,
@@ -133,7 +130,9 @@ def _quality(card: ModelCard) -> str:
         (_FIGURES.get(metric.name, metric.name), f"{metric.value:.3g}", metric.bought)
         for metric in card.metrics
     ]
-    text = _table("Figures on held-out patients", ("Figure", "Value", "How it was bought"), rows)
+    text = plain_table(
+        "Figures on held-out patients", ("Figure", "Value", "How it was bought"), rows
+    )
     return text + "".join(_calibration(one) for one in card.calibration)
 
 
@@ -146,7 +145,7 @@ def _calibration(calibration: Calibration) -> str:
         f"Calibration, {calibration.scope}: noise sd of a cell {calibration.noise_sd:.3g}; "
         f"{calibration.left_out} bins below the smallest cell are not shown"
     )
-    table = _table(caption, ("Predicted risk", "Observed share", "Patients (noised)"), rows)
+    table = plain_table(caption, ("Predicted risk", "Observed share", "Patients (noised)"), rows)
     return f"<figure>{_reliability_plot(calibration)}{table}</figure>"
 
 
@@ -200,15 +199,4 @@ def _features(features: Sequence[Feature]) -> str:
     ]
     heads = ("Name", "Kind", "Codes", "Unit or categories", "Plausible", "Window",
              "Centre, scale", "Missing", "Source")  # fmt: skip
-    return f'<div class="wide">{_table("The feature contract", heads, rows)}</div>'
-
-
-def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return (
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table>"
-    )
+    return f'<div class="wide">{plain_table("The feature contract", heads, rows)}</div>'

@@ -7,6 +7,7 @@ attacker could learn; a count below the plan's smallest cell is still not shown.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,13 @@ from fedtwin_protocol.card import (
     ModelCard,
     SiteFacts,
 )
+from fedtwin_protocol.card_audits import NO_AUDITS, Audit
 from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.hold_out import hold_out_metrics, metric_noise
+from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.study import StudyPlan
+
+ALL_SITES: Final = "all sites"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,11 +36,15 @@ class RunFacts:
     Attributes:
         patients: reported (noised) cohort count by site.
         rounds_used: rounds in which a site's update was used, by site.
-        rounds: whole rounds that were taken.
+        rounds: whole rounds that were taken, those that went wrong among them.
+        gone_wrong: rounds that were thrown away, with the reason.
         tables: noised hold-out table by site, (bins, 2): counts by predicted risk and outcome
             (no, yes); empty where the plan buys no evaluation.
         software: versions by name.
         created: the time of writing, aware.
+        audits: results of privacy audits of this plan and model.
+        all_patients: noised count of all sites together, where none is known of each.
+        tables_of: sites behind a table of all of them together.
     """
 
     patients: Mapping[str, float]
@@ -44,6 +53,10 @@ class RunFacts:
     created: datetime
     tables: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     software: Mapping[str, str] = field(default_factory=dict)
+    audits: tuple[Audit, ...] = ()
+    all_patients: float | None = None
+    tables_of: int = 0
+    gone_wrong: Mapping[int, str] = field(default_factory=dict)
 
 
 def write_card(plan: StudyPlan, facts: RunFacts) -> ModelCard:
@@ -70,14 +83,19 @@ def write_card(plan: StudyPlan, facts: RunFacts) -> ModelCard:
         columns=plan.contract.columns,
         model=_model_in_words(plan),
         sites=_sites(plan, facts),
+        patients=_all_patients(plan, facts),
         rounds=facts.rounds,
+        rounds_gone_wrong=tuple(
+            f"round {number}: {reason}" for number, reason in sorted(facts.gone_wrong.items())
+        ),
         privacy=_mechanism(plan, facts.rounds),
         metrics=_metrics(plan, facts),
         calibration=_calibrations(plan, facts),
         recalibration=_RECALIBRATION,
-        limits=(*plan.limits, *_LIMITS),
+        limits=(*plan.limits, *_LIMITS, *(() if facts.audits else (NO_AUDITS,))),
         software=dict(facts.software),
         created=facts.created,
+        audits=facts.audits,
     )
 
 
@@ -121,6 +139,13 @@ _LIMITS = (
 )
 _COUNTS = {"patients", "outcomes"}
 _PROTECTION = {
+    "secure": (
+        "Only sums over all sites can be seen, by anybody, coordinator included, and each carries "
+        "noise that the sites added in shares. Any sum would have looked almost the same without "
+        "any one patient: odds change by a factor of at most exp(epsilon), except with probability "
+        "delta. It holds although as many sites as the plan says vanish, and as many as it says "
+        "are in league with the coordinator."
+    ),
     "local": (
         "Each site adds noise to everything before it leaves. Whatever anybody outside the site "
         "sees, coordinator included, would have looked almost the same without any one patient: "
@@ -129,9 +154,14 @@ _PROTECTION = {
     "none": "Nothing: no noise was added. Only for data that may be shared as they are.",
 }
 _ACCOUNTANT = {
+    "secure": (
+        "Privacy loss distributions at each site, over the summed cohort count, every training sum "
+        "and the summed hold-out table; Skellam noise and rounding accounted; neighbours differ by "
+        "one patient with all records at every hospital that the plan reckons with"
+    ),
     "local": (
-        "Privacy loss distributions at each site, over the cohort count, every training step and "
-        "the hold-out table; neighbours differ by one patient with all records"
+        "Privacy loss distributions at each site, over the cohort count, every training step, "
+        "the votes and the hold-out table; neighbours differ by one patient with all records"
     ),
     "none": "none: mode 'none' has no finite epsilon, and the stated figures do not hold",
 }
@@ -162,6 +192,11 @@ def _model_in_words(plan: StudyPlan) -> str:
 
 
 def _sites(plan: StudyPlan, facts: RunFacts) -> tuple[SiteFacts, ...]:
+    if plan.privacy.mode == "secure":
+        return tuple(
+            SiteFacts(name=name, patients=None, rounds=used)
+            for name, used in sorted(facts.rounds_used.items())
+        )
     uncounted = sorted(set(facts.rounds_used) - set(facts.patients))
     if uncounted:
         raise ReleaseError(f"expected a cohort count of every site, found none of: {uncounted}")
@@ -175,6 +210,12 @@ def _sites(plan: StudyPlan, facts: RunFacts) -> tuple[SiteFacts, ...]:
     )
 
 
+def _all_patients(plan: StudyPlan, facts: RunFacts) -> int | None:
+    if facts.all_patients is None:
+        return None
+    return _shown(facts.all_patients, plan.sites.smallest_cell)
+
+
 def _shown(count: float, smallest: int) -> int | None:
     rounded = round(count)
     return rounded if rounded >= smallest else None
@@ -183,8 +224,12 @@ def _shown(count: float, smallest: int) -> int | None:
 def _summed(plan: StudyPlan, facts: RunFacts) -> tuple[NDArray[np.float64], float]:
     """The sum of the sites' tables and the noise sd of its cells."""
     total = np.sum([_checked(plan, name, table) for name, table in facts.tables.items()], axis=0)
-    noise = plan.privacy.evaluation_noise if plan.privacy.mode == "local" else 0.0
-    return total, (noise or 0.0) * float(np.sqrt(len(facts.tables)))
+    noise = plan.privacy.evaluation_noise or 0.0
+    if plan.privacy.mode == "secure":
+        honest = secure_terms(plan).honest_present
+        return total, noise * float(np.sqrt(facts.tables_of / honest))
+    noise = noise if plan.privacy.mode == "local" else 0.0
+    return total, noise * float(np.sqrt(len(facts.tables)))
 
 
 def _checked(plan: StudyPlan, name: str, table: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -208,7 +253,8 @@ def _metrics(plan: StudyPlan, facts: RunFacts) -> tuple[Metric, ...]:
         return ()
     bought = (
         f"from {plan.evaluation.bins} bins of predicted risk by outcome, held-out patients of "
-        f"{len(facts.tables)} sites, each cell of the sum with noise of sd {noise_sd:.3g}"
+        f"{facts.tables_of or len(facts.tables)} sites, each cell of the sum with noise of sd "
+        f"{noise_sd:.3g}"
     )
     moved = {name: f"; the noise alone moves it by {sd:.2g} (sd)" for name, sd in noise.items()}
     return tuple(
@@ -223,7 +269,7 @@ def _calibrations(plan: StudyPlan, facts: RunFacts) -> tuple[Calibration, ...]:
         return ()
     table, noise_sd = _summed(plan, facts)
     found = [_calibration("all sites", table, noise_sd, plan.sites.smallest_cell)]
-    if plan.evaluation.per_site:
+    if plan.evaluation.per_site and plan.privacy.mode != "secure":
         one_sd = noise_sd / float(np.sqrt(len(facts.tables)))
         found += [
             _calibration(name, facts.tables[name], one_sd, plan.sites.smallest_cell)

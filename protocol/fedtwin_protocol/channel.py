@@ -30,6 +30,7 @@ __all__ = [
     "SERVICE",
     "grpc",
     "method",
+    "open_blocking_channel",
     "open_channel",
 ]
 
@@ -93,15 +94,32 @@ def open_channel(
     Raises:
         ConfigurationError: the proxy's address is not one.
     """
+    tls, options = _tls(credentials), _options(proxy)
+    return grpc.aio.secure_channel(address, tls, options=options)
+
+
+def open_blocking_channel(
+    address: str, credentials: Credentials, proxy: str | None = None
+) -> grpc.Channel:
+    """The same channel for calls that block their thread.
+
+    Raises:
+        ConfigurationError: the proxy's address is not one.
+    """
+    return grpc.secure_channel(address, _tls(credentials), options=_options(proxy))
+
+
+def _options(proxy: str | None) -> list[tuple[str, int | str]]:
     options: list[tuple[str, int | str]] = list(CLIENT_OPTIONS)
-    if proxy:
-        check_proxy(proxy)
-        options += [("grpc.enable_http_proxy", 1), ("grpc.http_proxy", proxy)]
-    else:
-        options += [("grpc.enable_http_proxy", 0)]
-    tls = grpc.ssl_channel_credentials(
+    if not proxy:
+        return [*options, ("grpc.enable_http_proxy", 0)]
+    check_proxy(proxy)
+    return [*options, ("grpc.enable_http_proxy", 1), ("grpc.http_proxy", proxy)]
+
+
+def _tls(credentials: Credentials) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
         root_certificates=credentials.roots_pem,
         private_key=credentials.key_pem,
         certificate_chain=credentials.chain_pem,
     )
-    return grpc.aio.secure_channel(address, tls, options=options)

@@ -89,6 +89,27 @@ def measure(content: pb.Content, blobs: BlobStore) -> float:
     return float(np.sqrt(total))
 
 
+def distance(content: pb.Content, other: pb.Content, blobs: BlobStore) -> float:
+    """Euclidean norm of the difference of two contents with equal array tables.
+
+    Infinite if any number is not finite.
+
+    Raises:
+        WireError: the tables differ.
+    """
+    heads = content_heads(content)
+    if heads != content_heads(other):
+        raise WireError("contents with different array tables have no distance")
+    total = 0.0
+    walks = zip(pieces(content, heads, blobs), pieces(other, heads, blobs), strict=True)
+    for (_, piece), (_, from_) in walks:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total += _square(piece - from_)
+        if not np.isfinite(total):
+            return float("inf")
+    return float(np.sqrt(total))
+
+
 def _square(piece: Array) -> float:
     """Sum of squares; in float32 it is good to 1 in 10,000, and beyond its range in float64."""
     with np.errstate(over="ignore", invalid="ignore"):

@@ -5,6 +5,7 @@ each further one with the certificate before it, over the same mutually authenti
 """
 
 import asyncio
+from base64 import b64decode
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from fedtwin_protocol.credentials import Credentials, new_key_and_request, save_
 from fedtwin_protocol.errors import IdentityError, InvitationError, LinkError
 from fedtwin_protocol.invitation import Invitation
 from fedtwin_protocol.refusals import REFUSED, explained
+from fedtwin_protocol.site_key import keep_site_key
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import parse
 
@@ -40,6 +42,7 @@ async def enrol(
         request=request,
         software=f"fedtwin {version('fedtwin')}",
         invitation_id=invitation.invitation_id,
+        signing_key=_signing_key(folder) if invitation.role == "site" else b"",
     )
     target = address or invitation.address
     async with open_channel(target, invitation.bootstrap_credentials(), proxy) as channel:
@@ -63,7 +66,11 @@ async def renew(channel: grpc.aio.Channel, folder: Path, current: Credentials) -
     """
     key_pem, request = new_key_and_request()
     reply = await channel.unary_unary(method("Renew"))(
-        pb.RenewRequest(request=request).SerializeToString(), timeout=PATIENCE_S
+        pb.RenewRequest(
+            request=request,
+            signing_key=_signing_key(folder) if current.identity.role == "site" else b"",
+        ).SerializeToString(),
+        timeout=PATIENCE_S,
     )
     fresh = _joined(key_pem, parse(pb.IssuedCredentials, reply))
     if fresh.identity.uri != current.identity.uri:
@@ -72,6 +79,10 @@ async def renew(channel: grpc.aio.Channel, folder: Path, current: Credentials) -
         )
     await asyncio.to_thread(save_credentials, folder, fresh)
     return fresh
+
+
+def _signing_key(folder: Path) -> bytes:
+    return b64decode(keep_site_key(folder).public)
 
 
 def _joined(key_pem: bytes, issued: pb.IssuedCredentials) -> Credentials:

@@ -13,6 +13,7 @@ FedtwinError
 ├── WireError            a message, chunk or array from a peer is not what was agreed
 ├── LinkError            the network between a node and the coordinator
 ├── ConfigurationError   a file or an option of our own user
+├── LogError             the public log of plans, rounds and releases does not fit together
 └── ReleaseError         a published model is not what it claims, or is used wrongly
 
 Every message says what was expected, what was found, where, and how to mend it.
@@ -73,3 +74,7 @@ class ConfigurationError(FedtwinError):
 
 class ReleaseError(FedtwinError):
     """A published model is not what it claims to be, or is used wrongly."""
+
+
+class LogError(FedtwinError):
+    """What is shown of the public log does not fit what was shown before, or elsewhere."""

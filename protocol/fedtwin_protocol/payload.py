@@ -22,10 +22,8 @@ FieldValue = Scalar | list[float] | list[int] | list[str] | list[bool] | list[by
 Arrays = Mapping[str, Array]
 Fields = Mapping[str, FieldValue]
 
-DTYPES: Final = {
-    name: np.dtype(name).newbyteorder("<")
-    for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
-}
+_NAMES: Final = "float16 float32 float64 int8 int16 int32 int64 uint8 uint32 uint64"
+DTYPES: Final = {name: np.dtype(name).newbyteorder("<") for name in _NAMES.split()}
 INLINE_LIMIT: Final = 64 * 1024
 MOST_ARRAYS: Final = 10_000
 MOST_FIELDS: Final = 10_000

@@ -8,12 +8,18 @@ mu-Gaussian differentially private with mu = sqrt(T) / sigma (Dong, Roth and Su 
 
 (Balle and Wang 2018, arXiv 1805.06530, theorem 8). Neighbouring data sets differ in one patient,
 added or removed; a patient's contribution to each sum is at most the clipping norm. Nothing is said
-about steps on sampled patients: the accountant at the sites composes those.
+about steps on sampled patients: the accountant at the sites composes those. Sums with Skellam noise
+lose a part of delta (`skellam`).
 """
 
+from collections.abc import Callable
 from math import ceil, erfc, exp, inf, isfinite, log, sqrt
 
+from fedtwin_protocol.skellam import lost_delta
+
 UPWARD = 1.0005
+MARGIN = 1e-3
+"""Of epsilon, within which the part of delta that Skellam noise loses is taken from above."""
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:
@@ -38,6 +44,32 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     return high
 
 
+def with_lost_delta(epsilon_at: Callable[[float], float], delta: float, divergence: float) -> float:
+    """Epsilon at `delta` of releases that are only nearly those which `epsilon_at` prices.
+
+    Args:
+        epsilon_at: epsilon at a delta, of Gaussian noise.
+        delta: the other half of the statement.
+        divergence: of what was released from that (`skellam.divergence`), summed.
+
+    Returns:
+        an epsilon for which delta of the Gaussian noise and what is lost are together at most
+        `delta`; infinite where the loss alone exceeds it.
+    """
+    if divergence == 0:
+        return epsilon_at(delta)
+    reached = 0.0
+    for _ in range(100):
+        left = delta - lost_delta(divergence, reached + MARGIN)
+        if left <= 0:
+            return inf
+        epsilon = epsilon_at(left)
+        if epsilon <= reached + MARGIN:
+            return epsilon
+        reached = epsilon
+    return inf
+
+
 def gaussian_mu(epsilon: float, delta: float) -> float:
     """The largest mu whose epsilon at `delta` is no more than `epsilon`, from below."""
     low, high = 0.0, 1.0
@@ -57,7 +89,7 @@ def full_batch_mu(sums: int, noise_multiplier: float, count_noise: float = inf) 
 
 
 def noise_multiplier_for(
-    epsilon: float, delta: float, sums: int, count_noise: float = inf
+    epsilon: float, delta: float, sums: int, count_noise: float = inf, hospitals: int = 1
 ) -> float:
     """Noise for a plan of full-batch sums, rounded up in the fourth digit.
 
@@ -66,11 +98,12 @@ def noise_multiplier_for(
         delta: the other half.
         sums: number of rounds.
         count_noise: noise sd of the cohort count, which is paid from the same budget.
+        hospitals: at how many sites one patient may have been seen.
 
     Raises:
         ValueError: the count alone costs more than epsilon.
     """
-    left = gaussian_mu(epsilon, delta) ** 2 - 1 / count_noise**2
+    left = (gaussian_mu(epsilon, delta) / hospitals) ** 2 - 1 / count_noise**2
     if left <= 0:
         raise ValueError(
             f"a count with noise {count_noise:g} alone costs more than epsilon {epsilon:g}"

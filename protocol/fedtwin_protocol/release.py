@@ -1,8 +1,8 @@
 """A release: a model with its card, its signed plan and the signatures of the consortium.
 
-Five files and no others: `model.safetensors`, `card.json`, `card.html`, `plan.json` (the signed
-plan) and `statement.json` (a signed list of the other four with sizes and hashes). Nothing here
-reads or writes a disk, and nothing is unpickled.
+Seven files and no others: `model.safetensors`, `card.json`, `card.html`, `plan.json` (the signed
+plan), `model.sig` with `model.pem` (see attestation.py) and `statement.json` (a signed list of the
+others with sizes and hashes). Nothing here reads or writes a disk, and nothing is unpickled.
 
 A release is believed when these rules hold, checked in this order; the first that fails raises:
 1. `statement.json` is signed by the threshold of the consortium's signers.
@@ -13,12 +13,18 @@ A release is believed when these rules hold, checked in this order; the first th
 6. The safetensors header is sane: small, without repeats, its tensors side by side and of the
    plan's names, shapes and a float type.
 7. Every number of the model is finite.
+8. The bundle `model.sig` fits its key and speaks of these files.
+
+Where the consortium has replaced a signer's key, a release from before is signed by the former
+signers. Who has the TUF list, in which the present signers vouch for every file of it, names the
+former ones too (`former`); nobody else believes them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -26,11 +32,12 @@ from numpy.typing import NDArray
 from pydantic import AwareDatetime, Field, ValidationError
 from safetensors.numpy import save as save_tensors
 
+from fedtwin_protocol.attestation import BUNDLE, BUNDLE_KEY, attest, check_attestation
 from fedtwin_protocol.canonical import canonical_bytes, sha256_hex
 from fedtwin_protocol.card import ModelCard, card_from_bytes, check_card
 from fedtwin_protocol.card_page import card_page
 from fedtwin_protocol.contract import Part
-from fedtwin_protocol.errors import ReleaseError
+from fedtwin_protocol.errors import ReleaseError, SignatureError
 from fedtwin_protocol.parameters import parameter_shapes
 from fedtwin_protocol.signing import (
     PLAN_TYPE,
@@ -46,12 +53,14 @@ from fedtwin_protocol.tensors import read_tensors
 
 MODEL, CARD, PAGE = "model.safetensors", "card.json", "card.html"
 PLAN, STATEMENT = "plan.json", "statement.json"
-LISTED = (MODEL, CARD, PAGE, PLAN)
+LISTED = (MODEL, CARD, PAGE, PLAN, BUNDLE, BUNDLE_KEY)
 LARGEST_BYTES: Mapping[str, int] = {
     MODEL: 4 * 2**30,
     CARD: 4 * 2**20,
     PAGE: 8 * 2**20,
     PLAN: 8 * 2**20,
+    BUNDLE: 8 * 2**20,
+    BUNDLE_KEY: 2**12,
     STATEMENT: 2**18,
 }
 
@@ -90,12 +99,21 @@ class Release:
         card: the model card, which agrees with the plan.
         parameters: arrays by name, shapes as in `parameters.parameter_shapes`; all finite.
         statement: what was signed.
+        provenance: how the model came about, as the bundle says.
     """
 
     plan: StudyPlan
     card: ModelCard
     parameters: dict[str, NDArray[np.floating]]
     statement: Statement
+    provenance: Mapping[str, Any]
+
+
+def model_bytes(parameters: Arrays) -> bytes:
+    """A model's arrays as safetensors, the same bytes for the same numbers."""
+    return save_tensors(
+        {name: np.ascontiguousarray(parameters[name]) for name in sorted(parameters)}
+    )
 
 
 def build_release(
@@ -104,8 +122,9 @@ def build_release(
     plan_envelope: Envelope,
     created: datetime,
     shapes: Shapes | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
-    """Put the five files together; the statement bears no signature yet.
+    """Put the files together; the statement bears no signature yet.
 
     Args:
         parameters: the model's arrays by name.
@@ -113,6 +132,7 @@ def build_release(
         plan_envelope: the signed plan.
         created: aware.
         shapes: of the arrays, for a model family that is not built in.
+        provenance: how the model came about, JSON values.
 
     Returns:
         File contents by name, to be signed with `sign_release`.
@@ -122,14 +142,14 @@ def build_release(
     """
     plan = plan_from_bytes(plan_envelope.body)
     check_card(card, plan)
-    arrays = {name: np.ascontiguousarray(parameters[name]) for name in sorted(parameters)}
     files = {
-        MODEL: save_tensors(arrays),
+        MODEL: model_bytes(parameters),
         CARD: card.to_bytes(),
         PAGE: card_page(card).encode("utf-8"),
         PLAN: plan_envelope.to_bytes(),
     }
     _model_of(files[MODEL], shapes or parameter_shapes(plan))
+    files |= attest(files, f"{plan.study}-{plan.version}", provenance or {})
     statement = Statement(
         study=plan.study,
         version=plan.version,
@@ -155,7 +175,7 @@ def sign_release(
         SignatureError: the plan is not signed by the threshold.
     """
     envelope = envelope_from_bytes(_file(files, STATEMENT))
-    _verify_contents(envelope.body, files, trust, shapes)
+    _verify_contents(envelope.body, files, (trust,), shapes)
     fresh = sign(RELEASE_TYPE, envelope.body, list(keys)).signatures
     replaced = {signature.keyid for signature in fresh}
     kept = tuple(old for old in envelope.signatures if old.keyid not in replaced)
@@ -164,7 +184,10 @@ def sign_release(
 
 
 def verify_release(
-    files: Mapping[str, bytes], trust: TrustRoot, shapes: Shapes | None = None
+    files: Mapping[str, bytes],
+    trust: TrustRoot,
+    shapes: Shapes | None = None,
+    former: Sequence[TrustRoot] = (),
 ) -> Release:
     """Believe a release, or raise: the rules stand at the top of this module, in order.
 
@@ -172,27 +195,47 @@ def verify_release(
         files: contents by file name, from any source.
         trust: whose signatures count.
         shapes: of the arrays, for a model family that is not built in.
+        former: signers of older TUF roots, where the TUF list vouches for the files.
 
     Raises:
         SignatureError: too few or wrong signatures on the statement or the plan.
         ReleaseError: any other rule is broken; says which, and by what.
         PlanError: the signed plan is no plan.
     """
-    statement = verify(envelope_from_bytes(_file(files, STATEMENT)), RELEASE_TYPE, trust)
-    return _verify_contents(statement, files, trust, shapes)
+    accepted = (trust, *former)
+    statement = _signed_by_any(_file(files, STATEMENT), RELEASE_TYPE, accepted)
+    return _verify_contents(statement, files, accepted, shapes)
 
 
 def _verify_contents(
-    body: bytes, files: Mapping[str, bytes], trust: TrustRoot, shapes: Shapes | None
+    body: bytes, files: Mapping[str, bytes], accepted: Sequence[TrustRoot], shapes: Shapes | None
 ) -> Release:
-    plan_body = verify(envelope_from_bytes(_file(files, PLAN)), PLAN_TYPE, trust)
+    plan_body = _signed_by_any(_file(files, PLAN), PLAN_TYPE, accepted)
     plan = plan_from_bytes(plan_body)
-    statement = _statement_of(body, plan, trust)
+    statement = _statement_of(body, plan, accepted[0])
     _check_files(statement, files)
     card = card_from_bytes(files[CARD])
     check_card(card, plan)
     parameters = _model_of(files[MODEL], shapes or parameter_shapes(plan))
-    return Release(plan=plan, card=card, parameters=parameters, statement=statement)
+    return Release(
+        plan=plan,
+        card=card,
+        parameters=parameters,
+        statement=statement,
+        provenance=check_attestation(files),
+    )
+
+
+def _signed_by_any(data: bytes, kind: str, accepted: Sequence[TrustRoot]) -> bytes:
+    """The payload, if the threshold of the present signers, or else of former ones, signed it."""
+    envelope = envelope_from_bytes(data)
+    try:
+        return verify(envelope, kind, accepted[0])
+    except SignatureError:
+        for trust in accepted[1:]:
+            with suppress(SignatureError):
+                return verify(envelope, kind, trust)
+        raise
 
 
 def _fact(data: bytes) -> FileFact:

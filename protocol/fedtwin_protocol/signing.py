@@ -91,7 +91,7 @@ class Envelope(Part):
 
 def sign(payload_type: str, body: bytes, keys: list[Ed25519PrivateKey]) -> Envelope:
     """Wrap and sign a document with each of the keys."""
-    message = _pre_authentication(payload_type, body)
+    message = pre_authentication(payload_type, body)
     signatures = [
         Signature(keyid=public_key(key, "-").key_id, sig=_b64(key.sign(message))) for key in keys
     ]
@@ -126,7 +126,7 @@ def verify(envelope: Envelope, payload_type: str, trust: TrustRoot) -> bytes:
             f"expected a document of type {payload_type}, got {envelope.payloadType}"
         )
     body = envelope.body
-    message = _pre_authentication(payload_type, body)
+    message = pre_authentication(payload_type, body)
     known = {key.key_id: key for key in trust.keys}
     signers: set[str] = set()
     for signature in envelope.signatures:
@@ -176,7 +176,8 @@ def _check(key: SigningKey, signature: str, message: bytes) -> None:
         ) from error
 
 
-def _pre_authentication(payload_type: str, body: bytes) -> bytes:
+def pre_authentication(payload_type: str, body: bytes) -> bytes:
+    """The bytes that a signature covers: the type and the body, neither to be shifted."""
     kind = payload_type.encode()
     return b" ".join([b"DSSEv1", str(len(kind)).encode(), kind, str(len(body)).encode(), body])
 

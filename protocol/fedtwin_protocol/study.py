@@ -15,11 +15,13 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 from fedtwin_protocol.canonical import canonical_bytes, sha256_hex
 from fedtwin_protocol.contract import Feature, FeatureContract, Part, complaint
 from fedtwin_protocol.errors import PlanError
+from fedtwin_protocol.groups import group_sizes
 from fedtwin_protocol.strict_yaml import load_strictly
 from fedtwin_protocol.study_learning import Aggregation, Evaluation, Model, Training
 from fedtwin_protocol.study_patients import Cohort, Endpoint
 from fedtwin_protocol.study_privacy import Privacy, Sites
 from fedtwin_protocol.study_sequence import Sequence
+from fedtwin_protocol.votes import FEWEST_VOTERS
 
 _YES_OR_NO = ("event", "value_above")
 FAMILY_ENDPOINTS: Mapping[str, tuple[str, ...]] = {
@@ -69,8 +71,45 @@ class StudyPlan(Part):
             raise ValueError(
                 "mechanism 'gradient_sum' or 'mean_vector' and rule 'sum' belong together"
             )
+        if self.privacy.mode == "secure" and not training.summed:
+            raise ValueError(
+                "mode 'secure' adds sums up: it needs mechanism 'gradient_sum' or 'mean_vector' "
+                "and rule 'sum'; for steps at the sites or a Flower strategy set privacy.mode to "
+                "'local'"
+            )
         if self.privacy.evaluation_noise is not None and self.cohort.holdout_fraction == 0:
             raise ValueError("an evaluation needs held-out patients: set holdout_fraction above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _poison_is_met(self) -> "StudyPlan":
+        if self.privacy.vote_noise is not None:
+            if self.cohort.holdout_fraction == 0:
+                raise ValueError("votes need held-out patients: set holdout_fraction above 0")
+            if self.sites.quorum < FEWEST_VOTERS:
+                raise ValueError(
+                    f"votes need at least {FEWEST_VOTERS} sites, because of two nobody can tell "
+                    f"which one lies: set quorum to {FEWEST_VOTERS}, or leave vote_noise out"
+                )
+        elif self.privacy.mode == "secure" and not self.evaluation.unjudged:
+            raise ValueError(
+                "in mode 'secure' nobody sees a single site's part, so the sites must vote on each "
+                "round's model: set privacy.vote_noise (and cohort.holdout_fraction above 0); "
+                "where hospitals are too small for votes to be heard, set evaluation.unjudged"
+            )
+        if self.aggregation.groups > 1:
+            if self.privacy.mode in {"local", "none"}:
+                raise ValueError(
+                    "'groups' belong to secure sums; in this mode every site's sum is seen by "
+                    "itself, and 'robust' works on those: leave groups out"
+                )
+            group_sizes(len(self.sites.invited), self.aggregation.groups)
+        elif self.aggregation.robust != "none" and self.privacy.mode not in {"local", "none"}:
+            raise ValueError(
+                f"in mode '{self.privacy.mode}' only a sum is seen, which '"
+                f"{self.aggregation.robust}' has nothing to compare with: set aggregation.groups "
+                "to 3 or more, or robust to none"
+            )
         return self
 
     @model_validator(mode="after")
@@ -100,9 +139,11 @@ class StudyPlan(Part):
             )
         if self.model.family == "transformer" and self.model.width % self.model.heads:
             raise ValueError("the heads of a transformer must divide its width")
-        if kind in {"value", "count"} and self.privacy.evaluation_noise is not None:
+        noises = (self.privacy.evaluation_noise, self.privacy.vote_noise)
+        if kind in {"value", "count"} and noises != (None, None):
             raise ValueError(
-                f"an endpoint of kind '{kind}' has no table of risks: leave evaluation_noise out"
+                f"an endpoint of kind '{kind}' has no risks to put in a table or to vote on: leave "
+                "evaluation_noise and vote_noise out"
             )
         return self
 

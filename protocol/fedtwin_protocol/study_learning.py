@@ -85,14 +85,30 @@ class Aggregation(Part):
             `flwr.serverapp.strategy` by name).
         strategy: the strategy's class name, for `flower`.
         options: its keyword arguments.
+        robust: how sums are put together, for rule `sum`: `none`: added; `trimmed`, `median` or
+            `krum` of the means per patient (the coordinator's `robust` module), of sites where each
+            site's sum is seen, of groups where only the groups' are.
+        groups: number of groups whose sums are made apart, for secure sums; one: everybody's sum.
     """
 
     rule: Literal["sum", "mean", "flower"] = "sum"
     strategy: str = Field(default="", pattern=r"^[A-Za-z]{0,60}$")
     options: dict[str, float | int | bool | str] = Field(default_factory=dict)
+    robust: Literal["none", "trimmed", "median", "krum"] = "none"
+    groups: int = Field(default=1, ge=1, le=300)
 
     @model_validator(mode="after")
     def _strategy_named(self) -> "Aggregation":
+        if self.rule != "sum" and (self.robust != "none" or self.groups != 1):
+            raise ValueError(
+                "'robust' and 'groups' belong to rule 'sum'; for rule 'flower' choose a robust "
+                "strategy, such as FedTrimmedAvg, FedMedian or Krum"
+            )
+        if self.groups > 1 and self.robust == "none":
+            raise ValueError(
+                "sums in groups are put together robustly, or they only cost noise: set robust to "
+                "trimmed, median or krum"
+            )
         if (self.rule == "flower") != bool(self.strategy):
             raise ValueError("'strategy' is named for rule 'flower', and only there")
         return self
@@ -104,7 +120,10 @@ class Evaluation(Part):
     Attributes:
         bins: number of equal-width bins of predicted risk.
         per_site: whether the model card shows each site's calibration, or only the sum's.
+        unjudged: in mode `secure`, whether a model may be released on which no hospital's held-out
+            patients have voted; only where hospitals are too small for their votes to be heard.
     """
 
     bins: int = Field(default=20, ge=2, le=200)
     per_site: bool = False
+    unjudged: bool = False

@@ -3,7 +3,9 @@
 `<folder>/trust/<consortium>.json` says whose signatures count; it is pinned by the first invitation
 and never changed by a download. `<folder>/releases/<consortium>/<study>/` holds one folder for each
 release and `current`, the name of the newest. Rules:
-1. Nothing enters that was not verified; nothing is opened without being verified again.
+1. Nothing enters that was not verified; nothing is opened without being verified again. Beside a
+   release lies `evidence/`: the TUF metadata that listed it and the log's proofs, so that the whole
+   chain can be verified again without a network (chain.py).
 2. A release older than the current one is refused: an old model cannot be passed off as new.
 3. A crash leaves the old release in place.
 """
@@ -11,16 +13,21 @@ release and `current`, the name of the newest. Rules:
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from fedtwin_protocol.attestation import EVIDENCE
 from fedtwin_protocol.canonical import canonical_bytes, sha256_hex
 from fedtwin_protocol.credentials import check_writable
 from fedtwin_protocol.errors import ConfigurationError, ReleaseError
+from fedtwin_protocol.fetching import check_against_list
 from fedtwin_protocol.release import LARGEST_BYTES, LISTED, STATEMENT, Release, verify_release
 from fedtwin_protocol.signing import TrustRoot
+from fedtwin_protocol.tuf_client import Listing, TufClient, kept_until, read_folder
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{1,80}")
 _FILES = (*LISTED, STATEMENT)
@@ -80,14 +87,26 @@ class Library:
         places = self.folder.glob("releases/*/*/current")
         return tuple(sorted(f"{path.parent.parent.name}/{path.parent.name}" for path in places))
 
-    def add(self, files: dict[str, bytes], consortium: str) -> Release:
+    def add(
+        self,
+        files: dict[str, bytes],
+        consortium: str,
+        evidence: Mapping[str, bytes] | None = None,
+        listing: Listing | None = None,
+    ) -> Release:
         """Verify a release and keep it as the study's current one.
+
+        Args:
+            files: contents by name.
+            consortium: whose it is.
+            evidence: what proves where it comes from, by file name.
+            listing: the list of releases that names it, as it was believed.
 
         Raises:
             SignatureError: too few or wrong signatures.
             ReleaseError: a rule of the release is broken, or it is older than the current one.
         """
-        release = verify_release(files, self.trust(consortium))
+        release = verify_listed(files, self.trust(consortium), listing)
         study = release.statement.study
         home = self._home(consortium, study)
         if (home / "current").exists():
@@ -101,6 +120,8 @@ class Library:
         name = sha256_hex(release.statement.to_bytes())[:32]
         for file_name in _FILES:
             _write(home / name / file_name, files[file_name])
+        for file_name, data in (evidence or {}).items():
+            _write(home / name / EVIDENCE / file_name, data)
         _write(home / "current", name.encode())
         return release
 
@@ -115,6 +136,33 @@ class Library:
             SignatureError: too few or wrong signatures.
         """
         consortium, name = self._find(study)
+        folder = self.place(study)
+        pinned = self.trust(consortium)
+        listing = None
+        if (folder / EVIDENCE).is_dir():
+            listing = offline_listing(folder / EVIDENCE, pinned)
+        release = verify_listed(read_release(folder), pinned, listing)
+        if release.statement.study != name:
+            raise ReleaseError(
+                f"{folder.parent} holds a release of {release.statement.study}, not of {name}"
+            )
+        return release
+
+    def consortium_of(self, study: str) -> str:
+        """Whose release of that name is here.
+
+        Raises:
+            ReleaseError: there is none, or several consortia have one.
+        """
+        return self._find(study)[0]
+
+    def place(self, study: str) -> Path:
+        """The folder of a study's current release.
+
+        Raises:
+            ReleaseError: there is none, or several consortia have one.
+        """
+        consortium, name = self._find(study)
         home = self._home(consortium, name)
         try:
             current = (home / "current").read_text(encoding="ascii", errors="replace").strip()
@@ -122,13 +170,7 @@ class Library:
             raise ReleaseError(f"cannot read {home / 'current'}: {error.strerror}") from error
         if not re.fullmatch(r"[0-9a-f]{32}", current):
             raise ReleaseError(f"{home / 'current'} is damaged: fetch the release again")
-        files = read_release(home / current)
-        release = verify_release(files, self.trust(consortium))
-        if release.statement.study != name:
-            raise ReleaseError(
-                f"{home} holds a release of {release.statement.study}, not of {name}"
-            )
-        return release
+        return home / current
 
     def _find(self, study: str) -> tuple[str, str]:
         known = self.studies()
@@ -161,6 +203,35 @@ def _checked(name: str) -> str:
     return name
 
 
+def verify_listed(
+    files: Mapping[str, bytes], pinned: TrustRoot, listing: Listing | None
+) -> Release:
+    """Believe a release by today's signers and their list; without one, by the pinned signers.
+
+    Raises:
+        SignatureError: too few or wrong signatures.
+        ReleaseError: a rule of the release is broken, or it is not the one on the list.
+    """
+    if listing is None:
+        return verify_release(files, pinned)
+    former = [root.trust for root in listing.roots[:-1]]
+    release = verify_release(files, listing.root.trust, former=former)
+    check_against_list(files, listing.of(release.plan.study, release.plan.version))
+    return release
+
+
+def offline_listing(evidence: Path, pinned: TrustRoot) -> Listing:
+    """The list of releases that was kept beside a release, believed as of the time it was fetched.
+
+    Raises:
+        ReleaseError: it is damaged, or does not follow the pinned signers.
+        SignatureError: too few signatures.
+    """
+    then = kept_until(evidence) - timedelta(seconds=1)
+    with tempfile.TemporaryDirectory() as folder:
+        return TufClient(Path(folder), pinned, read_folder(evidence), then).refresh()
+
+
 def read_trust(path: Path) -> TrustRoot:
     """Read a trust root, `trust.json`.
 
@@ -184,6 +255,8 @@ def read_release(folder: Path) -> dict[str, bytes]:
     files = {}
     try:
         for path in sorted(folder.iterdir()):
+            if path.name == EVIDENCE and path.is_dir():
+                continue
             size, largest = path.stat().st_size, LARGEST_BYTES.get(path.name, 0)
             if size > largest:
                 raise ReleaseError(f"{path} has {size} bytes; a release may hold {largest} there")

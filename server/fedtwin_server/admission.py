@@ -9,15 +9,23 @@ answer is that site's failure, never the study's.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, prod, sqrt
+from math import isfinite, prod
 from typing import TypeVar
 
 from fedtwin_protocol.blobs import BlobStore
-from fedtwin_protocol.content import content_heads, measure, ref_of
+from fedtwin_protocol.content import content_heads, distance, measure, ref_of
 from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.payload import FieldValue, Payload, unpack
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
+from fedtwin_protocol.votes import VOTE
+from fedtwin_server.bounds import (
+    COUNT_SLACK,
+    longest_move,
+    longest_norm,
+    most_patients,
+    site_noise_sd,
+)
 from fedtwin_server.exchange import Admit
 
 T = TypeVar("T")
@@ -26,8 +34,9 @@ WEIGHT = "num-examples"
 COUNT = "cohort-count"
 TABLE = "hold-out-table"
 LARGEST_COUNT = 1e9
-# A normal variable exceeds six standard deviations once in 500 million draws.
-NOISE_SLACK = 6.0
+BUILT_IN_FAMILIES = frozenset({"logistic_regression", "network"})
+# Parameters in float32 are rounded at the site, to 6e-8 of their size.
+ROUNDING = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,20 +54,9 @@ class ArraySpec:
 
 
 def largest_norm(plan: StudyPlan, values: int, reported_count: float) -> float:
-    """How long a site's clipped, noised sum can be, given the cohort it reported.
-
-    Args:
-        plan: clipping norm C, noise multiplier s.
-        values: numbers in the sum, d.
-        reported_count: the site's noised cohort count.
-
-    Returns:
-        C (count + 6 sd) + s C (sqrt(d) + 6): an honest site exceeds it with probability < 1e-8.
-    """
-    privacy = plan.privacy
-    patients = reported_count + NOISE_SLACK * privacy.cohort_count_noise + 1
-    noise = privacy.noise_multiplier if privacy.mode == "local" else 0.0
-    return privacy.clipping_norm * (patients + noise * (sqrt(values) + NOISE_SLACK))
+    """How long a site's clipped, noised sum can be, given the cohort it reported; see `bounds`."""
+    patients = most_patients(plan, reported_count)
+    return longest_norm(values, patients, plan.privacy.clipping_norm, site_noise_sd(plan))
 
 
 def largest_model_norm(
@@ -73,8 +71,8 @@ def largest_model_norm(
         current_norm: of the model that the round started from.
 
     Returns:
-        ten times the current norm and one more (room for families whose steps are not bounded by
-        the plan), plus what the noised steps of a round can add.
+        ten times the current norm and one more (room for a family that a site installed, whose
+        steps are not bounded by the plan), plus what the noised steps of a round can add.
     """
     training, privacy = plan.training, plan.privacy
     batch = max(1.0, reported_count * privacy.sampling_rate)
@@ -101,15 +99,22 @@ def admit_updates(
         blobs: where contents lie.
     """
     values = sum(spec.size for spec in expected)
-    slack = NOISE_SLACK * plan.privacy.cohort_count_noise
+    slack = COUNT_SLACK * plan.privacy.cohort_count_noise
     current: list[float] = []
 
-    async def bound_for(count: float) -> float:
+    async def check_length(content: pb.Content, count: float) -> None:
         if plan.aggregation.rule == "sum":
-            return largest_norm(plan, values, count)
+            bound = largest_norm(plan, values, count)
+            await _beside(content, lambda: check_numbers(content, blobs, bound))
+            return
         if not current:
             current.append(await _beside(parameters, lambda: measure(parameters, blobs)))
-        return largest_model_norm(plan, values, count, current[0])
+        if plan.model.family in BUILT_IN_FAMILIES:
+            bound = longest_move(plan, values, count, current[0])
+            await _beside(content, lambda: check_move(content, parameters, blobs, bound))
+        else:
+            bound = largest_model_norm(plan, values, count, current[0])
+            await _beside(content, lambda: check_numbers(content, blobs, bound))
 
     async def admit(site: str, answer: pb.Answer) -> None:
         content, count = answer.content, counts[site]
@@ -117,8 +122,7 @@ def admit_updates(
         check_arrays(content, expected)
         check_weight(content, count, slack)
         check_metrics(content, metrics)
-        bound = await bound_for(count)
-        await _beside(content, lambda: check_numbers(content, blobs, bound))
+        await check_length(content, count)
 
     return admit
 
@@ -182,6 +186,22 @@ def check_numbers(content: pb.Content, blobs: BlobStore, bound: float) -> None:
         )
 
 
+def check_move(content: pb.Content, start: pb.Content, blobs: BlobStore, bound: float) -> None:
+    """Every number finite, and the whole no further than `bound` from the round's start.
+
+    Raises:
+        WireError: otherwise.
+    """
+    moved = distance(content, start, blobs)
+    if not isfinite(moved):
+        raise WireError("the update holds a number that is not finite")
+    if moved > bound * (1 + ROUNDING) + ROUNDING:
+        raise WireError(
+            f"the update moves the model by {moved:.3g}; this site's patients can move it by at "
+            f"most {bound:.3g}"
+        )
+
+
 def check_weight(content: pb.Content, reported_count: float, slack: float) -> float:
     """The weight an update is averaged with: within `slack` of the count the site reported.
 
@@ -222,6 +242,21 @@ def check_count(content: pb.Content) -> float:
     if not 0 < count <= LARGEST_COUNT:
         raise WireError(f"the cohort count {count:.6g} cannot be one")
     return count
+
+
+def check_vote(content: pb.Content) -> float:
+    """A site's noised vote.
+
+    Raises:
+        WireError: absent, not finite, absurd, or with something beside it.
+    """
+    check_records(content, arrays=False)
+    if set(_metrics(content)) != {VOTE}:
+        raise WireError(f"expected the one number '{VOTE}' among the metrics")
+    vote = _number(_metrics(content), VOTE)
+    if abs(vote) > LARGEST_COUNT:
+        raise WireError(f"the vote {vote:.6g} cannot be one")
+    return vote
 
 
 def check_table(content: pb.Content, plan: StudyPlan) -> list[float]:

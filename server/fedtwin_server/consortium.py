@@ -1,4 +1,4 @@
-"""What a consortium's people do beside the running coordinator: set up, plan, sign, publish.
+"""What a consortium's people do beside the running coordinator: set up, plan, sign.
 
 Signing keys are the signers' own: `make_signer` writes one, and what it signs is a plan or a
 release that was checked first. The coordinator itself holds no signing key.
@@ -7,7 +7,6 @@ release that was checked first. The coordinator itself holds no signing key.
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -19,28 +18,23 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from fedtwin_protocol.canonical import sha256_hex
-from fedtwin_protocol.card_writing import RunFacts, write_card
-from fedtwin_protocol.content import content_heads, make_content, read_content
+from fedtwin_protocol.content import make_content
 from fedtwin_protocol.credentials import write_atomically
 from fedtwin_protocol.errors import ConfigurationError, PlanError
 from fedtwin_protocol.parameters import BUILT_IN_FAMILIES, initial_parameters, parameter_shapes
 from fedtwin_protocol.payload import Payload
-from fedtwin_protocol.release import build_release, sign_release
 from fedtwin_protocol.signing import (
     PLAN_TYPE,
     SigningKey,
-    envelope_from_bytes,
     load_signing_key,
     public_key,
     sign,
     verify,
 )
 from fedtwin_protocol.study import StudyPlan, plan_from_yaml
-from fedtwin_protocol.v1 import exchange_pb2 as pb
-from fedtwin_server.admission import check_count, check_table
 from fedtwin_server.coordinator import CoordinatorSettings, Home, make_rule
-from fedtwin_server.store import Store, StudyRecord
-from fedtwin_server.study_record import final_parameters, plan_of
+from fedtwin_server.secure_plan import with_keys
+from fedtwin_server.store import StudyRecord
 
 _CONSORTIUM: Final = re.compile(r"[a-z][a-z0-9-]{1,60}")  # as in a plan
 _HOLDER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,60}")
@@ -123,8 +117,10 @@ def add_study(
         )
     if plan.expires is not None and plan.expires <= now:
         raise PlanError(f"the plan expired on {plan.expires:%Y-%m-%d}")
-    blobs = home.blobs()
+    blobs, store = home.blobs(), home.store()
     make_rule(plan, blobs)
+    if plan.privacy.mode == "secure":
+        plan = with_keys(plan, store)
     envelope = sign(PLAN_TYPE, plan.to_bytes(), [load_signing_key(path) for path in key_files])
     verify(envelope, PLAN_TYPE, settings.trust)
     parameters = Payload(arrays={"arrays": _initial(plan, initial)})
@@ -139,63 +135,9 @@ def add_study(
         added=now.isoformat(),
         changed=now.isoformat(),
     )
-    store = home.store()
     store.add_study(record)
     store.close()
     return plan
-
-
-def publish(home: Home, study: str, key_files: Sequence[Path], now: datetime) -> Path:
-    """Write a finished study's card, sign the release, and put it on the shelf.
-
-    Raises:
-        ConfigurationError: the study is not finished, or published already.
-        SignatureError: too few signers.
-        ReleaseError: the model or its card breaks a rule of releases.
-    """
-    settings, store, blobs = home.settings(), home.store(), home.blobs()
-    record = store.study(study)
-    if record.status not in {"finished", "released"}:
-        raise ConfigurationError(
-            f"study {study} is {record.status}{': ' + record.reason if record.reason else ''}; "
-            "only a finished study can be released"
-        )
-    plan = plan_of(record)
-    final = final_parameters(store, plan, blobs)
-    arrays = {name: np.array(a) for name, a in read_content(final, blobs).arrays["arrays"].items()}
-    shapes = None
-    if plan.model.initial_sha256 is not None:
-        shapes = {head.name: head.shape for head in content_heads(final)}
-    card = write_card(plan, run_facts(store, plan, now))
-    files = build_release(arrays, card, envelope_from_bytes(record.envelope), now, shapes)
-    keys = [load_signing_key(path) for path in key_files]
-    signed = sign_release(files, keys, settings.trust, shapes)
-    target = home.shelf().put(plan.study, plan.version, signed)
-    store.set_status(study, "released", "", now)
-    store.close()
-    return target
-
-
-def run_facts(store: Store, plan: StudyPlan, now: datetime) -> RunFacts:
-    """What the card may say of a run: noised counts, rounds, noised tables."""
-    counts = {
-        site: check_count(pb.Answer.FromString(data).content)
-        for _, site, _, data in store.answers(plan.study, "query.cohort")
-    }
-    tables = {
-        site: np.array(check_table(pb.Answer.FromString(data).content, plan)).reshape(-1, 2)
-        for _, site, _, data in store.answers(plan.study, "evaluate")
-    }
-    rounds = store.rounds(plan.study)
-    used = {site: sum(site in record.sites for record in rounds) for site in counts}
-    return RunFacts(
-        patients=counts,
-        rounds_used=used,
-        rounds=len(rounds),
-        created=now,
-        tables=tables,
-        software={"fedtwin": version("fedtwin")},
-    )
 
 
 def _initial(plan: StudyPlan, path: Path | None) -> dict[str, np.ndarray]:

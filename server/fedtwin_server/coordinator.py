@@ -29,13 +29,16 @@ from fedtwin_server.catalogue import StudyCatalogue
 from fedtwin_server.desk import EnrolmentDesk
 from fedtwin_server.guard import Guard
 from fedtwin_server.hub import Clock, Hub
+from fedtwin_server.log_desk import LogDesk
 from fedtwin_server.releases import ReleaseShelf
 from fedtwin_server.revocation import IssuedBook, RevocationWatch
 from fedtwin_server.rules import MeanRule, Rule, SumRule
+from fedtwin_server.secure_run import SecureRun
 from fedtwin_server.service import ExchangeService, Rooms
 from fedtwin_server.store import LIVE_STATUSES, Store, StudyRecord
 from fedtwin_server.study_record import plan_of
 from fedtwin_server.study_run import StudyRun
+from fedtwin_server.tuf_repository import TufRepository
 
 log = logging.getLogger("fedtwin.coordinator")
 LOOK_S: Final = 0.2
@@ -152,6 +155,9 @@ class Coordinator:
         self._issued = IssuedBook(self._store.connection)
         self._issued.publish_if_due(self._authority, clock())
         lifetime = timedelta(hours=self._settings.certificate_hours)
+        self._log_desk = LogDesk(
+            self._store, home.shelf(), TufRepository(home.folder), self._settings.consortium
+        )
         self._rooms = Rooms(
             guard=Guard(self._settings.consortium, revocation, clock),
             hub=self._hub,
@@ -160,6 +166,7 @@ class Coordinator:
             catalogue=StudyCatalogue(self._store),
             desk=EnrolmentDesk(self._authority, self._store, self._settings.trust, clock, lifetime),
             shelf=home.shelf(),
+            public_log=self._log_desk,
             clock=clock,
         )
         self._runs: dict[str, asyncio.Task[None]] = {}
@@ -232,7 +239,15 @@ class Coordinator:
             await asyncio.sleep(LOOK_S)
 
     def _publish_if_due(self, now: datetime) -> None:
-        """Renew the revocation list; where it cannot be written, say so and try again later."""
+        """Renew both lists, of releases and of revoked; where that fails, say so and try again."""
+        try:
+            self._log_desk.refresh_if_due(now)
+        except (ConfigurationError, OSError) as error:
+            log.error(
+                "the list of releases cannot be renewed: %s; when it is past its date nobody "
+                "fetches a release until it succeeds",
+                error,
+            )
         try:
             self._issued.publish_if_due(self._authority, now)
         except (ConfigurationError, OSError, sqlite3.Error) as error:
@@ -285,7 +300,8 @@ class Coordinator:
             text = "the plan in the database is not the one that was opened: sites will refuse it"
             log.error("study %s: %s", record.study, text)
             self._store.note(record.study, "", text, self._clock())
-        return StudyRun(
+        kind = SecureRun if plan.privacy.mode == "secure" else StudyRun
+        return kind(
             record=record,
             plan=plan,
             rule=make_rule(plan, self._blobs),

@@ -6,6 +6,7 @@ from datetime import timedelta
 from fedtwin_protocol.canonical import canonical_bytes
 from fedtwin_protocol.identity import PeerIdentity
 from fedtwin_protocol.signing import TrustRoot
+from fedtwin_protocol.site_key import checked_public_key
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.authority import Authority
 from fedtwin_server.hub import Clock
@@ -52,9 +53,12 @@ class EnrolmentDesk:
         role = identity.role.removeprefix("invited-")
         now = self._clock()
         self._authority.check_request(request.request)
+        key = checked_public_key(request.signing_key) if request.signing_key else ""
         self._invitations.redeem(request.invitation_id, identity.name, role, now)
         reply = self._issue(role, identity.name, request.request)
         self._store.enrol(role, identity.name, request.software, now)
+        if role == "site" and key:
+            self._store.set_signing_key(identity.name, key, replace=True)
         return reply
 
     def renew(self, identity: PeerIdentity, request: pb.RenewRequest) -> bytes:
@@ -63,6 +67,9 @@ class EnrolmentDesk:
         Raises:
             IdentityError: the request is not acceptable.
         """
+        if identity.role == "site" and request.signing_key:
+            key = checked_public_key(request.signing_key)
+            self._store.set_signing_key(identity.name, key, replace=False)
         return self._issue(identity.role, identity.name, request.request)
 
     def _issue(self, role: str, name: str, request: bytes) -> bytes:

@@ -218,7 +218,9 @@ class FlowerRule:
         )
 
     def _round(self, number: int, state: pb.RoundState, grid: LinkGrid) -> Payload:
-        if state.memory.records:
+        if not state.memory.records:  # at the start, and after first rounds that went wrong
+            self._strategy = _build(self._plan, read_wish(self._plan))
+        else:
             recall(self._strategy, read_content(state.memory, self._blobs))
         before = read_content(state.parameters, self._blobs).arrays["arrays"]
         after = run_round(self._strategy, number, before, grid, self._plan.hash)

@@ -15,6 +15,9 @@ from fedtwin_server.revocation import RevocationWatch
 
 log = logging.getLogger("fedtwin.guard")
 TLS_VERSION: Final = b"TLSv1.3"
+# Part of the name of every group with ML-KEM (FIPS 203), such as X25519MLKEM768, which both ends
+# agree on by themselves. Whoever records a link today must not read it with a quantum computer.
+POST_QUANTUM: Final = b"MLKEM"
 
 
 class Guard:
@@ -61,6 +64,12 @@ class Guard:
         version = (facts.get("ssl_tls_version") or [b""])[0]
         if version != TLS_VERSION:
             raise IdentityError(f"expected TLS 1.3, the connection has {version.decode()!r}")
+        group = (facts.get("ssl_negotiated_key_exchange_group") or [b""])[0]
+        if POST_QUANTUM not in group:
+            raise IdentityError(
+                f"expected a key agreement with ML-KEM, the connection has {group.decode()!r}: "
+                "install the same release on both ends"
+            )
         certificates = facts.get("x509_pem_cert") or []
         if len(certificates) != 1:
             raise IdentityError("expected one certificate of the peer, found none")

@@ -36,6 +36,7 @@ class SiteLink:
         self.ended = asyncio.Event()
         self.replaced = False
         self.told = b""
+        self.gossip: dict[str, bytes] = {}
         self.answers = 0
 
     def send_task(self, task: pb.Task) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedtwin_protocol.canonical import sha256_hex
 from fedtwin_protocol.errors import ConfigurationError, WireError
+from fedtwin_protocol.release import LISTED, STATEMENT
 from fedtwin_protocol.signing import envelope_from_bytes
 from fedtwin_protocol.study import plan_from_bytes
 from fedtwin_protocol.v1 import exchange_pb2 as pb
@@ -30,6 +31,8 @@ class ReleaseShelf:
         """
         target = self._folder / study / str(version)
         if target.exists():
+            if {path.name: path.read_bytes() for path in target.iterdir()} == files:
+                return target  # a publication that was cut short goes on
             raise ConfigurationError(
                 f"{study} version {version} is published already: raise 'version' in the plan"
             )
@@ -57,22 +60,20 @@ class ReleaseShelf:
                 )
         return found
 
-    def files(self, study: str, version: int, role: str) -> list[Path]:
-        """A release's files; version 0 is the newest.
+    def file(self, path: str, role: str) -> Path:
+        """One file of a release, `<study>/<version>/<name>`.
 
         Raises:
             WireError: there is none, or it is not for that role.
         """
-        entries = [entry for entry in self.entries(role) if entry.study == study]
-        versions = [entry.version for entry in entries]
-        chosen = max(versions, default=0) if version == 0 else version
-        if chosen not in versions:
-            known = ", ".join(f"{entry.study} {entry.version}" for entry in self.entries(role))
-            raise WireError(
-                f"there is no release {study[:80]} {version or ''} for a {role}; "
-                f"there are: {known or 'none yet'}"
-            )
-        return sorted((self._folder / study / str(chosen)).iterdir())
+        study, _, rest = path.partition("/")
+        version, _, name = rest.partition("/")
+        for entry in self.entries(role):
+            if (entry.study, str(entry.version)) == (study, version):
+                place = self._folder / entry.study / str(entry.version) / name
+                if name in (*LISTED, STATEMENT) and place.is_file():
+                    return place
+        raise WireError(f"there is no {path[:200]} for a {role}")
 
     def _readers(self, folder: Path) -> tuple[str, ...]:
         envelope = envelope_from_bytes((folder / "plan.json").read_bytes())

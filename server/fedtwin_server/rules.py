@@ -7,7 +7,7 @@ no data). `MeanRule`: the sites' parameters are averaged, weighted by the same c
 al. 2017, algorithm 1, with public weights). Both are post-processing of what the sites have noised.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,8 @@ from fedtwin_protocol.payload import Array, Payload
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import ArraySpec, check_weight
+from fedtwin_server.bounds import site_noise_sd, usual_norm
+from fedtwin_server.robust import mean_per_patient
 
 GRADIENT_SUM = "gradient_sum"
 
@@ -71,15 +73,20 @@ class SumRule:
         """One round; `number` is not used, because every round is alike."""
         del number
         answers = await ask("train", dict.fromkeys(counts, state.parameters))
-        total = sum(
-            np.asarray(read_content(answer.content, self._blobs).arrays["arrays"][GRADIENT_SUM])
-            for answer in answers.values()
-        )
-        rate = self._plan.privacy.sampling_rate
-        patients = sum(counts[site] for site in answers) * rate
+        return self.advance(state, self._mean(answers, counts), answers)
+
+    def advance(self, state: pb.RoundState, mean: Array, sites: Iterable[str]) -> Step:
+        """The coordinator's step from a round's sum.
+
+        Args:
+            state: before the round.
+            mean: the sum over the number of patients that was reported with noise, (values,).
+            sites: whose patients they are.
+        """
+        mean = mean / self._plan.privacy.sampling_rate
         parameters = read_content(state.parameters, self._blobs).arrays["arrays"]
         velocity = self._velocity(state.memory, sum(array.size for array in parameters.values()))
-        velocity = self._plan.training.momentum * velocity + total / patients
+        velocity = self._plan.training.momentum * velocity + mean
         moved: dict[str, Array] = {}
         offset = 0
         for name, array in parameters.items():
@@ -92,8 +99,20 @@ class SumRule:
         return Step(
             parameters=make_content(Payload(arrays={"arrays": moved}), self._blobs),
             memory=make_content(Payload(arrays={"memory": {"velocity": velocity}}), self._blobs),
-            sites=tuple(sorted(answers)),
+            sites=tuple(sorted(sites)),
         )
+
+    def _mean(self, answers: Mapping[str, pb.Answer], counts: Mapping[str, float]) -> Array:
+        """A patient's mean gradient, of sums that are no longer than they usually are."""
+        plan, sums = self._plan, {}
+        for site, answer in answers.items():
+            arrays = read_content(answer.content, self._blobs).arrays["arrays"]
+            found = np.asarray(arrays[GRADIENT_SUM])
+            usual = usual_norm(
+                found.size, counts[site], plan.privacy.clipping_norm, site_noise_sd(plan)
+            )
+            sums[site] = found * min(1.0, usual / max(float(np.linalg.norm(found)), 1e-300))
+        return mean_per_patient(sums, counts, plan.aggregation.robust)
 
     def _velocity(self, memory: pb.Content, values: int) -> Array:
         if not memory.records:

@@ -1,8 +1,8 @@
 """The calls a coordinator answers, over mutual TLS and nothing else.
 
-`Enrol` (an invited party), `Renew` (a member), `Link` (a site: its one stream), `ListReleases` and
-`FetchRelease` (sites and researchers). Messages are parsed here, so that a malformed one is
-answered with a plain sentence and leaves no trace of how we parse.
+`Enrol` (an invited party), `Renew` (a member), `Link` (a site: its one stream), `ListReleases`,
+`FetchFile` (of the TUF repository) and `AskLog` (sites and researchers). Messages are parsed here,
+so that a malformed one is answered with a plain sentence and leaves no trace of how we parse.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from fedtwin_server.catalogue import StudyCatalogue
 from fedtwin_server.desk import EnrolmentDesk
 from fedtwin_server.guard import Guard
 from fedtwin_server.hub import NOBODY_WAITS, Clock, Hub, SiteLink
+from fedtwin_server.log_desk import LogDesk
 from fedtwin_server.releases import ReleaseShelf
 from fedtwin_server.store import Store
 
@@ -54,6 +55,7 @@ class Rooms:
     catalogue: StudyCatalogue
     desk: EnrolmentDesk
     shelf: ReleaseShelf
+    public_log: LogDesk
     clock: Clock
 
 
@@ -76,7 +78,8 @@ class ExchangeService:
                 "Enrol": unary(self.enrol),
                 "Renew": unary(self.renew),
                 "ListReleases": unary(self.list_releases),
-                "FetchRelease": grpc.unary_stream_rpc_method_handler(self.fetch_release),
+                "FetchFile": grpc.unary_stream_rpc_method_handler(self.fetch_file),
+                "AskLog": unary(self.ask_log),
                 "Link": grpc.stream_stream_rpc_method_handler(self.link),
             },
         )
@@ -111,25 +114,32 @@ class ExchangeService:
 
         return await _answer(context, identity, entries)
 
-    async def fetch_release(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
-        """A release's files, in chunks."""
+    async def fetch_file(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
+        """A file of the TUF repository, in chunks."""
         rooms = self._rooms
         identity = await rooms.guard.identify(context, "site", "researcher")
         try:
-            wanted = parse(pb.FetchReleaseRequest, request)
-            paths = rooms.shelf.files(wanted.study, wanted.version, identity.role)
+            path = rooms.public_log.file(parse(pb.FetchFileRequest, request).path, identity.role)
         except FedtwinError as error:
-            log.warning("refused %s: %s", identity.uri, error)
+            log.debug("%s asked for what is not there: %s", identity.uri, error)
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
-        for path in paths:
-            size, offset = path.stat().st_size, 0
-            with path.open("rb") as file:
-                while data := file.read(RELEASE_CHUNK):
-                    await self._still(identity, context)
-                    yield pb.ReleaseChunk(
-                        file=path.name, size=size, offset=offset, data=data
-                    ).SerializeToString()
-                    offset += len(data)
+        except Exception:
+            log.exception("a call of %s met a fault of this program", identity.uri)
+            await context.abort(grpc.StatusCode.INTERNAL, OWN_FAULT)
+        with path.open("rb") as file:
+            while data := file.read(RELEASE_CHUNK):
+                await self._still(identity, context)
+                yield pb.FileChunk(data=data).SerializeToString()
+
+    async def ask_log(self, request: bytes, context: Context) -> bytes:
+        """The newest head of the log, with proofs."""
+        rooms = self._rooms
+        identity = await rooms.guard.identify(context, "site", "researcher")
+        return await _answer(
+            context,
+            identity,
+            lambda: rooms.public_log.answer(parse(pb.AskLogRequest, request), rooms.clock()),
+        )
 
     async def link(self, requests: object, context: Context) -> None:
         """A site's one stream, until either end closes it."""
@@ -208,6 +218,7 @@ class ExchangeService:
                     server_ms=int(now.timestamp() * 1000),
                     heartbeat_ms=int(HEARTBEAT_S * 1000),
                     catalogue_digest=rooms.catalogue.digest(link.site),
+                    roots=rooms.public_log.roots_after(hello.root_version),
                 )
             )
         )
@@ -240,6 +251,8 @@ class ExchangeService:
                 self._take_answer(link, message.answer)
             case "want":
                 link.traffic.on_want(message.want)
+            case "held_log_head":
+                link.send(rooms.public_log.hear(link, message.held_log_head, rooms.clock()))
             case _:
                 raise WireError(
                     "expected a message of the link, got an empty one or a second hello"

@@ -7,7 +7,7 @@ one transaction. Parameters and updates lie beside it as blobs, known by their h
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,32 +15,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 from fedtwin_protocol.errors import ConfigurationError
+from fedtwin_protocol.transparency import LogEntry
+from fedtwin_server.log_book import LOG_SCHEMA, append, append_plan, append_round
+from fedtwin_server.schema import SCHEMA
 
 StudyStatus = Literal["open", "running", "finished", "failed", "stopped", "released"]
 LIVE_STATUSES: Final = ("open", "running")
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS members (
-    role TEXT NOT NULL, name TEXT NOT NULL, enrolled TEXT NOT NULL, revoked TEXT,
-    last_seen TEXT, software TEXT NOT NULL DEFAULT '', PRIMARY KEY (role, name));
-CREATE TABLE IF NOT EXISTS studies (
-    study TEXT PRIMARY KEY, version INTEGER NOT NULL, plan_hash TEXT NOT NULL,
-    envelope BLOB NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
-    initial BLOB, added TEXT NOT NULL, changed TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS decisions (
-    study TEXT NOT NULL, site TEXT NOT NULL, take_part INTEGER NOT NULL, decided TEXT NOT NULL,
-    PRIMARY KEY (study, site));
-CREATE TABLE IF NOT EXISTS answers (
-    task_id TEXT PRIMARY KEY, study TEXT NOT NULL, site TEXT NOT NULL, round INTEGER NOT NULL,
-    kind TEXT NOT NULL, answer BLOB NOT NULL, received TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS answers_by_study ON answers (study, kind);
-CREATE TABLE IF NOT EXISTS rounds (
-    study TEXT NOT NULL, round INTEGER NOT NULL, state BLOB NOT NULL, sites TEXT NOT NULL,
-    closed TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (study, round));
-CREATE TABLE IF NOT EXISTS events (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, study TEXT NOT NULL,
-    site TEXT NOT NULL, text TEXT NOT NULL);
-"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +76,7 @@ class Store:
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=10)
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute("PRAGMA synchronous=FULL")
-            self.connection.executescript(_SCHEMA)
+            self.connection.executescript(SCHEMA + LOG_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(
                 f"{path} cannot be used ({error}): check its owner, its rights and the disk; a "
@@ -147,6 +127,18 @@ class Store:
             (now.isoformat(), software[:200], name),
         )
 
+    def set_signing_key(self, site: str, key: str, *, replace: bool) -> None:
+        """Note a site's long-term signing key; without `replace` one that is known stays."""
+        verb = "REPLACE" if replace else "IGNORE"
+        self.connection.execute(
+            f"INSERT OR {verb} INTO signing_keys (site, key) VALUES (?, ?)",  # noqa: S608 - a word of ours
+            (site, key),
+        )
+
+    def signing_keys(self) -> dict[str, str]:
+        """Sites' signing keys, base64, by name."""
+        return dict(self.connection.execute("SELECT site, key FROM signing_keys ORDER BY site"))
+
     def members(self, role: str) -> list[dict[str, str | None]]:
         """Members of a role, by name."""
         rows = self.connection.execute(
@@ -177,6 +169,7 @@ class Store:
             connection.execute("DELETE FROM decisions WHERE study = ?", (record.study,))
             connection.execute("DELETE FROM answers WHERE study = ?", (record.study,))
             connection.execute("DELETE FROM rounds WHERE study = ?", (record.study,))
+            connection.execute("DELETE FROM totals WHERE study = ?", (record.study,))
             connection.execute(
                 "INSERT OR REPLACE INTO studies (study, version, plan_hash, envelope, status,"
                 " reason, initial, added, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -192,6 +185,7 @@ class Store:
                     record.changed,
                 ),
             )
+            append_plan(connection, (record.study, record.version, record.plan_hash), record.added)
 
     def studies(self) -> list[StudyRecord]:
         """All studies, by name."""
@@ -264,6 +258,36 @@ class Store:
         )
         return [(task, site, int(number), bytes(answer)) for task, site, number, answer in rows]
 
+    def keep_step(self, label: str, step: str, sites: Sequence[str]) -> None:
+        """Keep who took a step of a secure sum, once it is over."""
+        self.connection.execute(
+            "INSERT OR IGNORE INTO steps (label, step, sites) VALUES (?, ?, ?)",
+            (label, step, json.dumps(list(sites))),
+        )
+
+    def step_sites(self, label: str, step: str) -> tuple[str, ...] | None:
+        """Who took a step that is over; none while it is not."""
+        row = self.connection.execute(
+            "SELECT sites FROM steps WHERE label = ? AND step = ?", (label, step)
+        ).fetchone()
+        return None if row is None else tuple(json.loads(row[0]))
+
+    def keep_total(
+        self, study: str, purpose: str, numbers: Sequence[float], sites: Sequence[str]
+    ) -> None:
+        """Keep what a secure sum gave, other than a round's."""
+        self.connection.execute(
+            "INSERT OR REPLACE INTO totals (study, purpose, numbers, sites) VALUES (?, ?, ?, ?)",
+            (study, purpose, json.dumps(list(numbers)), json.dumps(list(sites))),
+        )
+
+    def total(self, study: str, purpose: str) -> tuple[list[float], tuple[str, ...]] | None:
+        """Numbers and sites of such a sum; none if it was not made."""
+        row = self.connection.execute(
+            "SELECT numbers, sites FROM totals WHERE study = ? AND purpose = ?", (study, purpose)
+        ).fetchone()
+        return None if row is None else (json.loads(row[0]), tuple(json.loads(row[1])))
+
     def close_round(self, study: str, record: RoundRecord) -> None:
         """Keep a round's result and drop its answers, in one step."""
         with self.transaction() as connection:
@@ -280,9 +304,24 @@ class Store:
                 ),
             )
             connection.execute(
-                "DELETE FROM answers WHERE study = ? AND kind = 'train' AND round <= ?",
+                "DELETE FROM answers WHERE study = ? AND (kind = 'train' OR kind LIKE 'train.%')"
+                " AND round <= ?",
                 (study, record.round),
             )
+            of = self.study(study)
+            append_round(
+                connection,
+                (study, of.version, of.plan_hash),
+                record.round,
+                record.state,
+                record.sites,
+                record.closed,
+            )
+
+    def log(self, entry: LogEntry) -> None:
+        """Write an entry of the public log that tells of no other change here."""
+        with self.transaction() as connection:
+            append(connection, entry)
 
     def rounds(self, study: str, last: int | None = None) -> list[RoundRecord]:
         """The closed rounds, in order; `last`: only so many, the newest."""

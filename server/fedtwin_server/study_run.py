@@ -10,17 +10,18 @@ import hashlib
 from collections.abc import Mapping
 
 from fedtwin_protocol.blobs import BlobStore
-from fedtwin_protocol.content import content_bytes, ref_of
+from fedtwin_protocol.content import content_bytes
 from fedtwin_protocol.errors import FedtwinError, PlanError
-from fedtwin_protocol.payload import INLINE_LIMIT
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import admit_updates, check_count, check_table
 from fedtwin_server.exchange import Admit, Exchange, Setting
 from fedtwin_server.hub import Clock, Hub, SiteLink
-from fedtwin_server.rules import Rule
+from fedtwin_server.jury import Court, Jury
+from fedtwin_server.round_contents import RoundContents
+from fedtwin_server.rules import Rule, Step
 from fedtwin_server.store import RoundRecord, Store, StudyRecord
-from fedtwin_server.study_record import final_parameters, wanted_blobs
+from fedtwin_server.study_record import UPDATES, final_parameters, wanted_blobs
 
 LATECOMER_PATIENCE_S = 10.0
 RESUME_PATIENCE_S = 8.0
@@ -68,6 +69,15 @@ class StudyRun:
         self._silent: dict[str, tuple[SiteLink, int]] = {}
         self._announced: set[bytes] = set()
         self._counting: asyncio.Task[None] | None = None
+        court = Court(
+            counts=self._counts,
+            participants=self._participants,
+            exchange=self._exchange,
+            change=self._some_change,
+            note=self._note,
+        )
+        self._contents = RoundContents(plan, store, blobs)
+        self._jury = Jury(plan, store, blobs, court)
 
     async def run(self) -> None:
         """Carry the study to its end; every end is written to the store with its reason."""
@@ -75,11 +85,10 @@ class StudyRun:
         try:
             await self._gather()
             self._store.set_status(name, "running", "", self._clock())
-            self._recall_counts()
-            await self._make_room(len(self._present()))
-            await self._count(self._present(), self._plan.sites.quorum)
+            await self._begin()
             for number in range(self._next_round(), self._plan.training.rounds + 1):
                 await self._round(number)
+            self._jury.check_any_good()
             await self._evaluate()
         except FedtwinError as error:
             self._store.set_status(name, "failed", str(error), self._clock())
@@ -95,19 +104,21 @@ class StudyRun:
             self._blobs.drop_spares()
         self._blobs.remove(self._announced - wanted_blobs(self._store))
 
+    @property
+    def _quorum(self) -> int:
+        """So many sites must answer."""
+        return self._plan.sites.quorum
+
+    async def _begin(self) -> None:
+        """What comes before the first round: everybody's count."""
+        self._recall_counts()
+        await self._make_room(len(self._present()))
+        await self._count(self._present(), self._quorum)
+
     async def _make_room(self, sites: int) -> None:
-        """Have files for the first round's answers and its model, if they are large."""
         size = content_bytes(self._state().parameters)
-        if size <= INLINE_LIMIT or self._plan.aggregation.rule == "flower":
-            return
-        try:
-            await asyncio.to_thread(self._blobs.prepare, sites + 1, size)
-        except OSError as error:
-            self._blobs.drop_spares()
-            self._note(
-                f"the coordinator's disk has no room for {sites + 1} contents of {size} bytes, as "
-                f"a round needs it ({error.strerror}): make room, or answers will be refused"
-            )
+        if trouble := await self._contents.make_room(size, sites + 1):
+            self._note(trouble)
 
     def _note(self, text: str) -> None:
         self._store.note(self._plan.study, "", text, self._clock())
@@ -139,7 +150,7 @@ class StudyRun:
         while True:
             self._check_possible()
             now = self._clock().timestamp()
-            if len(self._present()) >= sites.quorum:
+            if len(self._present()) >= self._quorum:
                 reached = now if reached is None else reached
                 decided = set(self._store.decisions(self._plan.study))
                 everybody = (resumed or self._invited() <= decided) and (
@@ -168,9 +179,9 @@ class StudyRun:
             return
         decisions = self._store.decisions(plan.study)
         still = [site for site in named if decisions.get(site, True)]
-        if len(still) < plan.sites.quorum:
+        if len(still) < self._quorum:
             raise PlanError(
-                f"{len(still)} sites can still take part, the plan needs {plan.sites.quorum}; "
+                f"{len(still)} sites can still take part, the plan needs {self._quorum}; "
                 f"not taking part: {', '.join(sorted(named - set(still)))}"
             )
 
@@ -196,8 +207,30 @@ class StudyRun:
 
     async def _round(self, number: int) -> None:
         started = self._clock()
-        sites = await self._participants(number, self._kept("train", number))
         state = self._state()
+        new, used = await self._jury.round(number, state, lambda: self._step(number, state))
+        closed = self._clock()
+        stale = [
+            answer for kind in UPDATES for *_, answer in self._store.answers(self._plan.study, kind)
+        ]
+        self._store.close_round(
+            self._plan.study,
+            RoundRecord(
+                round=number,
+                state=new.SerializeToString(),
+                sites=used,
+                closed=closed.isoformat(),
+                seconds=(closed - started).total_seconds(),
+            ),
+        )
+        closing, self._closing = self._closing, []
+        for exchange in closing:
+            exchange.settle(outcome_is_kept=True)
+        self._contents.drop(stale, number, self._announced)
+
+    async def _step(self, number: int, state: pb.RoundState) -> Step:
+        """Make a round with everybody who is here."""
+        sites = await self._participants(number, self._kept("train", number))
         counts = {site: self._counts[site] for site in sites}
 
         async def ask(kind: str, contents: Mapping[str, pb.Content]) -> Mapping[str, pb.Answer]:
@@ -210,27 +243,10 @@ class StudyRun:
                 self._blobs,
             )
             return await self._exchange(
-                kind, number, contents, admit, self._plan.sites.quorum, state.parameters
+                kind, number, contents, admit, self._quorum, content_bytes(state.parameters)
             )
 
-        step = await self._rule.step(number, state, counts, ask)
-        closed = self._clock()
-        new = pb.RoundState(parameters=step.parameters, memory=step.memory)
-        stale = [answer for _, _, _, answer in self._store.answers(self._plan.study, "train")]
-        self._store.close_round(
-            self._plan.study,
-            RoundRecord(
-                round=number,
-                state=new.SerializeToString(),
-                sites=step.sites,
-                closed=closed.isoformat(),
-                seconds=(closed - started).total_seconds(),
-            ),
-        )
-        closing, self._closing = self._closing, []
-        for exchange in closing:
-            exchange.settle(outcome_is_kept=True)
-        self._drop_blobs(stale, number)
+        return await self._rule.step(number, state, counts, ask)
 
     def _kept(self, kind: str, number: int) -> set[str]:
         """Sites whose answers were admitted before a restart: they count, though not here now."""
@@ -249,15 +265,15 @@ class StudyRun:
                 self._count_latecomers()
             sites = (self._present() & set(self._counts)) | kept
             speaking = {site for site in sites if site in kept or not self._is_silent(site)}
-            if len(speaking) >= self._plan.sites.quorum:
+            if len(speaking) >= self._quorum:
                 return speaking
-            if len(sites) >= self._plan.sites.quorum:
+            if len(sites) >= self._quorum:
                 return sites
             self._check_possible()
             if not told:
                 told = True
-                quorum = self._plan.sites.quorum
-                self._note(f"round {number} waits: {len(sites)} of {quorum} sites are here")
+                text = f"round {number} waits: {len(sites)} of {self._quorum} sites are here"
+                self._note(text)
             await self._some_change()
 
     def _is_silent(self, site: str) -> bool:
@@ -271,7 +287,7 @@ class StudyRun:
         contents: Mapping[str, pb.Content],
         admit: Admit,
         quorum: int,
-        parameters: pb.Content,
+        size: int,
     ) -> dict[str, pb.Answer]:
         plan = self._plan
         tasks = {
@@ -293,7 +309,7 @@ class StudyRun:
             clock=self._clock,
             quorum=quorum,
             deadline_s=patience,
-            largest_bytes=2 * content_bytes(parameters) + 1024,
+            largest_bytes=2 * size + 1024,
         )
         exchange = Exchange(setting, tasks, admit)
         try:
@@ -332,7 +348,7 @@ class StudyRun:
 
         contents = dict.fromkeys(newcomers, pb.Content())
         still_needed = max(0, quorum - len(self._counts))
-        await self._exchange("query.cohort", 0, contents, admit, still_needed, pb.Content())
+        await self._exchange("query.cohort", 0, contents, admit, still_needed, 0)
 
     def _count_latecomers(self) -> None:
         """Ask newcomers beside the rounds, so that a silent one holds nobody up.
@@ -367,23 +383,12 @@ class StudyRun:
         try:
             sites = await self._participants(number + 1, self._kept("evaluate", number))
             await self._exchange(
-                "evaluate", number, dict.fromkeys(sites, final), admit, plan.sites.quorum, final
+                "evaluate",
+                number,
+                dict.fromkeys(sites, final),
+                admit,
+                self._quorum,
+                content_bytes(final),
             )
         except FedtwinError as error:
             self._note(f"no evaluation: {error}")
-
-    def _drop_blobs(self, answers: list[bytes], number: int) -> None:
-        """Remove blobs of a closed round, and of models too old for the final mean."""
-        average_last = self._plan.training.average_last
-        gone = [pb.Answer.FromString(data).content for data in answers]
-        for record in self._store.rounds(self._plan.study, last=average_last + 1):
-            if record.round <= number - average_last:
-                state = pb.RoundState.FromString(record.state)
-                gone += [state.parameters, state.memory]
-        refs = {ref.sha256 for content in gone if (ref := ref_of(content)) is not None}
-        refs |= self._announced
-        if refs:
-            # A Flower strategy may still hold views of files, which must not be written over.
-            flower = self._plan.aggregation.rule == "flower"
-            clear = self._blobs.remove if flower else self._blobs.recycle
-            clear(refs - wanted_blobs(self._store))

@@ -95,7 +95,7 @@ def test_python_compiles(page: Path) -> None:
 def test_the_plans_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
     for block in blocks(ROOT / "docs" / "plan.md", "python"):
         exec(compile(block, "plan.md", "exec"), {})
-    assert float(capsys.readouterr().out) == 13.17
+    assert float(capsys.readouterr().out) == 27.88
 
 
 def test_the_researchers_guide_runs(

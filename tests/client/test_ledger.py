@@ -449,7 +449,9 @@ def test_the_statement_counts_steps_that_were_taken(ledger):
     assert study.steps == 14
     assert study.charges == (("count", 1, 1), ("train", 2, 9), ("evaluate", 0, 1))
     assert study.epsilon_pld == 15.0
-    assert composed[0] == ([("count", 20.0, 1.0, 1), ("train", 30.0, 1.0, 14)], 1e-5)
+    counted = [tuple(item)[:4] for item in composed[0][0]]
+    assert counted == [("count", 20.0, 1.0, 1), ("train", 30.0, 1.0, 14)]
+    assert composed[0][1] == 1e-5
     curve = total([[gaussian(a, 20.0) for a in ORDERS], [14 * gaussian(a, 30.0) for a in ORDERS]])
     assert study.epsilon_renyi == pytest.approx(epsilon(curve, 1e-5))
     text = "\n".join(statement.lines())

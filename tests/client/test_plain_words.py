@@ -45,6 +45,7 @@ def plan(**changes) -> StudyPlan:
         "model": {},
         "training": {"rounds": 7, "learning_rate": 1},
         "privacy": {
+            "mode": "local",
             "epsilon": 1,
             "delta": 1e-5,
             "clipping_norm": 2,

@@ -41,6 +41,7 @@ def plan(**changes) -> StudyPlan:
         "model": {},
         "training": {"rounds": 10, "learning_rate": 1},
         "privacy": {
+            "mode": "local",
             "epsilon": 1,
             "delta": 1e-5,
             "clipping_norm": 1,

@@ -31,7 +31,13 @@ def plan(**model):
             "endpoint": {"name": "event", "kind": "event", "codes": ["TEST//e"], "horizon_days": 1},
             "model": model,
             "training": {"rounds": 1, "learning_rate": 1.0},
-            "privacy": {"epsilon": 1, "delta": 1e-5, "clipping_norm": 1, "noise_multiplier": 10},
+            "privacy": {
+                "mode": "local",
+                "epsilon": 1,
+                "delta": 1e-5,
+                "clipping_norm": 1,
+                "noise_multiplier": 10,
+            },
             "sites": {"quorum": 1},
         }
     )

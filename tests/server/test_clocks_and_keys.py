@@ -16,11 +16,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from fedtwin.demo.consortium import free_port
+from fedtwin.demo.synthetic import PLAN
 from fedtwin_client.node.agent import Agent
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.policy import default_policy_text
 from fedtwin_protocol.canonical import canonical_bytes
-from fedtwin_protocol.channel import open_channel
+from fedtwin_protocol.channel import grpc, method, open_channel
 from fedtwin_protocol.credentials import (
     Credentials,
     load_credentials,
@@ -30,7 +31,8 @@ from fedtwin_protocol.credentials import (
 )
 from fedtwin_protocol.enrolment import enrol, renew
 from fedtwin_protocol.errors import IdentityError, LinkError
-from fedtwin_protocol.signing import TrustRoot
+from fedtwin_protocol.signing import PLAN_TYPE, TrustRoot, load_signing_key, sign
+from fedtwin_protocol.study import plan_from_yaml
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.authority import Authority, create_authority
 from fedtwin_server.consortium import make_signer, write_settings
@@ -233,6 +235,58 @@ def test_the_node_s_clock_lies_outside_its_certificate(
                 await asyncio.wait_for(Agent(ground.node, Clock(ahead)).run(), 20)
 
     asyncio.run(play())
+
+
+def test_a_long_download_ends_with_the_certificate(ground: Ground) -> None:
+    """A release of 64 MiB, of which a part has come when the day is over."""
+    clock = Clock()
+    plan = plan_from_yaml(PLAN)
+    key = load_signing_key(ground.home.folder / "oslo.key")
+    folder = ground.home.folder / "releases" / plan.study / "1"
+    folder.mkdir(parents=True)
+    (folder / "plan.json").write_bytes(sign(PLAN_TYPE, plan.to_bytes(), [key]).to_bytes())
+    (folder / "statement.json").write_bytes(sign("statement", b"{}", [key]).to_bytes())
+    (folder / "model.safetensors").write_bytes(bytes(64 * 1024 * 1024))
+
+    async def play() -> tuple[int, grpc.aio.AioRpcError]:
+        came = 0
+        async with coordinator(ground, clock):
+            await join(ground)
+            credentials = load_credentials(ground.node.identity)
+            async with open_channel(ground.address, credentials) as channel:
+                request = pb.FetchReleaseRequest(study=plan.study).SerializeToString()
+                call = channel.unary_stream(method("FetchRelease"))(request)
+                came += len(await call.read())
+                clock.ahead = 25 * HOUR
+                try:
+                    while (data := await call.read()) is not grpc.aio.EOF:
+                        came += len(data)
+                except grpc.aio.AioRpcError as error:
+                    return came, error
+        raise AssertionError("all of it came")
+
+    came, error = asyncio.run(play())
+    assert 0 < came < 32 * 1024 * 1024
+    assert error.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert "spiffe://north/site/alpha expired at" in error.details()
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(50, False), (75, True)])
+def test_clocks_that_differ_by_more_than_a_minute_are_told(
+    ground: Ground, caplog: pytest.LogCaptureFixture, seconds: int, told: bool
+) -> None:
+    """At the node and at the coordinator; less than that is nobody's worry."""
+    caplog.set_level(logging.INFO)
+
+    async def play() -> None:
+        async with coordinator(ground, Clock()):
+            await join(ground)
+            async with task_of(Agent(ground.node, Clock(timedelta(seconds=seconds))).run()):
+                await until_logged(caplog, "the link to the coordinator is up")
+
+    asyncio.run(play())
+    assert ("the clocks of this node and the coordinator differ by" in caplog.text) == told
+    assert ("ahead of the coordinator's: one of them is wrong" in caplog.text) == told
 
 
 def test_an_invitation_shown_to_a_coordinator_whose_clock_is_ahead(ground: Ground) -> None:

@@ -1,9 +1,11 @@
-"""What tests of the way out share: a small HTTP CONNECT proxy."""
+"""What tests of the way out share: a small HTTP CONNECT proxy, and a line that is listened to."""
 
 import asyncio
 import base64
+import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
 import pytest
 
@@ -116,3 +118,60 @@ def connect_proxy() -> Iterator[type[ConnectProxy]]:
     yield Kept
     for proxy in made:
         proxy.close()
+
+
+class Line:
+    """A TCP relay in a thread that keeps all it carries, as somebody on the line would.
+
+    Args:
+        target: port of this machine where its connections go.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.forth = b""
+        self.back = b""
+        self._target = target
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listening.getsockname()[1])
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for thread in self._threads:
+            thread.join(20)
+
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near = self._listening.accept()[0]
+                far = socket.create_connection(("127.0.0.1", self._target), 5)
+                self._start(self._carry, near, far, True)
+                self._start(self._carry, far, near, False)
+
+    def _carry(self, source: socket.socket, target: socket.socket, forth: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if forth:
+                    self.forth += data
+                else:
+                    self.back += data
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+        source.close()
+
+
+@pytest.fixture(scope="session")
+def recorded() -> type[Line]:
+    """The class; a test opens as many lines as it needs."""
+    return Line

@@ -14,7 +14,7 @@ import pytest
 
 from fedtwin.demo.consortium import LocalConsortium
 from fedtwin_protocol.canonical import sha256_hex
-from fedtwin_protocol.channel import grpc
+from fedtwin_protocol.channel import grpc, method, open_channel
 from fedtwin_protocol.credentials import load_credentials, new_key_and_request
 from fedtwin_protocol.invitation import Invitation, read_invitation
 from fedtwin_protocol.v1 import exchange_pb2 as pb
@@ -194,6 +194,29 @@ class TestRevocation:
         assert error.code() == Code.UNAUTHENTICATED
         assert "spiffe://demo/site/brief expired at" in error.details()
         assert "ended the link of spiffe://demo/site/brief: the certificate" in log_of(running)
+
+    def test_a_call_on_an_open_connection_is_refused_after_expiry(
+        self, running: LocalConsortium, issue: Callable
+    ) -> None:
+        """TLS has let the connection in while the certificate held, and does not look again."""
+        life = timedelta(seconds=3)
+        credentials = issue(running.server, "site", "short", lifetime=life)
+        address = f"localhost:{running.port}"
+
+        async def outlive() -> tuple[bytes, grpc.aio.AioRpcError]:
+            async with open_channel(address, credentials) as channel:
+                call = channel.unary_unary(method("ListReleases"))
+                first = await call(b"", timeout=10)
+                left_s = (credentials.identity.not_after - datetime.now(UTC)).total_seconds()
+                await asyncio.sleep(left_s + 0.2)
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call(b"", timeout=10)
+                return first, caught.value
+
+        first, error = asyncio.run(outlive())
+        assert first == b""
+        assert error.code() == Code.UNAUTHENTICATED
+        assert "spiffe://demo/site/short expired at" in error.details()
 
 
 def test_a_damaged_list_of_revoked_certificates_lets_nobody_in(

@@ -42,11 +42,13 @@ PLAN = {
     "model": {"family": "logistic_regression", "l2": 0.03},
     "training": {"rounds": ROUNDS, "learning_rate": 0.1},
     "privacy": {
+        "mode": "local",
         "epsilon": 1,
         "delta": 1e-5,
         "clipping_norm": 1,
         "noise_multiplier": 4 * ROUNDS**0.5,
         "cohort_count_noise": 20,
+        "hospitals_per_patient": 1,
     },
     "sites": {"quorum": 2, "deadline_s": 60},
 }

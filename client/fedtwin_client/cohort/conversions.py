@@ -46,10 +46,10 @@ def unit_conversions(
         found = (normal_unit(stored) or stored) if stored else "1"
         convert = analyte_conversion(code, found, wanted)
         if convert is None:
-            named = f"'{stored}'" if stored else "no unit"
             raise CohortError(
                 f"{asked_by} is asked for in '{unit}', but {count} values of {code} here have "
-                f"{named}; correct the unit at the source or in the mapping and import again"
+                f"{_named(stored)}; correct the unit at the source or in the mapping and import "
+                "again"
             )
         rows.append((code, stored or "", convert.factor, convert.offset))
     columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
@@ -58,3 +58,10 @@ def unit_conversions(
         [pa.array(column, type=kind) for column, kind in zip(columns, kinds, strict=True)],
         names=["code", "unit", "factor", "shift"],
     )
+
+
+def _named(stored: str | None) -> str:
+    """A stored unit in words; text that is no known unit may be anything, and is not shown."""
+    if not stored:
+        return "no unit"
+    return f"'{stored}'" if normal_unit(stored) else "a unit that is not known here"

@@ -8,15 +8,18 @@ import logging
 import os
 import random
 import sqlite3
-from importlib.metadata import version
 from typing import Final, Literal
 
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.ledger import Ledger
 from fedtwin_client.node.link import LinkSession
+from fedtwin_client.node.log_desk import LogDesk
+from fedtwin_client.node.log_watch import LogWatch
 from fedtwin_client.node.outbox import Outbox
+from fedtwin_client.node.secure_sums import SecureSums
 from fedtwin_client.node.studies import KnownStudies
 from fedtwin_client.node.study_desk import StudyDesk
+from fedtwin_client.node.sum_desk import SumDesk
 from fedtwin_client.node.task_desk import TaskDesk
 from fedtwin_client.node.workers import Clock, Workers
 from fedtwin_protocol.blobs import BlobStore
@@ -26,6 +29,7 @@ from fedtwin_protocol.enrolment import renew
 from fedtwin_protocol.errors import FedtwinError, IdentityError
 from fedtwin_protocol.identity import check_validity
 from fedtwin_protocol.refusals import REPLACED, explained
+from fedtwin_protocol.site_key import keep_site_key
 
 log = logging.getLogger("fedtwin.node")
 FIRST_PAUSE_S: Final = 0.1
@@ -53,20 +57,23 @@ class Agent:
         self._outbox.sweep()
         self._ledger.must_cover(self._outbox.tasks())
         self._studies = KnownStudies(home.studies_file)
+        self._watch = LogWatch(home, self._settings.consortium, self._settings.site)
         self._workers = Workers(home, self._settings, clock)
         self._contents = BlobStore(home.contents)
         self._contents.tidy(clock(), all_under_way=True)
+        key = keep_site_key(home.identity)
+        self._sums = SecureSums(home.sums_file, self._settings.site, key)
         self._study_desk = StudyDesk(
-            home,
-            self._settings,
-            home.trust(),
-            self._studies,
-            self._ledger,
-            self._workers,
-            clock,
+            home, self._studies, self._ledger, self._workers, self._sums, clock
         )
         self._task_desk = TaskDesk(
-            self._studies, self._ledger, self._outbox, self._workers, self._contents, clock
+            self._studies,
+            self._ledger,
+            self._outbox,
+            self._workers,
+            self._contents,
+            SumDesk(self._sums),
+            clock,
         )
 
     async def run(self) -> None:
@@ -103,7 +110,7 @@ class Agent:
             self._outbox,
             self._contents,
             self._clock,
-            f"fedtwin {version('fedtwin')}",
+            LogDesk(self._watch, self._studies, self._ledger, self._clock),
         )
         async with open_channel(
             self._settings.coordinator, credentials, self._settings.proxy
@@ -142,6 +149,7 @@ class Agent:
     def _shut(self) -> None:
         self._outbox.shut()
         self._ledger.shut()
+        self._sums.shut()
         self._studies.close()
         os.close(self._lock)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from fedtwin_client.node.ledger_chain import spell_time
 
-SUMMED: Final = frozenset({"heartbeat", "catalogue request"})
+SUMMED: Final = frozenset({"heartbeat", "catalogue request", "log head"})
 """Kinds of message of which a row is kept for an hour, not for each."""
 
 DEPARTURES: Final = """

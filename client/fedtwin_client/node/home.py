@@ -3,14 +3,17 @@
 node.yaml            where the coordinator is, how to get there, what is installed here
 policy.yaml          what the hospital allows
 identity/            the key and the certificates
-trust.json           whose signatures count
-node.sqlite          studies and decisions        ledger.sqlite, outbox.sqlite
+trust.json, roots/   whose signatures count: pinned at enrolment, and who followed
+log.json             what this node holds of the consortium's public log
+tuf/                 the list of releases that was last believed
+node.sqlite          studies and decisions        ledger.sqlite, outbox.sqlite, sums.sqlite
 records/             timelines and the pseudonym map
 contents/            large models and updates under way
 """
 
 import fcntl
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +21,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedtwin_protocol.contract import faults
-from fedtwin_protocol.errors import ConfigurationError
+from fedtwin_protocol.credentials import write_atomically
+from fedtwin_protocol.errors import ConfigurationError, FedtwinError
 from fedtwin_protocol.proxies import check_proxy
 from fedtwin_protocol.signing import TrustRoot
+from fedtwin_protocol.tuf_roots import TrustedRoot, follow_roots
 
 
 class NodeSettings(BaseModel):
@@ -76,6 +81,11 @@ class NodeHome:
         return self.folder / "outbox.sqlite"
 
     @property
+    def sums_file(self) -> Path:
+        """Secrets of secure sums under way."""
+        return self.folder / "sums.sqlite"
+
+    @property
     def studies_file(self) -> Path:
         """Studies and decisions."""
         return self.folder / "node.sqlite"
@@ -120,7 +130,55 @@ class NodeHome:
             raise ConfigurationError(f"{self.settings_file} cannot be used: {error}") from error
 
     def trust(self) -> TrustRoot:
-        """Whose signatures count.
+        """Whose signatures count today: those pinned at enrolment, or who followed them.
+
+        Raises:
+            ConfigurationError: it is absent or damaged.
+        """
+        newest = self.newest_root()
+        return self.pinned_trust() if newest is None else newest.trust
+
+    def root_version(self) -> int:
+        """Of the newest TUF root here; 0 before the first."""
+        newest = self.newest_root()
+        return 0 if newest is None else newest.version
+
+    def newest_root(self) -> TrustedRoot | None:
+        """The newest TUF root that follows the pinned signers; none before the first."""
+        roots = self._roots()
+        try:
+            return follow_roots(self.pinned_trust(), roots)[-1] if roots else None
+        except FedtwinError as error:
+            raise ConfigurationError(
+                f"the TUF roots in {self._roots_folder} cannot be used ({error}): remove that "
+                "folder, and they are fetched again"
+            ) from error
+
+    def keep_roots(self, roots: Sequence[bytes]) -> None:
+        """Believe the TUF roots that follow those here, and keep them.
+
+        Raises:
+            ReleaseError: one is none, or none names the pinned signers.
+            SignatureError: one is not signed by the threshold before it and by its own.
+        """
+        if roots:
+            chain = follow_roots(self.pinned_trust(), [*self._roots(), *roots])
+            for root in chain:
+                path = self._roots_folder / f"{root.version}.root.json"
+                if not path.exists():
+                    write_atomically(path, root.data, mode=0o644)
+
+    @property
+    def _roots_folder(self) -> Path:
+        return self.folder / "roots"
+
+    def _roots(self) -> list[bytes]:
+        paths = self._roots_folder.glob("[0-9]*.root.json")
+        numbered = sorted(paths, key=lambda path: int(path.name.partition(".")[0]))
+        return [path.read_bytes() for path in numbered]
+
+    def pinned_trust(self) -> TrustRoot:
+        """Whose signatures counted at enrolment: the start of the chain of roots.
 
         Raises:
             ConfigurationError: it is absent or damaged.

@@ -23,13 +23,13 @@ from fedtwin_client.node.ledger_account import (
     Account,
     Books,
     Charge,
-    ChargeKind,
     Reservation,
 )
 from fedtwin_client.node.ledger_chain import REMEDY, Entry, Fact, check_link, link, spell_time
 from fedtwin_client.node.ledger_limits import BudgetLimits, check_reservation
 from fedtwin_client.node.ledger_statement import EpsilonOf, Statement, make_statement
 from fedtwin_protocol.canonical import canonical_bytes
+from fedtwin_protocol.charge_kinds import ChargeKind
 from fedtwin_protocol.errors import BudgetError, LedgerError, WireError
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)

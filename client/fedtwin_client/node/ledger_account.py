@@ -12,15 +12,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from fedtwin_client.node.ledger_chain import Entry
 from fedtwin_client.node.renyi import NOTHING, ORDERS, check_curve, times, total, worst
+from fedtwin_protocol.charge_kinds import KINDS, ChargeKind, Population
 from fedtwin_protocol.errors import BudgetError, LedgerError
-
-ChargeKind = Literal["count", "train", "evaluate"]
-Population = Literal["training", "held_out", "everyone"]
-KINDS: Final[tuple[ChargeKind, ...]] = get_args(ChargeKind)
+from fedtwin_protocol.skellam import Skellam, divergence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,11 +27,14 @@ class Mechanism:
 
     Attributes:
         kind: what is paid for.
-        sigma: noise sd as a multiple of one patient's largest contribution.
+        sigma: noise sd as a multiple of one patient's largest contribution, at all sites together.
         sampling_rate: chance that a patient takes part in a step.
         steps: noised steps in one charge.
         population: which patients it touches.
         rdp: Rényi curve of one charge at `renyi.ORDERS`; none: no protection is promised.
+        hospitals: at how many sites one patient may have been seen.
+        numbers: in one step's sum.
+        sensitivity: largest change of the integers of a secure sum; 0: the noise is Gaussian.
     """
 
     kind: ChargeKind
@@ -42,6 +43,16 @@ class Mechanism:
     steps: int
     population: Population
     rdp: tuple[float, ...] | None
+    hospitals: int = 1
+    numbers: int = 1
+    sensitivity: float = 0.0
+
+    @property
+    def divergence(self) -> float:
+        """Of one step from Gaussian noise (`fedtwin_protocol.skellam`)."""
+        if not self.sensitivity:
+            return 0.0
+        return divergence((self.sigma * self.sensitivity) ** 2, self.numbers)
 
     def check(self) -> None:
         """Recompute what can be recomputed.
@@ -58,11 +69,26 @@ class Mechanism:
             )
         if not (math.isfinite(self.sigma) and self.sigma >= 0):
             raise BudgetError(f"noise of a charge of kind '{self.kind}' is {self.sigma}")
+        if self.hospitals < 1 or self.numbers < 1 or not 0 <= self.sensitivity < math.inf:
+            raise BudgetError(
+                f"a charge of kind '{self.kind}' names {self.hospitals} hospitals, {self.numbers} "
+                f"numbers and sensitivity {self.sensitivity}"
+            )
         if self.rdp is None:
             return
         if self.sigma == 0:
             raise BudgetError(f"a charge of kind '{self.kind}' promises privacy without noise")
-        check_curve(self.rdp, self.sigma, self.sampling_rate, self.steps)
+        self._check_curve(self.sigma, self.steps, self.sensitivity)
+        if self.sampling_rate < 1 and self.hospitals > 1:  # each site draws a sample of its own
+            apart = self.sigma * math.sqrt(self.hospitals)
+            sensitivity = self.sensitivity / self.hospitals
+            self._check_curve(apart, self.steps * self.hospitals, sensitivity)
+
+    def _check_curve(self, sigma: float, steps: int, sensitivity: float) -> None:
+        noise = None
+        if sensitivity:
+            noise = Skellam(sigma=sigma, numbers=self.numbers, sensitivity=sensitivity)
+        check_curve(self.rdp or (), sigma, self.sampling_rate, steps, noise)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,6 +183,8 @@ class StepsTaken(NamedTuple):
     sigma: float
     sampling_rate: float
     steps: int
+    hospitals: int = 1
+    divergence: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -211,7 +239,14 @@ class Account:
     def steps_taken(self, population: Population) -> list[StepsTaken]:
         """What was charged to a patient of one population."""
         return [
-            StepsTaken(mechanism.kind, mechanism.sigma, mechanism.sampling_rate, count)
+            StepsTaken(
+                mechanism.kind,
+                mechanism.sigma,
+                mechanism.sampling_rate,
+                count,
+                mechanism.hospitals,
+                mechanism.divergence,
+            )
             for mechanism in self._touching(population)
             if (count := self.made.get(mechanism.kind, 0) * mechanism.steps)
         ]

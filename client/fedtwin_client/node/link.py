@@ -6,9 +6,11 @@ Every message is written to the list of what left before it leaves.
 import asyncio
 import logging
 from collections.abc import Coroutine
+from importlib.metadata import version
 from typing import Any, Final
 
 from fedtwin_client.node.departures import Departure
+from fedtwin_client.node.log_desk import LogDesk
 from fedtwin_client.node.outbox import Outbox, Outgoing
 from fedtwin_client.node.studies import KnownStudies, KnownStudy
 from fedtwin_client.node.study_desk import StudyDesk
@@ -18,7 +20,7 @@ from fedtwin_protocol.blobs import BlobRef, BlobStore
 from fedtwin_protocol.channel import LEASE_S, grpc, method
 from fedtwin_protocol.chunks import chunk_from_frame, is_chunk
 from fedtwin_protocol.content import ref_of
-from fedtwin_protocol.errors import FedtwinError, LinkError, WireError
+from fedtwin_protocol.errors import FedtwinError, LinkError, LogError, WireError
 from fedtwin_protocol.stream import Outlet, Traffic
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import PROTOCOL_VERSION, blob_ref, parse
@@ -39,7 +41,7 @@ class LinkSession:
         outbox: the list of what left.
         incoming: where models arrive.
         clock: the time.
-        software: our name and version, told to the coordinator.
+        log_desk: what the coordinator shows of its public log.
     """
 
     def __init__(
@@ -50,14 +52,14 @@ class LinkSession:
         outbox: Outbox,
         incoming: BlobStore,
         clock: Clock,
-        software: str,
+        log_desk: LogDesk,
     ) -> None:
         self._study_desk = study_desk
         self._task_desk = task_desk
         self._studies = studies
         self._outbox = outbox
         self._clock = clock
-        self._software = software
+        self._log_desk = log_desk
         self._outlet: Outlet[pb.FromSite] = Outlet()
         self._traffic = Traffic(incoming, self._want, self._chunk, outgoing=BlobStore(outbox.blobs))
         self._digest = b""
@@ -77,7 +79,7 @@ class LinkSession:
         """
         call = channel.stream_stream(method("Link"))()
         parts = [
-            asyncio.create_task(self._outlet.drain(call.write)),
+            asyncio.create_task(self._outlet.drain(lambda frame: _write(call, frame))),
             asyncio.create_task(self._read(call)),
             asyncio.create_task(self._pulse()),
             asyncio.create_task(self._notice_commands()),
@@ -99,7 +101,12 @@ class LinkSession:
             call.cancel()
 
     def _greet(self) -> None:
-        hello = pb.Hello(protocol=PROTOCOL_VERSION, software=self._software, sent_ms=self._now_ms())
+        hello = pb.Hello(
+            protocol=PROTOCOL_VERSION,
+            software=f"fedtwin {version('fedtwin')}",
+            sent_ms=self._now_ms(),
+            root_version=self._log_desk.watch.root_version,
+        )
         self._send(pb.FromSite(hello=hello), "hello", "name and version of the software, the time")
 
     async def _read(self, call: Any) -> None:
@@ -111,10 +118,7 @@ class LinkSession:
                 text = f"nothing was heard from the coordinator for {LEASE_S:.0f} s"
                 raise LinkError(text) from error
             if data is grpc.aio.EOF:
-                code = await call.code()
-                if code != grpc.StatusCode.OK:
-                    none = grpc.aio.Metadata()
-                    raise grpc.aio.AioRpcError(code, none, none, await call.details())
+                await _check_end(call)
                 return
             if is_chunk(data):
                 self._traffic.on_chunk(chunk_from_frame(data))
@@ -135,6 +139,8 @@ class LinkSession:
                 self._traffic.on_want(message.want)
             case "received":
                 self._task_desk.receipt(message.received)
+            case "log_news":
+                self._log_desk.hear(message.log_news)
             case _:
                 raise WireError("the coordinator sent an empty message")
 
@@ -148,6 +154,8 @@ class LinkSession:
             )
         self._heartbeat_s = max(0.2, welcome.heartbeat_ms / 1000)
         log.info("the link to the coordinator is up")
+        self._log_desk.watch.learn_roots(list(welcome.roots))
+        self._tell_log()
         self._ask_if_changed(welcome.catalogue_digest)
 
     def _ask_if_changed(self, digest: bytes) -> None:
@@ -156,7 +164,17 @@ class LinkSession:
             message = pb.FromSite(ask_catalogue=pb.AskCatalogue())
             self._send(message, "catalogue request", "a request for the open studies")
 
+    def _tell_log(self) -> None:
+        """Say what this node holds of the log; the answer is the newest head."""
+        message = pb.FromSite(held_log_head=self._log_desk.statement())
+        self._send(message, "log head", "the public log's head, and a commitment to the ledger")
+
     async def _take_catalogue(self, catalogue: pb.Catalogue) -> None:
+        try:
+            await self._log_desk.shown()
+        except LogError as error:
+            log.error("studies are not looked at: %s", error)
+            return
         async with self._catalogue_turn:
             for offer in catalogue.offers:
                 await self._study_desk.hear(offer, self._announce)
@@ -190,6 +208,7 @@ class LinkSession:
             return
         self._at_work.add(task.task_id)
         try:
+            await self._log_desk.shown()
             outgoing = self._task_desk.kept(task)
             if outgoing is None:
                 study = self._task_desk.check(task)
@@ -231,6 +250,7 @@ class LinkSession:
             await asyncio.sleep(self._heartbeat_s)
             message = pb.FromSite(pulse=pb.Pulse(sent_ms=self._now_ms()))
             self._send(message, "heartbeat", "the time")
+            self._tell_log()
 
     def _send(
         self,
@@ -279,3 +299,20 @@ class LinkSession:
 
     def _now_ms(self) -> int:
         return int(self._clock().timestamp() * 1000)
+
+
+async def _write(call: Any, frame: bytes) -> None:
+    """Write a frame; a link that had ended is told by how it ended, not as a fault of ours."""
+    try:
+        await call.write(frame)
+    except asyncio.InvalidStateError:
+        await _check_end(call)
+        raise LinkError("the coordinator closed the link while something was being sent") from None
+
+
+async def _check_end(call: Any) -> None:
+    """Raise what the coordinator or the network ended the link with, if not by closing it."""
+    code = await call.code()
+    if code != grpc.StatusCode.OK:
+        none = grpc.aio.Metadata()
+        raise grpc.aio.AioRpcError(code, none, none, await call.details())

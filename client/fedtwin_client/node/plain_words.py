@@ -124,12 +124,21 @@ def _leaving(plan: StudyPlan) -> Section:
         f"At most {_times(plan.training.rounds)}, once a round: {_update(plan)}.",
     ]
     if privacy.evaluation_noise is None:
-        lines.append("No result of testing the model on this hospital's patients leaves.")
+        besides = "" if privacy.vote_noise is None else ", besides the vote below,"
+        lines.append(f"No result of testing the model on this hospital's patients{besides} leaves.")
     else:
         noise = _noised(privacy.evaluation_noise, f"{privacy.evaluation_noise:g} patients")
         lines.append(
             f"Once, at the end: a table of {2 * plan.evaluation.bins} counts of held-out patients "
             f"(predicted risk in {plan.evaluation.bins} steps, by outcome), each {noise}."
+        )
+    if privacy.vote_noise is not None:
+        noise = _noised(privacy.vote_noise, f"{privacy.vote_noise:g} patients")
+        lines.append(
+            f"At most {_times(plan.training.rounds)}, once a round: one number that says whether "
+            f"the held-out patients are worse off with the new model than with the last good one, "
+            f"{noise}. The other hospitals' votes are asked as well; a round that most find worse "
+            "is thrown away."
         )
     lines.append(
         "Besides: the decision to take part, the software's version, faults as a sentence without "

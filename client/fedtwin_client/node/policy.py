@@ -53,7 +53,8 @@ class Policy(Part):
     Attributes:
         consortium: whose studies may run here; none: any this node is enrolled with.
         questions: kinds of question.
-        modes: `local`: the site's noise protects; `none`: no protection.
+        modes: `secure`: only sums over all sites can be seen, with noise that sites share;
+            `local`: the site's own noise protects; `none`: no protection.
         codes: what may be read of a record; `age` and `sex` are codes of their own.
         endpoints: codes that may be predicted.
         model_families: families of models.
@@ -69,7 +70,7 @@ class Policy(Part):
 
     consortium: str | None = None
     questions: tuple[Literal["risk", "response", "population", "statistics"], ...] = ("risk",)
-    modes: tuple[Literal["local", "none"], ...] = ("local",)
+    modes: tuple[Literal["secure", "local", "none"], ...] = ("secure", "local")
     codes: Patterns = Patterns()
     endpoints: Patterns = Patterns()
     model_families: tuple[str, ...] = ("logistic_regression", "network")
@@ -220,6 +221,12 @@ def _what_leaves(policy: Policy, plan: StudyPlan) -> Iterable[str]:
             "the plan has every site report a noised table of its held-out patients; the policy "
             f"admits the reports {_listed(policy.reports)} (reports)"
         )
+    if plan.privacy.vote_noise is not None and "evaluation" not in policy.reports:
+        yield (
+            "the plan has every site vote, in each round and with noise, whether its held-out "
+            "patients are worse off; the policy admits the reports "
+            f"{_listed(policy.reports)} (reports), and votes need 'evaluation'"
+        )
 
 
 def _privacy(policy: Policy, plan: StudyPlan, recomputed: float) -> Iterable[str]:
@@ -234,7 +241,7 @@ def _privacy(policy: Policy, plan: StudyPlan, recomputed: float) -> Iterable[str
             f"the plan's delta is {privacy.delta:g}, the policy admits at most "
             f"{policy.delta_largest:g} (delta_largest)"
         )
-    if privacy.mode == "local":
+    if privacy.mode != "none":
         yield from _epsilon(policy, plan, recomputed)
 
 
@@ -309,9 +316,10 @@ consortium:
 # Kinds of question: risk, response, population, statistics.
 questions: [risk]
 
+# secure: only sums over all hospitals can be seen by anybody, with noise that they add together.
 # local: this hospital's own noise protects every patient against everybody outside it.
 # none: no protection; only for data that may be given away.
-modes: [local]
+modes: [secure, local]
 
 # What may be read of a record; 'age' and 'sex' are codes of their own. 'denied' wins.
 codes:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from fedtwin_protocol.errors import BudgetError
+from fedtwin_protocol.skellam import Skellam, sampled_log_moment
 
 ORDERS: Final[tuple[float, ...]] = (
     *(1 + step / 4 for step in range(1, 17)),
@@ -91,18 +92,21 @@ def sampled_gaussian(order: int, sigma: float, rate: float) -> float:
     exp((a - 1) rdp) = sum over k of C(a, k) (1 - q)^(a - k) q^k exp(k (k - 1) / (2 sigma^2)),
     with 1 taken off every exponential so that small values keep their digits.
     """
-    terms = [_log_term(order, part, sigma, rate) for part in range(2, order + 1)]
-    largest = max(terms)
-    log_sum = largest + math.log(math.fsum(math.exp(term - largest) for term in terms))
-    log_moment = log_sum if log_sum > 700 else math.log1p(math.exp(log_sum))
-    return log_moment / (order - 1)
+    moment = sampled_log_moment(order, rate, lambda part: part * (part - 1) / (2 * sigma * sigma))
+    return moment / (order - 1)
 
 
-def check_curve(curve: Sequence[float], sigma: float, rate: float, steps: int) -> None:
-    """Recompute a handed-in curve of `steps` Gaussian steps where plain arithmetic can.
+def check_curve(
+    curve: Sequence[float],
+    sigma: float,
+    rate: float,
+    steps: int,
+    noise: Skellam | None = None,
+) -> None:
+    """Recompute a handed-in curve of noised steps where plain arithmetic can.
 
-    All orders are recomputed for a sampling rate of 1, whole orders for smaller rates; a Rényi
-    divergence never falls with the order, so the whole order below bounds the others.
+    All orders are recomputed for Skellam noise or a sampling rate of 1, whole orders for smaller
+    rates; a Rényi divergence never falls with the order, so the whole order below bounds the rest.
 
     Raises:
         BudgetError: the curve has another grid, or is below the truth.
@@ -114,7 +118,8 @@ def check_curve(curve: Sequence[float], sigma: float, rate: float, steps: int) -
         )
     floor = 0.0
     for order, value in zip(ORDERS, curve, strict=True):
-        floor = max(floor, _least(order, sigma, rate) * steps)
+        least = _least(order, sigma, rate) if noise is None else noise.sampled(order, rate)
+        floor = max(floor, least * steps)
         if value < floor * (1 - ROUNDING):
             raise BudgetError(
                 f"a Rényi curve says {value:.6g} at order {order:g} where noise {sigma:g}, "
@@ -127,14 +132,3 @@ def _least(order: float, sigma: float, rate: float) -> float:
     if rate == 1:
         return gaussian(order, sigma)
     return sampled_gaussian(int(order), sigma, rate) if order >= 2 else 0.0
-
-
-def _log_term(order: int, part: int, sigma: float, rate: float) -> float:
-    choose = math.lgamma(order + 1) - math.lgamma(part + 1) - math.lgamma(order - part + 1)
-    exponent = part * (part - 1) / (2 * sigma * sigma)
-    grown = math.log(math.expm1(exponent)) if exponent < 1 else _log_expm1(exponent)
-    return choose + part * math.log(rate) + (order - part) * math.log1p(-rate) + grown
-
-
-def _log_expm1(exponent: float) -> float:
-    return exponent + math.log1p(-math.exp(-exponent))

@@ -8,15 +8,24 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedtwin_client.node.home import NodeHome, NodeSettings
+from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.ledger import Ledger
 from fedtwin_client.node.ledger_account import Allotment, Mechanism, Reservation
 from fedtwin_client.node.policy import Policy, judge, load_policy
 from fedtwin_client.node.renyi import ORDERS
+from fedtwin_client.node.secure_sums import SecureSums
 from fedtwin_client.node.studies import KnownStudies, KnownStudy
 from fedtwin_client.node.workers import Clock, Workers
-from fedtwin_protocol.errors import BudgetError, CohortError, FedtwinError, PlanError
-from fedtwin_protocol.signing import PLAN_TYPE, TrustRoot, envelope_from_bytes, verify
+from fedtwin_protocol.errors import (
+    BudgetError,
+    CohortError,
+    FedtwinError,
+    PlanError,
+    SignatureError,
+)
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES
+from fedtwin_protocol.secure_terms import secure_terms
+from fedtwin_protocol.signing import PLAN_TYPE, envelope_from_bytes, verify
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
@@ -30,30 +39,28 @@ class StudyDesk:
 
     Args:
         home: the node's folder.
-        settings: whose member this node is.
-        trust: whose signatures count.
         studies: the node's memory of them.
         ledger: the privacy ledger.
         workers: where prices and cohorts are computed.
+        sums: this site's part in secure sums, and its signing key.
         clock: the time.
     """
 
     def __init__(
         self,
         home: NodeHome,
-        settings: NodeSettings,
-        trust: TrustRoot,
         studies: KnownStudies,
         ledger: Ledger,
         workers: Workers,
+        sums: SecureSums,
         clock: Clock,
     ) -> None:
         self._home = home
-        self._settings = settings
-        self._trust = trust
+        self._settings = home.settings()
         self._studies = studies
         self._ledger = ledger
         self._workers = workers
+        self._sums = sums
         self._clock = clock
 
     async def hear(self, offer: pb.Offer, announce: Announce) -> None:
@@ -84,8 +91,15 @@ class StudyDesk:
             self._give_back(study)
 
     def _verified(self, envelope: bytes) -> StudyPlan:
-        body = verify(envelope_from_bytes(envelope), PLAN_TYPE, self._trust)
-        plan = plan_from_bytes(body)
+        signed = envelope_from_bytes(envelope)
+        try:
+            plan = plan_from_bytes(verify(signed, PLAN_TYPE, self._home.trust()))
+        except SignatureError:
+            # A plan that was verified here before a signer's key was replaced stays the same plan.
+            plan = plan_from_bytes(signed.body)
+            known = self._studies.by_hash(plan.hash)
+            if known is None or known.envelope != envelope:
+                raise
         if plan.consortium != self._settings.consortium:
             raise PlanError(
                 f"the plan is one of {plan.consortium}; this node is a member of "
@@ -100,6 +114,7 @@ class StudyDesk:
             epsilon, _ = await self._price(plan)
             if not self._workers.installed(plan.model.family):
                 raise PlanError(f"model family '{plan.model.family}' is not installed on this node")
+            self._check_secure(plan)
         except FedtwinError as error:
             self._decline(study, str(error), announce)
             return
@@ -128,9 +143,34 @@ class StudyDesk:
         log.info("study %s is accepted", plan.study)
         announce(study, True)
 
+    def _check_secure(self, plan: StudyPlan) -> None:
+        """In mode `secure`, the plan must name this hospital with its own key, and all others.
+
+        Raises:
+            PlanError: it does not, or its numbers do not fit together.
+        """
+        if plan.privacy.mode != "secure":
+            return
+        terms = secure_terms(plan)
+        if "" in terms.keys:
+            raise PlanError("the plan names sites without their signing keys")
+        if terms.key(self._settings.site) != self._sums.public_key:
+            raise PlanError(
+                "the plan names another signing key for this hospital than the one it holds: the "
+                "consortium must sign a new version of the plan"
+            )
+        if plan.model.family not in BUILT_IN_FAMILIES:
+            raise PlanError("only the built-in model families take part in secure sums")
+
     async def _check_cohort(self, plan: StudyPlan, policy: Policy) -> None:
         sizes = (await self._workers.worker(plan).ask({"op": "cohort"})).head
         smallest = policy.smallest_cohort_for(plan)
+        if plan.privacy.mode == "secure" and sum(sizes.values()) > plan.sites.largest_cohort:
+            raise CohortError(
+                f"study {plan.study} is made for at most {plan.sites.largest_cohort} patients a "
+                "hospital, this one has more (how many stays here): the consortium may raise "
+                "sites.largest_cohort in a new version of the plan"
+            )
         if sizes["training"] < smallest:
             raise CohortError(
                 f"study {plan.study} needs {smallest} patients for training, this hospital has "
@@ -161,6 +201,7 @@ class StudyDesk:
         if study.decision == "ended":
             return
         log.info("study %s has ended (%s)", study.study, study.state)
+        self._sums.forget(study.plan_hash)
         self._give_back(study)
         reasons = tuple(study.reasons.splitlines())
         self._studies.decide(study.plan_hash, "ended", reasons, self._clock())
@@ -193,6 +234,9 @@ def reservation_for(plan: StudyPlan, price: Mapping[str, Any]) -> Reservation:
                 steps=item["steps"],
                 population=item["population"],
                 rdp=tuple(item["rdp"]) if protected else None,
+                hospitals=item["hospitals"],
+                numbers=item["numbers"],
+                sensitivity=item["sensitivity"],
             ),
             charges=item["charges"],
         )

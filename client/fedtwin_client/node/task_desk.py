@@ -11,24 +11,29 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from fedtwin_client.node.ledger import Ledger
-from fedtwin_client.node.ledger_account import ChargeKind
 from fedtwin_client.node.outbox import Outbox, Outgoing
 from fedtwin_client.node.studies import KnownStudies, KnownStudy
+from fedtwin_client.node.sum_desk import SumDesk
 from fedtwin_client.node.workers import Clock, Workers
 from fedtwin_protocol.blobs import BlobRef, BlobStore
+from fedtwin_protocol.charge_kinds import ChargeKind
 from fedtwin_protocol.content import ref_of
 from fedtwin_protocol.errors import FedtwinError, PlanError, PolicyError, WireError
 from fedtwin_protocol.parameters import BUILT_IN_FAMILIES
 from fedtwin_protocol.payload import unpack
+from fedtwin_protocol.secure_messages import MASKED, RECORD, step_of
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
+from fedtwin_protocol.votes import VOTE_TASK
 
 log = logging.getLogger("fedtwin.tasks")
 KINDS: dict[str, ChargeKind] = {
     "query.cohort": "count",
     "train": "train",
+    VOTE_TASK: "vote",
     "evaluate": "evaluate",
 }
 # What leaves when a site cannot: fixed sentences, because the reason may speak of patients.
@@ -49,6 +54,7 @@ class TaskDesk:
         outbox: where answers are kept.
         workers: where they are computed.
         blobs: contents.
+        sums: this site's part in secure sums.
         clock: the time.
     """
 
@@ -59,6 +65,7 @@ class TaskDesk:
         outbox: Outbox,
         workers: Workers,
         blobs: BlobStore,
+        sums: SumDesk,
         clock: Clock,
     ) -> None:
         self._studies = studies
@@ -66,6 +73,7 @@ class TaskDesk:
         self._outbox = outbox
         self._workers = workers
         self._blobs = blobs
+        self._sums = sums
         self._clock = clock
         self._needed: Counter[bytes] = Counter()
 
@@ -84,11 +92,16 @@ class TaskDesk:
         if study is None or study.study != task.study or study.decision != "accepted":
             raise PolicyError("a task came for a study that this hospital has not accepted")
         plan = study.plan
+        purpose, step = step_of(task.kind)
+        summed = plan.privacy.mode == "secure" and task.kind != VOTE_TASK
+        if summed != bool(step):
+            raise WireError(f"a task '{task.kind[:30]}' does not fit mode '{plan.privacy.mode}'")
         first, last = {
             "query.cohort": (0, 0),
             "train": (1, plan.training.rounds),
+            VOTE_TASK: (1, 0 if plan.privacy.vote_noise is None else plan.training.rounds),
             "evaluate": (plan.training.rounds, plan.training.rounds),
-        }.get(task.kind, (1, 0))
+        }.get(purpose, (1, 0))
         if not first <= task.round <= last:
             raise WireError(
                 f"a task '{task.kind[:30]}' came for round {task.round}, not in the plan"
@@ -125,20 +138,22 @@ class TaskDesk:
             FedtwinError: it cannot be done; nothing was sent.
         """
         study = self.check(task)
-        kind = KINDS[task.kind]
-        if kind == "train" and study.reported_count is None:
+        purpose, step = step_of(task.kind)
+        if step and step != MASKED:
+            content = self._sums.step(task, study.plan, self._clock())
+            return self._keep(task, content, noised=False)
+        kind = KINDS[purpose]
+        order: dict[str, Any] = {"op": "task", "kind": purpose, "round": task.round}
+        if step:
+            order["mask"] = self._sums.mask_order(task, study.plan, self._clock())
+        elif kind == "train" and study.reported_count is None:
             raise PlanError("a training task came before the cohort count was asked for")
         self._ledger.charge(study.study, task.task_id, kind, self._clock())
-        order = {
-            "op": "task",
-            "kind": task.kind,
-            "round": task.round,
-            "reported_count": study.reported_count,
-        }
+        order["reported_count"] = study.reported_count
         reply = await self._workers.worker(study.plan).ask(order, task.content.SerializeToString())
         self.check(task)  # the hospital may have left the study meanwhile
         content = pb.Content.FromString(reply.body)
-        if kind == "count":
+        if kind == "count" and not step:
             self._keep_count(study, content)
         return self._keep(task, content, noised=study.plan.privacy.mode != "none")
 
@@ -196,7 +211,11 @@ def in_words(answer: pb.Answer, plan: StudyPlan) -> str:
     """What an answer holds, for the list of what left."""
     if answer.WhichOneof("outcome") == "fault":
         return f"a refusal: {answer.fault.text}"
-    noised = "noised" if plan.privacy.mode == "local" else "not noised (mode none)"
+    if any(record.name in {RECORD, "arrays"} for record in answer.content.records) and (
+        plan.privacy.mode == "secure"
+    ):
+        return _step_in_words(answer)
+    noised = "not noised (mode none)" if plan.privacy.mode == "none" else "noised"
     if plan.model.family not in BUILT_IN_FAMILIES:
         noised = "as the installed app made it (its noise is not checked here)"
     parts = [
@@ -207,6 +226,14 @@ def in_words(answer: pb.Answer, plan: StudyPlan) -> str:
     for record in answer.content.records:
         parts += [f"{item.name}, {noised}" for item in record.fields]
     return "; ".join(parts)
+
+
+def _step_in_words(answer: pb.Answer) -> str:
+    for record in answer.content.records:
+        for head in record.arrays:
+            return f"part of a secure sum, {_size(head)} numbers, noised and masked"
+    names = [item.name for record in answer.content.records for item in record.fields]
+    return f"step of a secure sum: {', '.join(names)}; nothing of any patient"
 
 
 def _size(head: pb.ArrayHead) -> int:

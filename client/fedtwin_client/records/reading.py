@@ -6,6 +6,7 @@
 """
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,8 @@ from fedtwin_client.records.report import Place, Tally
 from fedtwin_client.records.units import normal_unit
 
 OLDEST_YEAR = 1870
+# One word of a few letters; a patient's name or number that stands in the wrong field is longer.
+_SHORT_UNIT = re.compile(r"(?!.*\d\D*\d\D*\d\D*\d)\S{1,12}")
 
 
 class UnusableError(Exception):
@@ -147,10 +150,15 @@ def checked_number(code: str, value: float, unit: str | None) -> Number:
     if written is None:
         raise UnusableError(f"no unit for {known.name}, which is kept in {known.unit}")
     if normal is None:
-        raise UnusableError(f"unit '{written[:24]}' is not known for {known.name}")
+        raise UnusableError(f"{_shown(written)} is not known for {known.name}")
     convert = analyte_conversion(code, normal, known.unit)
     if convert is None:
-        raise UnusableError(
-            f"unit '{written[:24]}' does not fit {known.name}, kept in {known.unit}"
-        )
+        raise UnusableError(f"{_shown(written)} does not fit {known.name}, kept in {known.unit}")
     return Number(convert(value), known.unit, written)
+
+
+def _shown(unit: str) -> str:
+    """A unit as the report may show it: quoted only if it looks like one."""
+    if normal_unit(unit) is not None or _SHORT_UNIT.fullmatch(unit):
+        return f"unit '{unit}'"
+    return "a unit of many letters or several words"

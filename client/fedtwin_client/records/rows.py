@@ -5,6 +5,7 @@ as a whole, because its cells may stand under the wrong columns.
 """
 
 import csv
+import re
 from collections.abc import Iterator
 from datetime import date, datetime
 from os import SEEK_END
@@ -17,6 +18,8 @@ import pyarrow.parquet as pq
 from fedtwin_client.records.mapping import TableMapping
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
+
+_FIGURE = re.compile(r"\d[\d.,:/ T+Z-]*")
 
 
 class Row(NamedTuple):
@@ -110,7 +113,9 @@ def _header(reader: Any, path: Path) -> list[str]:
         raise RecordError(f"expected the names of the columns in the first line of {path}")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise RecordError(f"{path} has several columns named {', '.join(twice)}; rename them")
+        # Named only where the line is one of names: without it a patient's row stands there.
+        named = "the same" if any(_FIGURE.fullmatch(name) for name in names) else ", ".join(twice)
+        raise RecordError(f"{path} has several columns named {named}; rename them")
     return names
 
 
@@ -135,8 +140,18 @@ def _check_columns(names: list[str], path: Path, mapping: TableMapping) -> None:
         hint = ". Is 'delimiter' in the mapping right?" if whole else ""
         raise RecordError(
             f"the mapping names the columns {', '.join(absent)}, which {path} lacks; "
-            f"it has: {', '.join(names)}{hint}"
+            f"{_shown(names)}{hint}"
         )
+
+
+def _shown(names: list[str]) -> str:
+    """The names of the columns, unless the line that should hold them is one of a patient."""
+    if not any(_FIGURE.fullmatch(name) for name in names):
+        return f"it has: {', '.join(names)}"
+    return (
+        "its first line holds figures or dates, so it looks like a patient's and is not shown: if "
+        "the file has no line of names, write 'header: false' and 'column_names' into the mapping"
+    )
 
 
 def _spell(cell: Any) -> str:

@@ -2,17 +2,25 @@
 
 dp-accounting composes the privacy loss distributions (Google, "Connect the dots", arXiv 2207.04380)
 pessimistically: the figure is never below the truth. Neighbouring data sets differ in one patient,
-added or removed; sampling is Poisson. A training patient pays the cohort count and every round; a
-held-out patient pays the count and the evaluation; the study's epsilon is the larger of the two.
+added or removed, with all records at up to m hospitals; sampling is Poisson. A training patient
+pays the cohort count and every round; a held-out patient pays the count, the evaluation and the
+votes; the study's epsilon is the larger of the two (`fedtwin_protocol.charges` lists what is paid).
+
+A patient who is trained on at some of the m hospitals and held out at the others costs no more than
+one who is the same at all: without sampling mu^2 = k^2 A + (m - k)^2 B is convex in k, so largest
+at an end; with it the logarithm of each Rényi moment is (a log-sum-exp of functions convex in k).
 """
 
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import fsum, inf, isfinite, sqrt
 from typing import Any, Final
 
+from fedtwin_protocol.charges import PlannedCharge, planned_charges, refuse_a_coarse_scale
 from fedtwin_protocol.errors import PlanError
+from fedtwin_protocol.privacy import with_lost_delta
+from fedtwin_protocol.skellam import Skellam
 from fedtwin_protocol.study import StudyPlan
 
 # Width of the loss grid: fine where it is cheap, and coarser for long runs on samples.
@@ -26,12 +34,15 @@ class MechanismPrice:
     """What one charge of a kind does to a patient.
 
     Attributes:
-        kind: count, train or evaluate.
-        sigma: noise sd as a multiple of a patient's largest contribution.
+        kind: what is paid for.
+        sigma: noise sd as a multiple of a patient's largest contribution, at all sites together.
         sampling_rate: chance that a patient takes part in a step.
         steps: noised steps in one charge.
         population: training, held_out or everyone.
         charges: how many the plan makes at most.
+        hospitals: at how many sites one patient may have been seen.
+        numbers: in one step's sum.
+        sensitivity: largest change of the integers of a secure sum; 0: the noise is Gaussian.
         rdp: Rényi curve of one charge at the orders asked for.
     """
 
@@ -41,6 +52,9 @@ class MechanismPrice:
     steps: int
     population: str
     charges: int
+    hospitals: int
+    numbers: int
+    sensitivity: float
     rdp: tuple[float, ...]
 
 
@@ -63,11 +77,21 @@ class Price:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Steps:
-    """So many Gaussian steps with noise `sigma` on a Poisson sample of rate `sampling_rate`."""
+    """So many noised steps on a Poisson sample of the patients.
+
+    Attributes:
+        sigma: noise sd as a multiple of a patient's largest contribution, at all sites together.
+        sampling_rate: chance that a patient takes part in a step.
+        steps: how many.
+        hospitals: at how many sites the patient is, each of which draws its own sample.
+        divergence: of one step from Gaussian noise (`fedtwin_protocol.skellam`).
+    """
 
     sigma: float
     sampling_rate: float
     steps: int
+    hospitals: int = 1
+    divergence: float = 0.0
 
 
 def price(plan: StudyPlan, orders: Sequence[float]) -> Price:
@@ -78,39 +102,24 @@ def price(plan: StudyPlan, orders: Sequence[float]) -> Price:
         orders: Rényi orders that the curves are wanted at, each above 1.
 
     Raises:
-        PlanError: the plan states a smaller epsilon than it costs.
+        PlanError: the plan states a smaller epsilon than it costs, or rounds too coarsely.
     """
     privacy = plan.privacy
-    kinds = [("count", privacy.cohort_count_noise, 1.0, 1, "everyone", 1)]
-    rounds, steps = plan.training.rounds, plan.training.local_steps
-    kinds.append(
-        ("train", privacy.noise_multiplier, privacy.sampling_rate, steps, "training", rounds)
-    )
-    if privacy.evaluation_noise is not None:
-        kinds.append(("evaluate", privacy.evaluation_noise, 1.0, 1, "held_out", 1))
+    refuse_a_coarse_scale(plan)
+    charges = planned_charges(plan)
     protected = privacy.mode != "none"
-    mechanisms = tuple(
-        MechanismPrice(
-            kind=kind,
-            sigma=sigma,
-            sampling_rate=rate,
-            steps=count,
-            population=population,
-            charges=charges,
-            rdp=rdp_curve(sigma, rate, count, orders) if protected else (),
-        )
-        for kind, sigma, rate, count, population, charges in kinds
-    )
+    mechanisms = tuple(_mechanism(item, orders if protected else ()) for item in charges)
     if not protected:
         return Price(epsilon=inf, epsilon_training=inf, epsilon_held_out=inf, mechanisms=mechanisms)
-    training = _epsilon_for("training", mechanisms, privacy.delta)
-    held_out = _epsilon_for("held_out", mechanisms, privacy.delta)
+    training = epsilon_for("training", charges, privacy.delta)
+    held_out = epsilon_for("held_out", charges, privacy.delta)
     worst = max(training, held_out)
     if worst > privacy.epsilon * (1 + TOLERANCE):
         raise PlanError(
             f"the plan states epsilon {privacy.epsilon:g} at delta {privacy.delta:g}, but its "
             f"noise and its {plan.steps} steps cost a training patient {training:.4f} and a "
-            f"held-out patient {held_out:.4f}: it needs more noise or fewer rounds"
+            f"held-out patient {held_out:.4f}, if seen at {privacy.hospitals_per_patient} "
+            "hospitals: it needs more noise or fewer rounds"
         )
     return Price(
         epsilon=worst,
@@ -120,27 +129,102 @@ def price(plan: StudyPlan, orders: Sequence[float]) -> Price:
     )
 
 
+def epsilon_for(population: str, charges: Iterable[PlannedCharge], delta: float) -> float:
+    """Epsilon of a patient of one population, over everything that a plan may charge."""
+    return epsilon_of(
+        [
+            Steps(
+                sigma=item.sigma,
+                sampling_rate=item.sampling_rate,
+                steps=item.steps * item.charges,
+                hospitals=item.hospitals,
+                divergence=item.divergence,
+            )
+            for item in charges
+            if item.population in {population, "everyone"}
+        ],
+        delta,
+    )
+
+
 def epsilon_of(taken: Iterable[Any], delta: float) -> float:
     """Epsilon of recorded steps, composed by PLD: never below the truth.
 
+    A patient of m sites who is sampled at each by itself moves a step's sum by a binomial number of
+    contributions. Split the noise into m equal parts: the sum is then a function of m releases, one
+    a site, each with noise sigma / sqrt(m) on a sample of its own. That is an upper bound; the same
+    steps with sigma / m, as if the sites drew together, are usually larger, though not for every
+    delta. The larger of the two counts.
+
     Args:
-        taken: values with `sigma`, `sampling_rate` and `steps` (`Steps`, or the ledger's).
+        taken: values with the fields of `Steps` (or the ledger's).
         delta: the other half of the statement.
     """
-    import dp_accounting  # noqa: PLC0415 - a second to import
-    from dp_accounting.pld import PLDAccountant  # noqa: PLC0415
-
     steps = [item for item in taken if item.steps > 0]
     if not steps:
         return 0.0
-    sampled = sum(item.steps for item in steps if item.sampling_rate < 1)
+    divergence = fsum(item.steps * item.divergence for item in steps)
+    histories = {tuple((item.sigma, item.sampling_rate, item.steps) for item in steps)}
+    histories.add(tuple(_site_by_site(item) for item in steps))
+    accountants = [_accountant(history) for history in histories]
+    return with_lost_delta(
+        lambda left: max(float(accountant.get_epsilon(left)) for accountant in accountants),
+        delta,
+        divergence,
+    )
+
+
+def _site_by_site(item: Any) -> tuple[float, float, int]:
+    if item.sampling_rate == 1:
+        return (item.sigma, item.sampling_rate, item.steps)
+    return (item.sigma * sqrt(item.hospitals), item.sampling_rate, item.steps * item.hospitals)
+
+
+def _accountant(history: Iterable[tuple[float, float, int]]) -> Any:
+    import dp_accounting  # noqa: PLC0415 - a second to import
+    from dp_accounting.pld import PLDAccountant  # noqa: PLC0415
+
+    history = list(history)
+    sampled = sum(steps for _, rate, steps in history if rate < 1)
     accountant = PLDAccountant(
         dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE,
         value_discretization_interval=COARSE if sampled > 100 else FINE,
     )
-    for item in steps:
-        accountant.compose(_event(dp_accounting, item), item.steps)
-    return float(accountant.get_epsilon(delta))
+    for sigma, rate, steps in history:
+        accountant.compose(_event(dp_accounting, sigma, rate), steps)
+    return accountant
+
+
+def _mechanism(item: PlannedCharge, orders: Sequence[float]) -> MechanismPrice:
+    return MechanismPrice(
+        kind=item.kind,
+        sigma=item.sigma,
+        sampling_rate=item.sampling_rate,
+        steps=item.steps,
+        population=item.population,
+        charges=item.charges,
+        hospitals=item.hospitals,
+        numbers=item.numbers,
+        sensitivity=item.sensitivity,
+        rdp=charge_curve(item, orders) if orders else (),
+    )
+
+
+def charge_curve(item: PlannedCharge, orders: Sequence[float]) -> tuple[float, ...]:
+    """Rényi curve of one charge: the larger, order by order, of the two bounds of `epsilon_of`."""
+
+    def curve(sigma: float, steps: int, sensitivity: float) -> tuple[float, ...]:
+        if not item.sensitivity:
+            return rdp_curve(sigma, item.sampling_rate, steps, orders)
+        noise = Skellam(sigma=sigma, numbers=item.numbers, sensitivity=sensitivity)
+        return tuple(steps * noise.sampled(order, item.sampling_rate) for order in orders)
+
+    together = curve(item.sigma, item.steps, item.sensitivity)
+    if item.sampling_rate == 1 or item.hospitals == 1:
+        return together
+    sigma, _, steps = _site_by_site(item)
+    apart = curve(sigma, steps, item.sensitivity / item.hospitals)
+    return tuple(max(pair) for pair in zip(together, apart, strict=True))
 
 
 def rdp_curve(
@@ -162,8 +246,7 @@ def rdp_curve(
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # it tells of each such order
     accountant = RdpAccountant(list(orders))
-    item = Steps(sigma=sigma, sampling_rate=sampling_rate, steps=steps)
-    accountant.compose(_event(dp_accounting, item), steps)
+    accountant.compose(_event(dp_accounting, sigma, sampling_rate), steps)
     curve = list(whole)
     above = inf
     for place in sorted(range(len(orders)), key=lambda place: -orders[place]):
@@ -173,51 +256,8 @@ def rdp_curve(
     return tuple(curve)
 
 
-def noise_multiplier_for(
-    epsilon: float,
-    delta: float,
-    rounds: int,
-    local_steps: int,
-    sampling_rate: float,
-    count_noise: float,
-) -> float:
-    """Noise for a plan on sampled patients, from above to four digits.
-
-    Raises:
-        PlanError: the cohort count alone costs more than epsilon.
-    """
-    count = Steps(sigma=count_noise, sampling_rate=1.0, steps=1)
-
-    def cost(sigma: float) -> float:
-        train = Steps(sigma=sigma, sampling_rate=sampling_rate, steps=rounds * local_steps)
-        return epsilon_of([count, train], delta)
-
-    if epsilon_of([count], delta) >= epsilon:
-        raise PlanError(f"a cohort count with noise {count_noise:g} costs more than {epsilon:g}")
-    low, high = 0.2, 1.0
-    while cost(high) > epsilon:
-        low, high = high, high * 2
-    while high / low > 1.0002:
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if cost(middle) > epsilon else (low, middle)
-    return high
-
-
-def _epsilon_for(population: str, mechanisms: Iterable[MechanismPrice], delta: float) -> float:
-    steps = [
-        Steps(
-            sigma=item.sigma,
-            sampling_rate=item.sampling_rate,
-            steps=item.steps * item.charges,
-        )
-        for item in mechanisms
-        if item.population in {population, "everyone"}
-    ]
-    return epsilon_of(steps, delta)
-
-
-def _event(dp_accounting: Any, item: Any) -> Any:
-    gaussian = dp_accounting.GaussianDpEvent(item.sigma)
-    if item.sampling_rate == 1:
+def _event(dp_accounting: Any, sigma: float, sampling_rate: float) -> Any:
+    gaussian = dp_accounting.GaussianDpEvent(sigma)
+    if sampling_rate == 1:
         return gaussian
-    return dp_accounting.PoissonSampledDpEvent(item.sampling_rate, gaussian)
+    return dp_accounting.PoissonSampledDpEvent(sampling_rate, gaussian)

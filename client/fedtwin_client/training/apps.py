@@ -24,6 +24,28 @@ class TaskInput:
     reported_count: float | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SumPart:
+    """A site's exact part of a secure sum; it never leaves the worker as it is.
+
+    Attributes:
+        exact: the sum over the site's patients, (values,).
+        largest: most that one patient moves it by (Euclidean norm).
+        noise_multiplier: noise sd in the sum over all sites, in units of `largest`.
+    """
+
+    exact: Array
+    largest: float
+    noise_multiplier: float
+
+
+class SummingApp(Protocol):
+    """Answers the tasks of a study in mode `secure`."""
+
+    def part(self, task: TaskInput) -> SumPart:
+        """This site's part of the sum that the task asks for."""
+
+
 class TrainingApp(Protocol):
     """Answers the tasks of one study."""
 

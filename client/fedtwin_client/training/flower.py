@@ -23,6 +23,7 @@ from fedtwin_protocol.errors import ConfigurationError, FedtwinError
 from fedtwin_protocol.flower_records import to_payload, to_records
 from fedtwin_protocol.payload import Array, Fields, Payload
 from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.votes import VOTE_TASK
 
 COHORT: Final = "query.cohort"
 
@@ -62,6 +63,10 @@ def client_app(app_of: Callable[[Context], TrainingApp]) -> ClientApp:
     @wrapped.query("cohort")  # type: ignore[untyped-decorator, unused-ignore]
     def cohort(message: Message, context: Context) -> Message:
         return handle(COHORT, message, context)
+
+    @wrapped.query("vote")  # type: ignore[untyped-decorator, unused-ignore]
+    def vote(message: Message, context: Context) -> Message:
+        return handle(VOTE_TASK, message, context)
 
     return wrapped
 

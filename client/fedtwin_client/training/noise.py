@@ -11,6 +11,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedtwin_client.training.skellam import skellam
+
 Floats = NDArray[np.float64]
 GRID: Final = 2.0**-20
 KEY_BYTES: Final = 32
@@ -25,6 +27,9 @@ class NoiseSource(Protocol):
     def chosen(self, patients: int, rate: float) -> NDArray[np.bool_]:
         """An independent choice of each patient with chance `rate`, (patients,)."""
 
+    def skellam(self, variance: float, size: int) -> NDArray[np.int64]:
+        """Skellam variables of mean 0, (size,)."""
+
 
 class _GeneratorNoise:
     def __init__(self, generator: np.random.Generator) -> None:
@@ -37,6 +42,10 @@ class _GeneratorNoise:
     def chosen(self, patients: int, rate: float) -> NDArray[np.bool_]:
         """An independent choice of each patient with chance `rate`, (patients,)."""
         return self._generator.random(patients) < rate
+
+    def skellam(self, variance: float, size: int) -> NDArray[np.int64]:
+        """Skellam variables of mean 0, (size,)."""
+        return skellam(self._generator, variance, size)
 
 
 class CryptographicNoise(_GeneratorNoise):

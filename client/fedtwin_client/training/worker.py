@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -18,10 +18,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fedtwin_client.training.apps import TaskInput, TrainingApp
+from fedtwin_client.training.masked_part import masked_part
 from fedtwin_client.training.worker_wire import Frame, read_frame
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import make_content, read_content
-from fedtwin_protocol.errors import ConfigurationError, FedtwinError
+from fedtwin_protocol.errors import ConfigurationError, FedtwinError, PlanError
+from fedtwin_protocol.payload import Payload
+from fedtwin_protocol.secure_messages import PART
+from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
@@ -77,8 +81,32 @@ class Worker:
             payload=read_content(content, self._blobs),
             reported_count=order.head.get("reported_count"),
         )
-        answer = self._training_app().answer(task)
+        if "mask" in order.head:
+            answer = self._masked(task, order.head["mask"])
+        else:
+            answer = self._training_app().answer(task)
         return Frame(head={"ok": True}, body=make_content(answer, self._blobs).SerializeToString())
+
+    def _masked(self, task: TaskInput, mask: Mapping[str, list[str]]) -> Payload:
+        """This site's part of a secure sum, under its masks."""
+        from fedtwin_client.training.built_in import BuiltIn  # noqa: PLC0415 - DuckDB
+
+        app = self._training_app()
+        if not isinstance(app, BuiltIn):
+            raise PlanError("only the built-in model families take part in secure sums")
+        part = app.part(task)
+        added, subtracted = (
+            [bytes.fromhex(key) for key in mask[name]] for name in ("added", "subtracted")
+        )
+        numbers = masked_part(
+            part.exact,
+            part.largest,
+            part.noise_multiplier,
+            secure_terms(self._plan),
+            app.noise,
+            (added, subtracted),
+        )
+        return Payload(arrays={"arrays": {PART: numbers}})
 
     def _report(self, order: Frame) -> Frame:
         """The local report of a model, before and after recalibration; it stays at the site."""
@@ -128,6 +156,21 @@ def load_client_app(path: str) -> Any:
     return found
 
 
+def without_words(error: BaseException) -> str:
+    """Where a fault happened: kinds of errors and lines of code, for the node's log.
+
+    What the errors say is left out: an error over a patient's row often quotes the row.
+    """
+    lines: list[str] = []
+    chain: BaseException | None = error
+    while chain is not None:
+        title = "a fault of this program, or of an installed app" if not lines else "it came of"
+        kind = f"{type(chain).__module__}.{type(chain).__qualname__}"
+        lines += [f"{title}: {kind}\n", *traceback.format_tb(chain.__traceback__)]
+        chain = chain.__cause__ or chain.__context__
+    return "".join(lines)
+
+
 def serve(worker: Worker, orders: BinaryIO, replies: BinaryIO) -> None:
     """Answer orders until the agent closes the pipe; an error is an answer, not an end."""
     while (order := read_frame(orders)) is not None:
@@ -136,7 +179,7 @@ def serve(worker: Worker, orders: BinaryIO, replies: BinaryIO) -> None:
         except FedtwinError as error:
             reply = Frame(head={"ok": False, "error": type(error).__name__, "text": str(error)})
         except Exception as error:
-            traceback.print_exc()
+            sys.stderr.write(without_words(error))
             text = f"the training worker failed: {type(error).__name__} (see the node's log)"
             reply = Frame(head={"ok": False, "error": "FedtwinError", "text": text})
         replies.write(reply.to_bytes())
@@ -147,7 +190,9 @@ def main() -> None:
     """Entry point: `python -m fedtwin_client.training.worker PLAN STORE BLOBS APP NOW`."""
     plan_file, store, blobs, app_path, now = sys.argv[1:6]
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not reach the agent's pipe
+    # Whatever a library or an installed app prints must not reach the agent's pipe, and may speak
+    # of patients, so that it must not reach the node's log either.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     np.seterr(all="ignore")
     worker = Worker(
         plan_from_bytes(Path(plan_file).read_bytes()),

@@ -8,20 +8,24 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EnrolRequest(_message.Message):
-    __slots__ = ("request", "software", "invitation_id")
+    __slots__ = ("request", "software", "invitation_id", "signing_key")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     INVITATION_ID_FIELD_NUMBER: _ClassVar[int]
+    SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
     request: bytes
     software: str
     invitation_id: str
-    def __init__(self, request: _Optional[bytes] = ..., software: _Optional[str] = ..., invitation_id: _Optional[str] = ...) -> None: ...
+    signing_key: bytes
+    def __init__(self, request: _Optional[bytes] = ..., software: _Optional[str] = ..., invitation_id: _Optional[str] = ..., signing_key: _Optional[bytes] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
-    __slots__ = ("request",)
+    __slots__ = ("request", "signing_key")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
     request: bytes
-    def __init__(self, request: _Optional[bytes] = ...) -> None: ...
+    signing_key: bytes
+    def __init__(self, request: _Optional[bytes] = ..., signing_key: _Optional[bytes] = ...) -> None: ...
 
 class IssuedCredentials(_message.Message):
     __slots__ = ("chain_pem", "roots_pem", "trust_root")
@@ -181,26 +185,30 @@ class Answer(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., study: _Optional[str] = ..., plan_hash: _Optional[bytes] = ..., round: _Optional[int] = ..., content: _Optional[_Union[Content, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "software", "sent_ms")
+    __slots__ = ("protocol", "software", "sent_ms", "root_version")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     SENT_MS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_VERSION_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     software: str
     sent_ms: int
-    def __init__(self, protocol: _Optional[int] = ..., software: _Optional[str] = ..., sent_ms: _Optional[int] = ...) -> None: ...
+    root_version: int
+    def __init__(self, protocol: _Optional[int] = ..., software: _Optional[str] = ..., sent_ms: _Optional[int] = ..., root_version: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "server_ms", "heartbeat_ms", "catalogue_digest")
+    __slots__ = ("protocol", "server_ms", "heartbeat_ms", "catalogue_digest", "roots")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     SERVER_MS_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
     CATALOGUE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ROOTS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     server_ms: int
     heartbeat_ms: int
     catalogue_digest: bytes
-    def __init__(self, protocol: _Optional[int] = ..., server_ms: _Optional[int] = ..., heartbeat_ms: _Optional[int] = ..., catalogue_digest: _Optional[bytes] = ...) -> None: ...
+    roots: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, protocol: _Optional[int] = ..., server_ms: _Optional[int] = ..., heartbeat_ms: _Optional[int] = ..., catalogue_digest: _Optional[bytes] = ..., roots: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Pulse(_message.Message):
     __slots__ = ("sent_ms", "catalogue_digest")
@@ -264,24 +272,78 @@ class Recall(_message.Message):
     task_id: str
     def __init__(self, task_id: _Optional[str] = ...) -> None: ...
 
+class HeldLogHead(_message.Message):
+    __slots__ = ("statement", "signature")
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    statement: bytes
+    signature: bytes
+    def __init__(self, statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class GossipedHead(_message.Message):
+    __slots__ = ("site", "statement", "signature", "proof")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    statement: bytes
+    signature: bytes
+    proof: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, site: _Optional[str] = ..., statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., proof: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ProvenEntry(_message.Message):
+    __slots__ = ("index", "entry", "proof")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    entry: bytes
+    proof: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, index: _Optional[int] = ..., entry: _Optional[bytes] = ..., proof: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class LogNews(_message.Message):
+    __slots__ = ("head", "consistency", "others", "entries")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    head: bytes
+    consistency: _containers.RepeatedScalarFieldContainer[bytes]
+    others: _containers.RepeatedCompositeFieldContainer[GossipedHead]
+    entries: _containers.RepeatedCompositeFieldContainer[ProvenEntry]
+    def __init__(self, head: _Optional[bytes] = ..., consistency: _Optional[_Iterable[bytes]] = ..., others: _Optional[_Iterable[_Union[GossipedHead, _Mapping]]] = ..., entries: _Optional[_Iterable[_Union[ProvenEntry, _Mapping]]] = ...) -> None: ...
+
+class AskLogRequest(_message.Message):
+    __slots__ = ("held_size", "study", "version")
+    HELD_SIZE_FIELD_NUMBER: _ClassVar[int]
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    held_size: int
+    study: str
+    version: int
+    def __init__(self, held_size: _Optional[int] = ..., study: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
 class FromSite(_message.Message):
-    __slots__ = ("hello", "pulse", "ask_catalogue", "decision", "answer", "want")
+    __slots__ = ("hello", "pulse", "ask_catalogue", "decision", "answer", "want", "held_log_head")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PULSE_FIELD_NUMBER: _ClassVar[int]
     ASK_CATALOGUE_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     WANT_FIELD_NUMBER: _ClassVar[int]
+    HELD_LOG_HEAD_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     pulse: Pulse
     ask_catalogue: AskCatalogue
     decision: Decision
     answer: Answer
     want: Want
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., pulse: _Optional[_Union[Pulse, _Mapping]] = ..., ask_catalogue: _Optional[_Union[AskCatalogue, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ...) -> None: ...
+    held_log_head: HeldLogHead
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., pulse: _Optional[_Union[Pulse, _Mapping]] = ..., ask_catalogue: _Optional[_Union[AskCatalogue, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., held_log_head: _Optional[_Union[HeldLogHead, _Mapping]] = ...) -> None: ...
 
 class ToSite(_message.Message):
-    __slots__ = ("welcome", "pulse", "catalogue", "task", "want", "received", "recall")
+    __slots__ = ("welcome", "pulse", "catalogue", "task", "want", "received", "recall", "log_news")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     PULSE_FIELD_NUMBER: _ClassVar[int]
     CATALOGUE_FIELD_NUMBER: _ClassVar[int]
@@ -289,6 +351,7 @@ class ToSite(_message.Message):
     WANT_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     RECALL_FIELD_NUMBER: _ClassVar[int]
+    LOG_NEWS_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     pulse: Pulse
     catalogue: Catalogue
@@ -296,7 +359,8 @@ class ToSite(_message.Message):
     want: Want
     received: Received
     recall: Recall
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., pulse: _Optional[_Union[Pulse, _Mapping]] = ..., catalogue: _Optional[_Union[Catalogue, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., received: _Optional[_Union[Received, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ...) -> None: ...
+    log_news: LogNews
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., pulse: _Optional[_Union[Pulse, _Mapping]] = ..., catalogue: _Optional[_Union[Catalogue, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., received: _Optional[_Union[Received, _Mapping]] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ..., log_news: _Optional[_Union[LogNews, _Mapping]] = ...) -> None: ...
 
 class ListReleasesRequest(_message.Message):
     __slots__ = ()
@@ -320,25 +384,17 @@ class ListReleasesReply(_message.Message):
     releases: _containers.RepeatedCompositeFieldContainer[ReleaseEntry]
     def __init__(self, releases: _Optional[_Iterable[_Union[ReleaseEntry, _Mapping]]] = ...) -> None: ...
 
-class FetchReleaseRequest(_message.Message):
-    __slots__ = ("study", "version")
-    STUDY_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    study: str
-    version: int
-    def __init__(self, study: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+class FetchFileRequest(_message.Message):
+    __slots__ = ("path",)
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    def __init__(self, path: _Optional[str] = ...) -> None: ...
 
-class ReleaseChunk(_message.Message):
-    __slots__ = ("file", "size", "offset", "data")
-    FILE_FIELD_NUMBER: _ClassVar[int]
-    SIZE_FIELD_NUMBER: _ClassVar[int]
-    OFFSET_FIELD_NUMBER: _ClassVar[int]
+class FileChunk(_message.Message):
+    __slots__ = ("data",)
     DATA_FIELD_NUMBER: _ClassVar[int]
-    file: str
-    size: int
-    offset: int
     data: bytes
-    def __init__(self, file: _Optional[str] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class RoundState(_message.Message):
     __slots__ = ("parameters", "memory")
