@@ -15,6 +15,8 @@ from fedtwin_protocol.study import StudyPlan
 
 Parameters = Mapping[str, Array]
 SumOfPatients = NDArray[np.floating[Any]]
+OF_LAYERS = frozenset({"network", "transformer", "recurrent"})
+"""Families of layers: computed by torch, in float32."""
 
 
 class GradientOf(Protocol):
@@ -27,7 +29,7 @@ class GradientOf(Protocol):
 def gradient_of(plan: StudyPlan) -> GradientOf:
     """The sum that a plan's mechanism and family ask for."""
     clip, family = plan.privacy.clipping_norm, plan.model.family
-    if family in {"network", "transformer", "recurrent"}:
+    if family in OF_LAYERS:
         from fedtwin_client.training.network import network_gradient  # noqa: PLC0415 - torch
 
         return network_gradient(plan)

@@ -21,6 +21,10 @@ Tensor = torch.Tensor
 
 def network_gradient(plan: StudyPlan) -> GradientOf:
     """The sum that a plan of a family of networks asks for."""
+    if plan.sequence is not None:
+        from fedtwin_client.training.sequence_gradient import SequenceGradient  # noqa: PLC0415
+
+        return SequenceGradient(plan)
     network = NetworkGradient(plan.privacy.clipping_norm)
     return lambda rows, parameters: network(rows.features, rows.outcomes, parameters)
 

@@ -1,6 +1,7 @@
 """A site's training patients as the learners see them: one item a patient, with all records."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +32,19 @@ class TrainingRows:
 
     def where(self, chosen: NDArray[np.bool_]) -> "TrainingRows":
         """The patients who are chosen, (patients,)."""
+        places = np.flatnonzero(chosen)
         return TrainingRows(
-            features=self.features[chosen],
-            outcomes=self.outcomes[chosen],
-            days=None if self.days is None else self.days[chosen],
+            features=self.features.take(places, axis=0),
+            outcomes=self.outcomes.take(places),
+            days=None if self.days is None else self.days.take(places),
             sequences=None if self.sequences is None else self.sequences.where(chosen),
         )
+
+    def single(self) -> "TrainingRows":
+        """Features and outcomes in float32, which networks compute in."""
+        features: Any = self.features.astype(np.float32)
+        outcomes: Any = self.outcomes.astype(np.float32)
+        return replace(self, features=features, outcomes=outcomes)
 
 
 def rows_of(cohort: CohortRows, chosen: NDArray[np.bool_]) -> TrainingRows:
