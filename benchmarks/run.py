@@ -26,6 +26,7 @@ MODULES = {
     "big_model": ("big-model-round-s", "big-model-wire-ratio", "big-model-peak-mb"),
     "resume": ("resume-s",),
     "dp_step": ("dp-step-ratio",),
+    "transformer_step": ("transformer-dp-step-ratio",),
     "secure_sum": (
         "secure-sum-site-cpu-s",
         "secure-sum-coordinator-cpu-s",
@@ -55,6 +56,7 @@ WHAT = {
     "secure-sum-coordinator-cpu-s": "CPU of the coordinator in that sum, unmasking included",
     "secure-sum-upload-ratio": "bytes that a site sends in it over those of a float32 model",
     "lira-tpr": "members found by LiRA at epsilon 1 where 1 % of others are taken for members",
+    "transformer-dp-step-ratio": "the same, transformer of 2 layers of 64, 128 records, batch 64",
     "dp-step-ratio": "a clipped and noised step over a plain one, 100-64-64-1, 2,048 patients",
 }
 

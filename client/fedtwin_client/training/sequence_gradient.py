@@ -18,7 +18,7 @@ from fedtwin_protocol.payload import Array
 from fedtwin_protocol.study import StudyPlan
 
 Tensor = torch.Tensor
-AT_ONCE: Final = 64
+AT_ONCE: Final = 128
 """Patients computed together; bounds the memory, and changes nothing else."""
 
 

@@ -6,7 +6,6 @@ equations are those of `fedtwin_twins.families`, which predicts with the same pa
 """
 
 from collections.abc import Callable, Mapping
-from math import sqrt
 
 import torch
 from torch.nn import functional
@@ -42,7 +41,8 @@ def network(parameters: Parameters, batch: Batch, taps: Taps) -> Tensor:
     layers = len(parameters) // 2
     words = parameters["layer1.weight"].shape[1] - batch.features.shape[1] - batch.numbers.shape[2]
     columns = batch.features[:, None].expand(-1, batch.codes.shape[1], -1)
-    indicator = functional.one_hot(batch.codes, words + 1)[:, :, 1:].to(columns.dtype)
+    places = torch.arange(1, words + 1, device=batch.codes.device)
+    indicator = (batch.codes[:, :, None] == places).to(columns.dtype)
     values = torch.cat([columns, indicator, batch.numbers], dim=2)
     for layer in range(1, layers + 1):
         values = taps.linear(parameters, f"layer{layer}", values)
@@ -56,14 +56,14 @@ def transformer(heads: int) -> Model:
 
     def log_odds(parameters: Parameters, batch: Batch, taps: Taps) -> Tensor:
         values = _embedded(parameters, batch, taps)
-        hidden = torch.zeros_like(batch.present, dtype=values.dtype)
-        hidden = hidden.masked_fill(~batch.present, -torch.inf)[:, None, None]
+        full = bool(batch.present.all())  # then nothing has to be hidden, which is faster
+        shown = None if full else batch.present[:, None, None]
         blocks = sum(name.endswith(".up.weight") for name in parameters)
         for block in range(1, blocks + 1):
             name = f"block{block}"
             inner = taps.norm(parameters, f"{name}.norm1", values, NORM_EPSILON)
             mixed = taps.linear(parameters, f"{name}.attend_in", inner)
-            seen = _attention(mixed, hidden, heads)
+            seen = _attention(mixed, shown, heads)
             values = values + taps.linear(parameters, f"{name}.attend_out", seen)
             inner = taps.norm(parameters, f"{name}.norm2", values, NORM_EPSILON)
             inner = functional.gelu(
@@ -101,10 +101,10 @@ def _head(parameters: Parameters, batch: Batch, taps: Taps, read: Tensor) -> Ten
     return taps.linear(parameters, "head", torch.cat([read, batch.features], dim=1))[:, 0]
 
 
-def _attention(mixed: Tensor, hidden: Tensor, heads: int) -> Tensor:
+def _attention(mixed: Tensor, shown: Tensor | None, heads: int) -> Tensor:
+    """Scaled dot products; `shown` (patients, 1, 1, records) says which records are seen."""
     patients, slots, triple = mixed.shape
     split = mixed.view(patients, slots, 3, heads, triple // 3 // heads).permute(2, 0, 3, 1, 4)
     query, key, value = split
-    weights = query @ key.transpose(2, 3) / sqrt(query.shape[-1])
-    seen: Tensor = torch.softmax(weights + hidden, dim=3) @ value
+    seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=shown)
     return seen.transpose(1, 2).reshape(patients, slots, triple // 3)

@@ -60,7 +60,7 @@ class Taps:
     def norm(self, parameters: Parameters, name: str, values: Tensor, epsilon: float) -> Tensor:
         """Normalised over the last axis, scaled and shifted."""
         plain = functional.layer_norm(values, values.shape[-1:], eps=epsilon)
-        out = plain * parameters[f"{name}.weight"] + parameters[f"{name}.bias"]
+        out = torch.addcmul(parameters[f"{name}.bias"], plain, parameters[f"{name}.weight"])
         return self._kept(name, "norm", plain, out)
 
     def embedding(self, parameters: Parameters, name: str, codes: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def _gradients(tap: _Tap) -> tuple[Tensor | None, Tensor | None]:
 
 def _squares(gradients: Tensor) -> Tensor:
     flat = gradients.reshape(len(gradients), -1)
-    squares: Tensor = torch.linalg.vecdot(flat, flat)
+    squares: Tensor = torch.linalg.vector_norm(flat, dim=1).square()
     return squares
 
 
@@ -144,10 +144,15 @@ def _weighted(scale: Tensor, gradients: Tensor, sound: Tensor) -> Tensor:
 
 
 def _embedding_squares(codes: Tensor, derivatives: Tensor) -> Tensor:
-    """Squared norms of each patient's table of gradients: pairs of records with the same code."""
-    products = torch.bmm(derivatives, derivatives.transpose(1, 2))
-    same = (codes[:, :, None] == codes[:, None, :]) & (codes[:, :, None] > 0)
-    return torch.where(same, products, 0.0).sum(dim=(1, 2))
+    """Squared norms of each patient's table of gradients: rows of the same code add up first."""
+    patients, width = len(codes), derivatives.shape[2]
+    words = int(codes.max()) + 1
+    owner = torch.arange(patients, device=codes.device)[:, None]
+    keys, place = torch.unique(owner * words + codes, return_inverse=True)
+    table = torch.zeros(len(keys), width, dtype=derivatives.dtype, device=codes.device)
+    table.index_add_(0, place.reshape(-1), derivatives.reshape(-1, width))
+    squares = torch.where(keys % words > 0, _squares(table), 0.0)  # code 0 has no column
+    return torch.zeros_like(derivatives[:, 0, 0]).index_add_(0, keys // words, squares)
 
 
 def _embedding_sum(codes: Tensor, derivatives: Tensor, scale: Tensor, like: Tensor) -> Tensor:
