@@ -31,6 +31,8 @@ POLICY = (
     ("when_allowed", "accept"),
     ("epsilon_lifetime", "1000"),
     ("modes", "[secure, local, none]"),
+    ("model_families", "[discrete_hazard]"),
+    ("delta_largest", "1.0e-3"),
 )
 WITHOUT_NOISE = {"rounds": 12}
 GROUPS = {"brca-cindex": False, "brca-cindex-dp": True}
