@@ -25,12 +25,14 @@ MODULES = {
         "secure-heart-auroc-eps025",
     ),
     "poisoning": ("poisoning-auroc-loss",),
+    "brca_local": ("brca-cindex", "brca-cindex-dp"),
     "ledger": ("ledger-over-pld",),
     "small_rounds": ("round-overhead-ms", "cold-start-s", "coordinator-mb", "agent-mb"),
     "small_bytes": ("round-bytes",),
     "big_model": ("big-model-round-s", "big-model-wire-ratio", "big-model-peak-mb"),
     "resume": ("resume-s",),
     "dp_step": ("dp-step-ratio",),
+    "transformer_step": ("transformer-dp-step-ratio",),
     "secure_sum": (
         "secure-sum-site-cpu-s",
         "secure-sum-coordinator-cpu-s",
@@ -48,6 +50,8 @@ WHAT = {
     "secure-heart-auroc": "secure sums, epsilon 1: AUROC, three hospitals, mean of 20 re-splits",
     "secure-heart-auroc-eps025": "the same at epsilon .25",
     "poisoning-auroc-loss": "AUROC that honest hospitals lose to one that lies, worst rule and lie",
+    "brca-cindex": "Fed-TCGA-BRCA, hazard, pooled C-index, mean of 20 re-splits, no noise",
+    "brca-cindex-dp": "the same at epsilon 1, delta 1e-3",
     "ledger-over-pld": "the ledger's epsilon over that of the steps taken, worst of many histories",
     "round-overhead-ms": "a steady round beyond the sites' own computing, 4 sites, 13 features",
     "cold-start-s": "from no process running to a finished model of 20 rounds, 4 sites",
@@ -62,6 +66,7 @@ WHAT = {
     "secure-sum-coordinator-cpu-s": "CPU of the coordinator in that sum, unmasking included",
     "secure-sum-upload-ratio": "bytes that a site sends in it over those of a float32 model",
     "lira-tpr": "members found by LiRA at epsilon 1 where 1 % of others are taken for members",
+    "transformer-dp-step-ratio": "the same, transformer of 2 layers of 64, 128 records, batch 64",
     "dp-step-ratio": "a clipped and noised step over a plain one, 100-64-64-1, 2,048 patients",
 }
 
@@ -83,6 +88,13 @@ def main() -> int:
         default=None,
         metavar="DIR",
         help="the four UCI files; 'fedtwin research data heart-disease' fetches them",
+    )
+    parser.add_argument(
+        "--fed-tcga-brca",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="FLamby's brca.csv and train_test_split.csv",
     )
     options = parser.parse_args()
     if options.list:

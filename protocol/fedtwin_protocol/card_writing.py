@@ -99,12 +99,20 @@ def write_card(plan: StudyPlan, facts: RunFacts) -> ModelCard:
     )
 
 
+_ASKED = {
+    "event": "any of",
+    "time_to_event": "the time to the first of",
+    "value": "the first value of",
+    "count": "the number of",
+}
+
+
 def endpoint_in_words(plan: StudyPlan) -> str:
     """The endpoint as a sentence."""
     endpoint = plan.endpoint
     codes = ", ".join(endpoint.codes)
-    if endpoint.kind == "event":
-        what = f"any of {codes}"
+    if endpoint.kind != "value_above":
+        what = f"{_ASKED[endpoint.kind]} {codes}"
     else:
         what = f"the first of {codes} above {endpoint.threshold:g} {endpoint.unit}"
     return f"{endpoint.name}: {what}, within {endpoint.horizon_days} days after the index date"

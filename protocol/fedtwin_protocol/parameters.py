@@ -1,9 +1,19 @@
 """The parameters of the built-in model families: names, shapes, and public initial values.
 
-`logistic_regression`: `weights` (columns,) and `intercept` (1,), float64, zeros. `network`: for
-layer k from 1, `layer<k>.weight` (outputs, inputs) and `layer<k>.bias` (outputs,), float32, with
-the initial weights of He et al. 2015 (arXiv 1502.01852, equation 10; normal, variance 2/inputs)
-from the plan's public seed, and zero biases. The order of names is the order of flattening.
+The order of names is the order of flattening; names that end in `intercept` or `bias` bear no
+penalty. With d columns, c numbers of a record's encoding, w the plan's width:
+
+- `logistic_regression`, `linear_regression`, `poisson_regression`: `weights` (d,) and `intercept`
+  (1,), float64, zeros and the plan's initial intercept.
+- `discrete_hazard`: `weights` (d,) and `baseline_intercept` (intervals,), the same.
+- `network`: for layer k from 1, `layer<k>.weight` (outputs, inputs) and `layer<k>.bias`, float32;
+  the inputs are the d columns, with the record's vocabulary and numbers behind them where the plan
+  has a sequence.
+- `transformer`, `recurrent`: see `sequence_shapes`; float32.
+
+Weights of layers begin as in He et al. 2015 (arXiv 1502.01852, equation 10: normal, variance
+2/inputs) where a rectifier follows and with variance 1/inputs elsewhere (Glorot and Bengio 2010),
+from the plan's public seed; biases at 0, the scales of normalisation at 1.
 """
 
 from collections.abc import Mapping
@@ -14,31 +24,70 @@ from numpy.typing import NDArray
 
 from fedtwin_protocol.errors import PlanError
 from fedtwin_protocol.payload import Array
-from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.study import FAMILY_ENDPOINTS, StudyPlan
+from fedtwin_protocol.study_sequence import RECORD_NUMBERS
+
+Shapes = dict[str, tuple[int, ...]]
+BUILT_IN_FAMILIES = tuple(FAMILY_ENDPOINTS)
+LINEAR = ("logistic_regression", "linear_regression", "poisson_regression", "discrete_hazard")
+UP = 4
+"""Width of a transformer's inner layer, in widths (Vaswani et al. 2017, arXiv 1706.03762)."""
+_RECTIFIED = (".up.weight",)
 
 
-def parameter_shapes(plan: StudyPlan) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(plan: StudyPlan) -> Shapes:
     """Shape of every parameter by name, in order.
 
     Raises:
         PlanError: the family is not built in.
     """
-    columns = len(plan.contract.columns)
-    if plan.model.family == "logistic_regression":
+    columns, family = len(plan.contract.columns), plan.model.family
+    if family == "discrete_hazard":
+        intervals = len(plan.endpoint.interval_days)
+        return {"weights": (columns,), "baseline_intercept": (intervals,)}
+    if family in LINEAR:
         return {"weights": (columns,), "intercept": (1,)}
-    if plan.model.family != "network":
-        raise PlanError(
-            f"model family '{plan.model.family}' is not built in: give its initial parameters as a "
-            "safetensors file and its hash as model.initial_sha256"
-        )
-    if not plan.model.hidden:
-        raise PlanError("a network needs hidden layers: set model.hidden, such as [16]")
-    widths = (columns, *plan.model.hidden, 1)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer, (inputs, outputs) in enumerate(pairwise(widths), start=1):
-        shapes[f"layer{layer}.weight"] = (outputs, inputs)
-        shapes[f"layer{layer}.bias"] = (outputs,)
-    return shapes
+    if family == "network":
+        return _network_shapes(plan)
+    if family in {"transformer", "recurrent"}:
+        return sequence_shapes(plan)
+    raise PlanError(
+        f"model family '{family}' is not built in: give its initial parameters as a "
+        "safetensors file and its hash as model.initial_sha256"
+    )
+
+
+def sequence_shapes(plan: StudyPlan) -> Shapes:
+    """Shapes of a family that reads sequences.
+
+    Both embed a record as `embed.weight[:, code - 1] + numbers.weight @ numbers + numbers.bias`
+    (w,), and end in `head.weight` (1, w + d) and `head.bias` (1,) on what is read of the sequence
+    and the columns. A `transformer` has, in block k from 1, normalisation before attention
+    (`attend_in` (3w, w): queries, keys, values; `attend_out` (w, w)) and before its inner layer
+    (`up` (4w, w), `down` (w, 4w)). `recurrent` is a gated unit (Cho et al. 2014, arXiv 1406.1078)
+    with `input` (3w, w) and `state` (3w, w): reset, update, new, as torch orders them.
+    """
+    assert plan.sequence is not None
+    width, columns = plan.model.width, len(plan.contract.columns)
+    shapes: Shapes = {
+        "embed.weight": (width, len(plan.sequence.vocabulary)),
+        "numbers.weight": (width, RECORD_NUMBERS),
+        "numbers.bias": (width,),
+    }
+    if plan.model.family == "recurrent":
+        layers = [("input", 3 * width, width), ("state", 3 * width, width)]
+        shapes |= _layer_shapes(layers)
+    else:
+        for block in range(1, plan.model.layers + 1):
+            name = f"block{block}"
+            shapes |= {f"{name}.norm1.weight": (width,), f"{name}.norm1.bias": (width,)}
+            attend = [(f"{name}.attend_in", 3 * width, width), (f"{name}.attend_out", width, width)]
+            shapes |= _layer_shapes(attend)
+            shapes |= {f"{name}.norm2.weight": (width,), f"{name}.norm2.bias": (width,)}
+            inner = [(f"{name}.up", UP * width, width), (f"{name}.down", width, UP * width)]
+            shapes |= _layer_shapes(inner)
+        shapes |= {"norm.weight": (width,), "norm.bias": (width,)}
+    return shapes | _layer_shapes([("head", 1, width + columns)])
 
 
 def initial_parameters(plan: StudyPlan) -> dict[str, Array]:
@@ -48,14 +97,48 @@ def initial_parameters(plan: StudyPlan) -> dict[str, Array]:
         PlanError: the family is not built in.
     """
     shapes = parameter_shapes(plan)
-    if plan.model.family == "logistic_regression":
-        return {name: np.zeros(shape) for name, shape in shapes.items()}
+    if plan.model.family in LINEAR:
+        start = plan.model.initial_intercept
+        return {
+            name: np.full(shape, start if name.endswith("intercept") else 0.0)
+            for name, shape in shapes.items()
+        }
     generator = np.random.Generator(np.random.PCG64(plan.model.seed))
+    rectified = plan.model.family == "network"
     values: dict[str, Array] = {}
     for name, shape in shapes.items():
-        scale = np.sqrt(2 / shape[1]) if len(shape) == 2 else 0.0
-        values[name] = (generator.standard_normal(shape) * scale).astype(np.float32)
+        normal = generator.standard_normal(shape)
+        values[name] = (normal * _scale(name, shape, rectified)).astype(np.float32)
+        if ".norm" in f".{name}" and name.endswith("weight"):
+            values[name][:] = 1.0
     return values
+
+
+def _scale(name: str, shape: tuple[int, ...], rectified: bool) -> float:
+    """Standard deviation of a parameter's first values."""
+    if len(shape) < 2:
+        return 0.0
+    if name == "embed.weight":
+        return 1.0
+    return float(np.sqrt((2 if rectified or name.endswith(_RECTIFIED) else 1) / shape[1]))
+
+
+def _layer_shapes(layers: list[tuple[str, int, int]]) -> Shapes:
+    shapes: Shapes = {}
+    for name, outputs, inputs in layers:
+        shapes |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+    return shapes
+
+
+def _network_shapes(plan: StudyPlan) -> Shapes:
+    if not plan.model.hidden:
+        raise PlanError("a network needs hidden layers: set model.hidden, such as [16]")
+    inputs = len(plan.contract.columns)
+    if plan.sequence is not None:
+        inputs += len(plan.sequence.vocabulary) + RECORD_NUMBERS
+    widths = pairwise((inputs, *plan.model.hidden, 1))
+    named = [(f"layer{layer}", into, out) for layer, (into, out) in enumerate(widths, start=1)]
+    return _layer_shapes([(name, out, into) for name, into, out in named])
 
 
 def flatten(parameters: Mapping[str, Array]) -> NDArray[np.float64]:

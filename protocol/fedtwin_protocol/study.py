@@ -4,6 +4,7 @@ Written as YAML by the consortium, hashed in canonical form, and carried by hash
 Everything that leaves a site is fixed here or priced here.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +20,22 @@ from fedtwin_protocol.strict_yaml import load_strictly
 from fedtwin_protocol.study_learning import Aggregation, Evaluation, Model, Training
 from fedtwin_protocol.study_patients import Cohort, Endpoint
 from fedtwin_protocol.study_privacy import Privacy, Sites
+from fedtwin_protocol.study_sequence import Sequence
 from fedtwin_protocol.votes import FEWEST_VOTERS
+
+_YES_OR_NO = ("event", "value_above")
+FAMILY_ENDPOINTS: Mapping[str, tuple[str, ...]] = {
+    "logistic_regression": _YES_OR_NO,
+    "linear_regression": ("value",),
+    "poisson_regression": ("count",),
+    "discrete_hazard": ("time_to_event",),
+    "network": _YES_OR_NO,
+    "transformer": _YES_OR_NO,
+    "recurrent": _YES_OR_NO,
+}
+"""What kinds of endpoint each built-in family learns."""
+NEED_SEQUENCE = frozenset({"transformer", "recurrent"})
+READ_COLUMNS_ALONE = frozenset(FAMILY_ENDPOINTS) - NEED_SEQUENCE - {"network"}
 
 StudyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{2,60}$")]
 
@@ -36,6 +52,7 @@ class StudyPlan(Part):
     expires: AwareDatetime | None = None
     cohort: Cohort
     features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+    sequence: Sequence | None = None
     endpoint: Endpoint
     model: Model
     training: Training
@@ -54,8 +71,6 @@ class StudyPlan(Part):
             raise ValueError(
                 "mechanism 'gradient_sum' or 'mean_vector' and rule 'sum' belong together"
             )
-        if training.mechanism == "mean_vector":
-            self._one_mean()
         if self.privacy.mode == "secure" and not training.summed:
             raise ValueError(
                 "mode 'secure' adds sums up: it needs mechanism 'gradient_sum' or 'mean_vector' "
@@ -97,11 +112,40 @@ class StudyPlan(Part):
             )
         return self
 
-    def _one_mean(self) -> None:
+    @model_validator(mode="after")
+    def _one_mean(self) -> "StudyPlan":
+        if self.training.mechanism != "mean_vector":
+            return self
         if self.privacy.sampling_rate != 1:
             raise ValueError("'mean_vector' uses everybody: set sampling_rate to 1")
         if self.model.family != "logistic_regression":
             raise ValueError("'mean_vector' makes a logistic regression: set model.family to it")
+        return self
+
+    @model_validator(mode="after")
+    def _family_fits_the_endpoint(self) -> "StudyPlan":
+        learned = FAMILY_ENDPOINTS.get(self.model.family)
+        kind = self.endpoint.kind
+        if learned is not None and kind not in learned:
+            raise ValueError(
+                f"model family '{self.model.family}' learns an endpoint of kind "
+                f"{' or '.join(repr(known) for known in learned)}, not '{kind}'"
+            )
+        if self.model.family in NEED_SEQUENCE and self.sequence is None:
+            raise ValueError(f"model family '{self.model.family}' needs the part 'sequence'")
+        if self.sequence is not None and self.model.family in READ_COLUMNS_ALONE:
+            raise ValueError(
+                f"model family '{self.model.family}' reads no records: leave 'sequence' out"
+            )
+        if self.model.family == "transformer" and self.model.width % self.model.heads:
+            raise ValueError("the heads of a transformer must divide its width")
+        noises = (self.privacy.evaluation_noise, self.privacy.vote_noise)
+        if kind in {"value", "count"} and noises != (None, None):
+            raise ValueError(
+                f"an endpoint of kind '{kind}' has no risks to put in a table or to vote on: leave "
+                "evaluation_noise and vote_noise out"
+            )
+        return self
 
     @cached_property
     def contract(self) -> FeatureContract:

@@ -11,17 +11,26 @@ class Model(Part):
     """The model family, from those installed at the sites; no code travels.
 
     Attributes:
-        family: `logistic_regression`, `network`, or a name a site's IT has installed.
+        family: one of `parameters.BUILT_IN_FAMILIES`, or a name a site's IT has installed.
         hidden: widths of the hidden layers of a network.
+        initial_intercept: first value of the intercepts of the linear families, on their own scale:
+            of a hazard, a guess at the log-odds of the event in one interval.
+        width: of a transformer's layers or of a recurrent network's state.
+        layers: of a transformer.
+        heads: of a transformer's attention; they divide the width.
         l2: weight of the squared-norm penalty (applied by the coordinator; needs no data).
         seed: of the network's public initial weights.
         initial_sha256: hash of a safetensors file with the initial parameters; needed for
-            families other than the two built in.
+            families that are not built in.
     """
 
     family: str = Field(default="logistic_regression", pattern=r"^[a-z][a-z0-9_]{1,60}$")
     hidden: tuple[Annotated[int, Field(ge=1, le=10000)], ...] = ()
     l2: float = Field(default=0.0, ge=0, le=10)
+    initial_intercept: float = Field(default=0.0, ge=-20, le=20)
+    width: int = Field(default=64, ge=1, le=1024)
+    layers: int = Field(default=2, ge=1, le=12)
+    heads: int = Field(default=4, ge=1, le=64)
     seed: int = Field(default=0, ge=0, lt=2**31)
     initial_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 

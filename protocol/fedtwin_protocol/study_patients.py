@@ -6,6 +6,8 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from fedtwin_protocol.contract import Code, Part
 
+EndpointKind = Literal["event", "value_above", "time_to_event", "value", "count"]
+
 
 class IndexDate(Part):
     """The moment a prediction is made: an event of the timeline, or one calendar date."""
@@ -50,19 +52,51 @@ class Endpoint(Part):
         kind: `event`: any event with one of the codes within the horizon after the index date;
             `value_above`: the first such value within the horizon exceeds `threshold`, and a
             patient without one is left out.
+            `time_to_event`: when the first event with one of the codes within the horizon comes;
+            a patient whose record ends earlier, or who dies, counts until then;
+            `value`: the first such value within the horizon, less `center`, over `scale`, clipped
+            to 5 either way, and a patient without one is left out;
+            `count`: how many such events fall within the horizon, at most `most`.
         horizon_days: days after the index date.
         threshold: in `unit`; only for `value_above`.
         require_follow_up: leave out a patient without the event whose record ends before the
-            horizon; only for `event`.
+            horizon; for `event` and `count`.
+        interval_days: for `time_to_event`, where each interval ends, in days after the index date;
+            the last ends at the horizon.
+        center: of a `value`, in `unit`.
+        scale: of a `value`, in `unit`.
+        most: largest `count`; more count as so many.
     """
 
     name: str = Field(min_length=1, max_length=120)
-    kind: Literal["event", "value_above"]
+    kind: EndpointKind
     codes: Annotated[tuple[Code, ...], Field(min_length=1)]
     horizon_days: int = Field(ge=0, le=36525)
     threshold: float | None = None
     unit: str = Field(default="1", max_length=40)
     require_follow_up: bool = True
+    interval_days: tuple[Annotated[int, Field(ge=1, le=36525)], ...] = ()
+    center: float = 0.0
+    scale: float = Field(default=1.0, gt=0)
+    most: int = Field(default=100, ge=1, le=100_000)
+
+    @property
+    def binary(self) -> bool:
+        """Whether what is learned of a patient is yes or no."""
+        return self.kind in {"event", "value_above"}
+
+    @model_validator(mode="after")
+    def _intervals_end_at_the_horizon(self) -> "Endpoint":
+        if (self.kind == "time_to_event") != bool(self.interval_days):
+            raise ValueError(
+                "'interval_days' belongs to endpoints of kind 'time_to_event', and only there"
+            )
+        ends = self.interval_days
+        if ends and (list(ends) != sorted(set(ends)) or ends[-1] != self.horizon_days):
+            raise ValueError(
+                f"'interval_days' must rise and end at horizon_days {self.horizon_days}; got {ends}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _threshold_where_needed(self) -> "Endpoint":

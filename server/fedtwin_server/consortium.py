@@ -21,7 +21,7 @@ from fedtwin_protocol.canonical import sha256_hex
 from fedtwin_protocol.content import make_content
 from fedtwin_protocol.credentials import write_atomically
 from fedtwin_protocol.errors import ConfigurationError, PlanError
-from fedtwin_protocol.parameters import initial_parameters, parameter_shapes
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES, initial_parameters, parameter_shapes
 from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.signing import (
     PLAN_TYPE,
@@ -36,7 +36,6 @@ from fedtwin_server.coordinator import CoordinatorSettings, Home, make_rule
 from fedtwin_server.secure_plan import with_keys
 from fedtwin_server.store import StudyRecord
 
-BUILT_IN = frozenset({"logistic_regression", "network"})
 _CONSORTIUM: Final = re.compile(r"[a-z][a-z0-9-]{1,60}")  # as in a plan
 _HOLDER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,60}")
 
@@ -181,7 +180,7 @@ def _check_initial(plan: StudyPlan, path: Path, arrays: dict[str, np.ndarray]) -
             raise ConfigurationError(
                 f"{path}: '{name}' ({array.dtype.name}) must hold finite float32 or float64 numbers"
             )
-    if plan.model.family in BUILT_IN:
+    if plan.model.family in BUILT_IN_FAMILIES:
         found = {name: array.shape for name, array in arrays.items()}
         if found != parameter_shapes(plan):
             raise ConfigurationError(

@@ -1,13 +1,10 @@
 """What a secure study's plan needs before it is signed: every site by name, with its own key."""
 
-from typing import Final
-
 from fedtwin_protocol.errors import PlanError
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES
 from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.study import StudyPlan, plan_from_value
 from fedtwin_server.store import Store
-
-BUILT_IN: Final = frozenset({"logistic_regression", "network"})
 
 
 def with_keys(plan: StudyPlan, store: Store) -> StudyPlan:
@@ -34,7 +31,7 @@ def with_keys(plan: StudyPlan, store: Store) -> StudyPlan:
     sites = plan.sites.model_copy(update={"invited": tuple(sorted(invited)), "keys": known})
     whole = plan_from_value({**plan.model_dump(mode="json"), "sites": sites.model_dump()}, "plan")
     secure_terms(whole)
-    if whole.model.family not in BUILT_IN:
+    if whole.model.family not in BUILT_IN_FAMILIES:
         raise PlanError(
             f"model family '{whole.model.family}' is not built in, so that sites could not clip "
             "it: set privacy.mode to 'local'"

@@ -15,7 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fedtwin_client.cohort.conversions import unit_conversions
-from fedtwin_client.cohort.selection import Selected, stored_codes
+from fedtwin_client.cohort.selection import Selected
+from fedtwin_client.cohort.times import stored_codes
 from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.study import StudyPlan
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fedtwin_client.cohort.conversions import TIDY
 from fedtwin_client.cohort.features import raw_features
 from fedtwin_client.cohort.selection import Selected, select_patients
+from fedtwin_client.cohort.sequences import Sequences, raw_sequences
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.encoding import encode
 from fedtwin_protocol.errors import CohortError
@@ -31,7 +32,9 @@ class CohortRows:
     Attributes:
         subject_ids: (patients,) int64.
         features: (patients, columns) float64, finite, within the clip ranges.
-        labels: (patients,) float64, 1 where the endpoint happened.
+        labels: (patients,) float64, 1 where the endpoint happened; or its scaled value or count.
+        days: (patients,) float64, to the event or out of sight; none unless a time is asked for.
+        sequences: records of the patients; none unless the plan asks for them.
         holdout: (patients,) true for those kept for evaluation.
         columns: the names of the columns.
         exclusions: how many patients each reason left out; for the hospital alone.
@@ -47,6 +50,8 @@ class CohortRows:
     exclusions: dict[str, int]
     missing: dict[str, int]
     implausible: dict[str, int]
+    days: NDArray[np.float64] | None = None
+    sequences: Sequences | None = None
 
     def without(self, subject_ids: Collection[int]) -> "CohortRows":
         """The cohort without some patients; who is held out among the others stays the same.
@@ -63,6 +68,8 @@ class CohortRows:
             features=self.features[keep],
             labels=self.labels[keep],
             holdout=self.holdout[keep],
+            days=None if self.days is None else self.days[keep],
+            sequences=None if self.sequences is None else self.sequences.where(keep),
         )
 
 
@@ -87,6 +94,7 @@ def build_cohort(timeline: Timeline, plan: StudyPlan, now: datetime) -> CohortRo
             db.execute(TIDY)
             selected = select_patients(db, plan, moment)
             raw = raw_features(db, plan, selected)
+            sequences = _sequences(db, plan, selected)
     except duckdb.Error as error:
         raise CohortError(
             f"the records in {timeline.folder} cannot be read for study {plan.study}: {error}"
@@ -100,6 +108,8 @@ def build_cohort(timeline: Timeline, plan: StudyPlan, now: datetime) -> CohortRo
         subject_ids=subject_ids,
         features=encoded.matrix[keep],
         labels=selected.labels[keep],
+        days=None if selected.days is None else selected.days[keep],
+        sequences=None if sequences is None else sequences.where(keep),
         holdout=held_out(plan, subject_ids),
         columns=plan.contract.columns,
         exclusions=exclusions,
@@ -125,6 +135,14 @@ def held_out(plan: StudyPlan, subject_ids: NDArray[np.int64]) -> NDArray[np.bool
         for subject in subject_ids.tolist()
     ]
     return np.array([draw < limit for draw in draws], dtype=np.bool_)
+
+
+def _sequences(
+    db: duckdb.DuckDBPyConnection, plan: StudyPlan, selected: Selected
+) -> Sequences | None:
+    if plan.sequence is None:
+        return None
+    return raw_sequences(db, plan.sequence, len(selected.subject_ids))
 
 
 def _with_missing(selected: Selected, keep: NDArray[np.bool_]) -> dict[str, int]:

@@ -18,13 +18,11 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtwin_client.cohort.conversions import unit_conversions
+from fedtwin_client.cohort.endpoints import DAY_US, outcomes_of
+from fedtwin_client.cohort.times import absent, microseconds, stored_codes
 from fedtwin_client.records.events import BIRTH, DEATH, SEX
 from fedtwin_protocol.errors import CohortError
 from fedtwin_protocol.study import StudyPlan
-from fedtwin_protocol.study_patients import Endpoint
-
-_MEDS = {"MEDS//BIRTH": BIRTH, "MEDS//DEATH": DEATH}
 
 _PEOPLE = """
 CREATE TEMP TABLE people AS
@@ -63,20 +61,6 @@ SELECT DISTINCT subject_id FROM events JOIN people USING (subject_id)
 WHERE code IN (SELECT unnest($codes::VARCHAR[]))
     AND time <= index_time AND available_time <= index_time
 """
-_EVENT_AFTER = """
-SELECT DISTINCT subject_id, 1.0 AS label FROM events JOIN people USING (subject_id)
-WHERE code IN (SELECT unnest($codes::VARCHAR[]))
-    AND time > index_time AND time <= index_time + to_days($horizon) AND time <= $now
-"""
-_FIRST_VALUE_AFTER = """
-SELECT subject_id,
-    (tidy(numeric_value * factor + shift, factor, shift) > $threshold)::DOUBLE AS label
-FROM events JOIN people USING (subject_id) JOIN endpoint_units AS u
-    ON events.code = u.code AND coalesce(events.unit, '') = u.unit
-WHERE numeric_value IS NOT NULL
-    AND time > index_time AND time <= index_time + to_days($horizon) AND time <= $now
-QUALIFY row_number() OVER (PARTITION BY subject_id ORDER BY time, available_time, source) = 1
-"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +71,10 @@ class Selected:
         subject_ids: (patients,) int64.
         age: (patients,) years at the index date.
         sex: (patients,) 1 male, 0 female, NaN unknown.
-        labels: (patients,) 1 where the endpoint happened, 0 where not.
+        labels: (patients,) 1 where the endpoint happened, 0 where not; or its scaled value; or the
+            number of events.
+        days: (patients,) days from the index date to the event, or to where the patient is lost
+            from sight; none unless the endpoint is a time to event.
         exclusions: how many patients each reason left out.
     """
 
@@ -95,12 +82,8 @@ class Selected:
     age: NDArray[np.float64]
     sex: NDArray[np.float64]
     labels: NDArray[np.float64]
+    days: NDArray[np.float64] | None
     exclusions: dict[str, int]
-
-
-def stored_codes(codes: tuple[str, ...]) -> list[str]:
-    """A plan's codes as the store writes them."""
-    return sorted({_MEDS.get(code, code) for code in codes})
 
 
 def select_patients(db: duckdb.DuckDBPyConnection, plan: StudyPlan, now: datetime) -> Selected:
@@ -118,15 +101,17 @@ def select_patients(db: duckdb.DuckDBPyConnection, plan: StudyPlan, now: datetim
     db.execute(_PEOPLE, {"birth": BIRTH, "death": DEATH, "sex": SEX, "now": now})
     people = db.execute("SELECT * FROM people ORDER BY subject_id").fetchnumpy()
     ids = np.asarray(people["subject_id"], dtype=np.int64)
-    index_us, death_us = _microseconds(people["index_time"]), _microseconds(people["death"])
+    index_us, death_us = microseconds(people["index_time"]), microseconds(people["death"])
     age = _floats(people["age"])
-    labels = _labels(db, plan.endpoint, now, ids)
-    unknown, why = _endpoint_unknown(plan.endpoint, labels, index_us, people)
+    ended_us = microseconds(people["last_time"])
+    if plan.endpoint.kind == "time_to_event":
+        ended_us = np.fmin(death_us, ended_us)
+    outcome = outcomes_of(db, plan.endpoint, now, ids, (ended_us - index_us) / DAY_US)
     cohort = plan.cohort
     rules: list[tuple[str, NDArray[np.bool_]]] = [
         ("no index event", np.isnan(index_us)),
         ("died before the index date", death_us < index_us),
-        ("no birth date", _absent(people["birth"])),
+        ("no birth date", absent(people["birth"])),
         (f"younger than {cohort.minimum_age_years:g} years", age < cohort.minimum_age_years - 1e-9),
         (f"older than {cohort.maximum_age_years:g} years", age > cohort.maximum_age_years + 1e-9),
         (
@@ -136,14 +121,15 @@ def select_patients(db: duckdb.DuckDBPyConnection, plan: StudyPlan, now: datetim
             else np.zeros(len(ids), dtype=np.bool_),
         ),
         ("has an excluding code by the index date", _known(db, cohort.exclude_codes, ids)),
-        (why, unknown),
+        (outcome.why_unknown, outcome.unknown),
     ]
     keep, exclusions = _first_reason(rules, len(ids))
     return Selected(
         subject_ids=ids[keep],
         age=age[keep],
         sex=_floats(people["sex"])[keep],
-        labels=np.nan_to_num(labels[keep], nan=0.0),
+        labels=outcome.labels[keep],
+        days=None if outcome.days is None else outcome.days[keep],
         exclusions=exclusions,
     )
 
@@ -161,38 +147,6 @@ def _find_indexes(db: duckdb.DuckDBPyConnection, plan: StudyPlan, now: datetime)
             f"study {plan.study} asks for the index date {index.date:%Y-%m-%d}, which is to come"
         )
     db.execute(_INDEX_BY_DATE, {"date": date})
-
-
-def _labels(
-    db: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime, ids: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """1 or 0 where the endpoint is known from events within the horizon, NaN elsewhere."""
-    codes = stored_codes(endpoint.codes)
-    values: dict[str, Any] = {"horizon": endpoint.horizon_days, "now": now}
-    if endpoint.kind == "event":
-        found = db.execute(_EVENT_AFTER, {**values, "codes": codes}).fetchnumpy()
-    else:
-        units = unit_conversions(db, codes, endpoint.unit, f"endpoint '{endpoint.name}'")
-        db.register("endpoint_units", units)
-        values["threshold"] = endpoint.threshold
-        found = db.execute(_FIRST_VALUE_AFTER, values).fetchnumpy()
-    labels = np.full(len(ids), np.nan)
-    labels[np.searchsorted(ids, np.asarray(found["subject_id"], dtype=np.int64))] = found["label"]
-    return labels
-
-
-def _endpoint_unknown(
-    endpoint: Endpoint,
-    labels: NDArray[np.float64],
-    index_us: NDArray[np.float64],
-    people: dict[str, Any],
-) -> tuple[NDArray[np.bool_], str]:
-    if endpoint.kind == "value_above":
-        return np.isnan(labels), "no value of the endpoint within the horizon"
-    horizon_us = endpoint.horizon_days * 86_400e6
-    ended = _microseconds(people["last_time"]) < index_us + horizon_us
-    follow = np.isnan(labels) & ended & endpoint.require_follow_up
-    return follow, "record ends before the horizon without the endpoint"
 
 
 def _known(
@@ -215,18 +169,6 @@ def _first_reason(
             exclusions[reason] += int(out.sum())
         keep &= ~holds
     return keep, dict(exclusions)
-
-
-def _absent(column: Any) -> NDArray[np.bool_]:
-    if isinstance(column, np.ma.MaskedArray):
-        return np.ma.getmaskarray(column) | np.isnat(column.data)
-    return np.asarray(np.isnat(column))
-
-
-def _microseconds(column: Any) -> NDArray[np.float64]:
-    """Microseconds since 1970; below 2**53 for all years to come, so exact."""
-    data = np.ma.getdata(column).astype("datetime64[us]").astype(np.int64).astype(np.float64)
-    return np.where(_absent(column), np.nan, data)
 
 
 def _floats(column: Any) -> NDArray[np.float64]:

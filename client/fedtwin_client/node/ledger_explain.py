@@ -13,7 +13,7 @@ from fedtwin_client.node.ledger_attack import (
     best_attack,
 )
 from fedtwin_client.node.ledger_statement import EpsilonOf, worst_patient
-from fedtwin_client.node.workers import BUILT_IN_FAMILIES
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES
 from fedtwin_protocol.secure_terms import SecureTerms, secure_terms
 from fedtwin_protocol.study import StudyPlan
 

@@ -7,10 +7,9 @@ import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from fedtwin_client.node.workers import BUILT_IN_FAMILIES
 from fedtwin_protocol.contract import Feature
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES, parameter_shapes
 from fedtwin_protocol.study import StudyPlan
 
 
@@ -56,13 +55,17 @@ def as_text(sections: Iterable[Section], width: int = 88) -> str:
 
 def noised_numbers(plan: StudyPlan) -> int:
     """How many numbers one training update of a built-in family holds; 0 for other families."""
-    inputs = len(plan.contract.columns)
-    if plan.model.family == "logistic_regression":
-        return inputs + 1
-    if plan.model.family == "network":
-        widths = (inputs, *plan.model.hidden, 1)
-        return sum((wide + 1) * following for wide, following in pairwise(widths))
-    return 0
+    if plan.model.family not in BUILT_IN_FAMILIES:
+        return 0
+    return sum(math.prod(shape) for shape in parameter_shapes(plan).values())
+
+
+_ASKED = {
+    "event": "any event",
+    "time_to_event": "when the first event comes",
+    "value": "the first value",
+    "count": "how many events",
+}
 
 
 def _question(plan: StudyPlan) -> Section:
@@ -70,7 +73,7 @@ def _question(plan: StudyPlan) -> Section:
     if endpoint.kind == "value_above":
         what = f"a value above {endpoint.threshold:g} {endpoint.unit} of {_codes(endpoint.codes)}"
     else:
-        what = f"any event with {_codes(endpoint.codes)}"
+        what = f"{_ASKED[endpoint.kind]} with {_codes(endpoint.codes)}"
     lines = (
         f"Consortium '{plan.consortium}' asks: {plan.title}",
         f"Purpose: {plan.purpose}",
@@ -115,8 +118,17 @@ def _data(plan: StudyPlan) -> Section:
         f"{len(plan.features)} items are read of each patient's record, here in the hospital, "
         "besides what decides who takes part and the outcome named above. Nothing else is read."
     )
+    lines = [line]
+    if plan.sequence is not None:
+        words = plan.sequence.vocabulary
+        lines.append(
+            f"Besides, the last {plan.sequence.most_records} records by the index date with one of "
+            f"{len(words)} codes: {_codes([word.code for word in words])}."
+        )
     return Section(
-        title="Which data are read", lines=(line,), table=(head, *map(_feature_row, plan.features))
+        title="Which data are read",
+        lines=tuple(lines),
+        table=(head, *map(_feature_row, plan.features)),
     )
 
 
@@ -244,6 +256,8 @@ def _family(plan: StudyPlan) -> str:
     if plan.model.family == "network":
         hidden = "-".join(str(width) for width in plan.model.hidden) or "no"
         return f"a neural network of {columns} columns with {hidden} hidden units"
+    if plan.model.family in BUILT_IN_FAMILIES:
+        return f"a {plan.model.family.replace('_', ' ')} of {columns} columns"
     return f"'{plan.model.family}', which this hospital's IT must have installed"
 
 

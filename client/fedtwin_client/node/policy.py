@@ -199,6 +199,9 @@ def _what_is_read(policy: Policy, plan: StudyPlan) -> Iterable[str]:
         codes = (*feature.codes, *({feature.kind} & {"age", "sex"}))
         for code in policy.codes.refused(codes):
             yield f"feature '{feature.name}' reads {code}, {_patterns('codes', policy.codes, code)}"
+    for word in () if plan.sequence is None else plan.sequence.vocabulary:
+        for code in policy.codes.refused((word.code,)):
+            yield f"the sequence reads {code}, {_patterns('codes', policy.codes, code)}"
     cohort = plan.cohort
     chosen = (*cohort.index.codes, *cohort.require_codes, *cohort.exclude_codes)
     for code in policy.codes.refused(chosen):

@@ -15,7 +15,7 @@ from fedtwin_client.node.policy import Policy, judge, load_policy
 from fedtwin_client.node.renyi import ORDERS
 from fedtwin_client.node.secure_sums import SecureSums
 from fedtwin_client.node.studies import KnownStudies, KnownStudy
-from fedtwin_client.node.workers import BUILT_IN_FAMILIES, Clock, Workers
+from fedtwin_client.node.workers import Clock, Workers
 from fedtwin_client.training.pseudonym_list import Members, pack, unpack
 from fedtwin_protocol.errors import (
     BudgetError,
@@ -24,6 +24,7 @@ from fedtwin_protocol.errors import (
     PlanError,
     SignatureError,
 )
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES
 from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.signing import PLAN_TYPE, envelope_from_bytes, verify
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes

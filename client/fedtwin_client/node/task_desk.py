@@ -17,11 +17,12 @@ from fedtwin_client.node.ledger import Ledger
 from fedtwin_client.node.outbox import Outbox, Outgoing
 from fedtwin_client.node.studies import KnownStudies, KnownStudy
 from fedtwin_client.node.sum_desk import SumDesk
-from fedtwin_client.node.workers import BUILT_IN_FAMILIES, Clock, Workers
+from fedtwin_client.node.workers import Clock, Workers
 from fedtwin_protocol.blobs import BlobRef, BlobStore
 from fedtwin_protocol.charge_kinds import ChargeKind
 from fedtwin_protocol.content import ref_of
 from fedtwin_protocol.errors import FedtwinError, PlanError, PolicyError, WireError
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES
 from fedtwin_protocol.payload import unpack
 from fedtwin_protocol.secure_messages import MASKED, RECORD, step_of
 from fedtwin_protocol.study import StudyPlan

@@ -8,10 +8,10 @@ from fedtwin_client.node.home import NodeHome, NodeSettings
 from fedtwin_client.node.worker_process import WorkerProcess
 from fedtwin_client.training.pseudonym_list import Members
 from fedtwin_protocol.blobs import BlobStore
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES
 from fedtwin_protocol.study import StudyPlan
 
 Clock = Callable[[], datetime]
-BUILT_IN_FAMILIES = ("logistic_regression", "network")
 
 
 class Workers:

@@ -4,7 +4,6 @@ What `answer` returns may leave the site; what `local_report` and `cohort_sizes`
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime
 from math import inf
 from pathlib import Path
@@ -17,14 +16,16 @@ from fedtwin_client.store.timeline import Timeline
 from fedtwin_client.training.absence import Absent, nobody
 from fedtwin_client.training.apps import SumPart, TaskInput
 from fedtwin_client.training.learner import ClippedSum, make_learner
+from fedtwin_client.training.local_reports import local_report, scores_for
 from fedtwin_client.training.noise import CryptographicNoise, Floats, NoiseSource, noised
-from fedtwin_client.training.training_rows import TrainingRows
+from fedtwin_client.training.training_rows import TrainingRows, rows_of
 from fedtwin_protocol.errors import PlanError
 from fedtwin_protocol.hold_out import make_table
 from fedtwin_protocol.payload import Array, Payload
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.votes import GOOD, VOTE, VOTE_TASK, exact_vote
-from fedtwin_twins.risk import logistic, predict_probability, predict_score, quality, recalibrate
+from fedtwin_twins.risk import logistic
+from fedtwin_twins.survival import known_at_horizon
 
 
 class BuiltIn:
@@ -127,31 +128,16 @@ class BuiltIn:
             CohortError: too few patients are present.
         """
         self._call_roll()
-        return len(self._training.outcomes), int(self._rows.holdout.sum())
+        return len(self._training), len(self._held_out)
 
     def local_report(self, parameters: Mapping[str, Array]) -> dict[str, Any]:
-        """A model on this site's held-out patients, before and after local recalibration.
-
-        The recalibration is fitted on the training patients alone. All of it stays here.
+        """A model on this site's held-out patients; it stays here (`local_reports`).
 
         Raises:
             CohortError: too few patients are present.
         """
         self._call_roll()
-        held_out = self._rows.holdout
-        features, outcomes = self._rows.features[held_out], self._rows.labels[held_out]
-        local = recalibrate(
-            predict_score(parameters, self._training.features), self._training.outcomes
-        )
-        scores = predict_score(parameters, features)
-        return {
-            "study": self._plan.study,
-            "training_patients": len(self._training.outcomes),
-            "held_out_patients": len(outcomes),
-            "before": asdict(quality(logistic(scores), outcomes)),
-            "after": asdict(quality(local.apply(scores), outcomes)),
-            "recalibration": asdict(local),
-        }
+        return local_report(self._plan, parameters, self._training, self._held_out)
 
     def _call_roll(self) -> None:
         """Leave out who is absent now, from training, counts and evaluation alike."""
@@ -164,13 +150,13 @@ class BuiltIn:
     def _seat(self, rows: CohortRows) -> None:
         self._rows = rows
         kept = ~rows.holdout
-        self._training = TrainingRows(features=rows.features[kept], outcomes=rows.labels[kept])
+        self._training, self._held_out = rows_of(rows, kept), rows_of(rows, rows.holdout)
         self._learner = make_learner(self._plan, self._training)
 
     def _count(self) -> float:
         """The noised count of training patients, at least the smallest cohort, whole."""
         sd = self._plan.privacy.cohort_count_noise if self._plan.privacy.mode == "local" else 0.0
-        count = noised(np.array([float(len(self._training.outcomes))]), sd, self.noise)[0]
+        count = noised(np.array([float(len(self._training))]), sd, self.noise)[0]
         return float(max(round(count), self._plan.sites.smallest_cohort))
 
     def _vote(self, candidate: Mapping[str, Array], good: Mapping[str, Array]) -> float:
@@ -178,11 +164,10 @@ class BuiltIn:
         sd = self._plan.privacy.vote_noise
         if sd is None:
             raise PlanError("the plan buys no votes")
-        held_out = self._rows.holdout
-        features, outcomes = self._rows.features[held_out], self._rows.labels[held_out]
+        judged = self._judged()
         with np.errstate(all="ignore"):
-            scores = [predict_score(model, features) for model in (candidate, good)]
-        exact = np.array([exact_vote(scores[0], scores[1], outcomes)])
+            scores = [scores_for(self._plan, model, judged) for model in (candidate, good)]
+        exact = np.array([exact_vote(scores[0], scores[1], judged.outcomes)])
         own = sd if self._plan.privacy.mode != "none" else 0.0
         return float(noised(exact, own, self.noise)[0])
 
@@ -196,9 +181,17 @@ class BuiltIn:
 
     def _exact_table(self, parameters: Mapping[str, Array]) -> Floats:
         """(bins, 2) counts of held-out patients by predicted risk and outcome."""
-        held_out = self._rows.holdout
-        probabilities = predict_probability(parameters, self._rows.features[held_out])
-        return make_table(probabilities, self._rows.labels[held_out], self._plan.evaluation.bins)
+        judged = self._judged()
+        risks = logistic(scores_for(self._plan, parameters, judged))
+        return make_table(risks, judged.outcomes, self._plan.evaluation.bins)
+
+    def _judged(self) -> TrainingRows:
+        """The held-out patients of whom it is known what became of them by the horizon."""
+        held_out = self._held_out
+        if held_out.days is None:
+            return held_out
+        horizon = self._plan.endpoint.horizon_days
+        return held_out.where(known_at_horizon(held_out.days, held_out.outcomes, horizon))
 
 
 def _proximal(task: TaskInput) -> float:

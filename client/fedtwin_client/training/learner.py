@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fedtwin_client.training.families import GradientOf, SumOfPatients, gradient_of
+from fedtwin_client.training.families import OF_LAYERS, GradientOf, SumOfPatients, gradient_of
 from fedtwin_client.training.noise import Floats, NoiseSource, noised
 from fedtwin_client.training.training_rows import TrainingRows
 from fedtwin_protocol.parameters import flatten, unflatten
@@ -46,12 +46,16 @@ def make_learner(plan: StudyPlan, rows: TrainingRows) -> Learner:
     """The learner of a plan's mechanism."""
     if plan.training.summed:
         return summing_learner(plan, rows)
-    return LocalSteps(plan, rows, gradient_of(plan))
+    return LocalSteps(plan, _as_computed(plan, rows), gradient_of(plan))
 
 
 def summing_learner(plan: StudyPlan, rows: TrainingRows) -> SummingLearner:
     """The learner of a plan whose rounds are sums (`gradient_sum`, `mean_vector`)."""
-    return ClippedSum(plan, rows, gradient_of(plan))
+    return ClippedSum(plan, _as_computed(plan, rows), gradient_of(plan))
+
+
+def _as_computed(plan: StudyPlan, rows: TrainingRows) -> TrainingRows:
+    return rows.single() if plan.model.family in OF_LAYERS else rows
 
 
 class ClippedSum:

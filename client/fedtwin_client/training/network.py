@@ -11,10 +11,22 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from fedtwin_client.training.families import GradientOf
 from fedtwin_client.training.noise import Floats
 from fedtwin_protocol.payload import Array
+from fedtwin_protocol.study import StudyPlan
 
 Tensor = torch.Tensor
+
+
+def network_gradient(plan: StudyPlan) -> GradientOf:
+    """The sum that a plan of a family of networks asks for."""
+    if plan.sequence is not None:
+        from fedtwin_client.training.sequence_gradient import SequenceGradient  # noqa: PLC0415
+
+        return SequenceGradient(plan)
+    network = NetworkGradient(plan.privacy.clipping_norm)
+    return lambda rows, parameters: network(rows.features, rows.outcomes, parameters)
 
 
 class NetworkGradient:
