@@ -6,8 +6,9 @@ where they are when records are added.
 """
 
 import hashlib
+from collections.abc import Collection
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import duckdb
@@ -47,6 +48,23 @@ class CohortRows:
     missing: dict[str, int]
     implausible: dict[str, int]
 
+    def without(self, subject_ids: Collection[int]) -> "CohortRows":
+        """The cohort without some patients; who is held out among the others stays the same.
+
+        The counts of `exclusions`, `missing` and `implausible` are those of the cohort as built.
+
+        Args:
+            subject_ids: pseudonyms; those of nobody here change nothing.
+        """
+        keep = ~np.isin(self.subject_ids, np.array(sorted(subject_ids), dtype=np.int64))
+        return replace(
+            self,
+            subject_ids=self.subject_ids[keep],
+            features=self.features[keep],
+            labels=self.labels[keep],
+            holdout=self.holdout[keep],
+        )
+
 
 def build_cohort(timeline: Timeline, plan: StudyPlan, now: datetime) -> CohortRows:
     """Build a study's cohort from the hospital's timeline, never looking ahead.
@@ -77,7 +95,7 @@ def build_cohort(timeline: Timeline, plan: StudyPlan, now: datetime) -> CohortRo
     exclusions = _with_missing(selected, encoded.keep)
     keep = encoded.keep
     subject_ids = selected.subject_ids[keep]
-    _require_enough(plan, len(subject_ids), exclusions)
+    require_enough(plan, len(subject_ids), exclusions)
     return CohortRows(
         subject_ids=subject_ids,
         features=encoded.matrix[keep],
@@ -115,7 +133,12 @@ def _with_missing(selected: Selected, keep: NDArray[np.bool_]) -> dict[str, int]
     return selected.exclusions | ({reason: without} if without else {})
 
 
-def _require_enough(plan: StudyPlan, patients: int, exclusions: dict[str, int]) -> None:
+def require_enough(plan: StudyPlan, patients: int, exclusions: dict[str, int]) -> None:
+    """Hold a cohort against the plan's smallest.
+
+    Raises:
+        CohortError: it is smaller; the text is for the hospital only.
+    """
     if patients >= plan.sites.smallest_cohort:
         return
     left_out = "; ".join(f"{reason}: {count}" for reason, count in exclusions.items()) or "nobody"

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fedtwin_client.cohort.rows import CohortRows, build_cohort
+from fedtwin_client.cohort.rows import CohortRows, build_cohort, require_enough
 from fedtwin_client.store.timeline import Timeline
+from fedtwin_client.training.absence import Absent, nobody
 from fedtwin_client.training.apps import TaskInput
 from fedtwin_client.training.learner import TrainingRows, make_learner
 from fedtwin_client.training.noise import CryptographicNoise, NoiseSource, noised
@@ -31,22 +32,31 @@ class BuiltIn:
         plan: the study's plan.
         rows: the site's cohort.
         noise: the source of noise, or the key of a cryptographic one.
+        absent: who is left out, asked before every task.
     """
 
-    def __init__(self, plan: StudyPlan, rows: CohortRows, noise: NoiseSource | bytes) -> None:
+    def __init__(
+        self,
+        plan: StudyPlan,
+        rows: CohortRows,
+        noise: NoiseSource | bytes,
+        absent: Absent = nobody,
+    ) -> None:
         self._plan = plan
-        self._rows = rows
+        self._everybody = rows
         self._noise = CryptographicNoise(noise) if isinstance(noise, bytes) else noise
-        kept = ~rows.holdout
-        self._training = TrainingRows(features=rows.features[kept], outcomes=rows.labels[kept])
-        self._learner = make_learner(plan, self._training)
+        self._absent = absent
+        self._left_out: frozenset[int] = frozenset()
+        self._seat(rows)
 
     def answer(self, task: TaskInput) -> Payload:
-        """The content of an answer.
+        """The content of an answer, made of the patients who are present now.
 
         Raises:
             PlanError: a kind of task that this family does not know, or one out of order.
+            CohortError: too few patients are present.
         """
+        self._call_roll()
         if task.kind == "query.cohort":
             return Payload(metrics={"metrics": {"cohort-count": self._count()}})
         if task.reported_count is None:
@@ -64,14 +74,23 @@ class BuiltIn:
         raise PlanError(f"no built-in family knows a task of kind '{task.kind}'")
 
     def cohort_sizes(self) -> tuple[int, int]:
-        """True numbers of training and held-out patients; they stay here."""
+        """True numbers of training and held-out patients who are present; they stay here.
+
+        Raises:
+            CohortError: too few patients are present.
+        """
+        self._call_roll()
         return len(self._training.outcomes), int(self._rows.holdout.sum())
 
     def local_report(self, parameters: Mapping[str, Array]) -> dict[str, Any]:
         """A model on this site's held-out patients, before and after local recalibration.
 
         The recalibration is fitted on the training patients alone. All of it stays here.
+
+        Raises:
+            CohortError: too few patients are present.
         """
+        self._call_roll()
         held_out = self._rows.holdout
         features, outcomes = self._rows.features[held_out], self._rows.labels[held_out]
         local = recalibrate(
@@ -86,6 +105,20 @@ class BuiltIn:
             "after": asdict(quality(local.apply(scores), outcomes)),
             "recalibration": asdict(local),
         }
+
+    def _call_roll(self) -> None:
+        """Leave out who is absent now, from training, counts and evaluation alike."""
+        absent = self._absent()
+        if absent is not self._left_out and absent != self._left_out:
+            self._seat(self._everybody.without(absent))
+        self._left_out = absent
+        require_enough(self._plan, len(self._rows.labels), self._rows.exclusions)
+
+    def _seat(self, rows: CohortRows) -> None:
+        self._rows = rows
+        kept = ~rows.holdout
+        self._training = TrainingRows(features=rows.features[kept], outcomes=rows.labels[kept])
+        self._learner = make_learner(self._plan, self._training)
 
     def _count(self) -> float:
         """The noised count of training patients, at least the smallest cohort, whole."""
