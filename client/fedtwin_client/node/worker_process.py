@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -35,11 +36,23 @@ class WorkerProcess:
         blobs: folder of contents.
         app_path: an installed ClientApp, or empty.
         now: the time its cohort is built at.
+        keys: the node's keys, for its pipe; nothing where its files are not encrypted.
+        standing: what every order is told besides, asked anew for each.
     """
 
     def __init__(
-        self, plan_file: Path, store: Path, blobs: Path, app_path: str, now: datetime
+        self,
+        plan_file: Path,
+        store: Path,
+        blobs: Path,
+        app_path: str,
+        now: datetime,
+        *,
+        keys: Callable[[], bytes] = bytes,
+        standing: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        self._keys = keys
+        self._standing = standing
         self._arguments = [str(plan_file), str(store), str(blobs), app_path, now.isoformat()]
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
@@ -52,9 +65,11 @@ class WorkerProcess:
         lost; otherwise its reply would be taken for the next order's.
 
         Raises:
-            FedtwinError: what the worker says went wrong, as the same kind of error.
+            FedtwinError: what the worker says went wrong, as the same kind of error; or what every
+                order must be told is not to be had.
         """
-        work = asyncio.get_running_loop().create_task(self._in_turn(Frame(head=head, body=body)))
+        order = Frame(head={**self._standing(), **head}, body=body)
+        work = asyncio.get_running_loop().create_task(self._in_turn(order))
         self._under_way.add(work)
         work.add_done_callback(self._ended)
         reply = await asyncio.shield(work)
@@ -105,6 +120,7 @@ class WorkerProcess:
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
+            keys = Frame(head={"op": "keys"}, body=self._keys())
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -115,6 +131,8 @@ class WorkerProcess:
                 limit=PIPE_LIMIT,
                 env={**os.environ, **HUGE_PAGES},
             )
+            assert self._process.stdin is not None
+            self._process.stdin.write(keys.to_bytes())
         return self._process
 
 
