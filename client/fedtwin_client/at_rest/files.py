@@ -80,6 +80,7 @@ def read_sealed(path: Path, keyring: Keyring) -> Iterator[bytes]:
             length = file.read(_LENGTH.size)
             size = _LENGTH.unpack(length)[0] if len(length) == _LENGTH.size else _LARGEST + 1
             box = file.read(size) if size <= _LARGEST else b""
+            box = box if len(box) == size else b""
             data, last = _opened(path, keys, box, number)
             yield data
             number += 1
