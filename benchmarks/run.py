@@ -25,6 +25,7 @@ MODULES = {
     "big_model": ("big-model-round-s", "big-model-wire-ratio", "big-model-peak-mb"),
     "resume": ("resume-s",),
     "dp_step": ("dp-step-ratio",),
+    "at_rest": ("at-rest-import-ratio", "at-rest-scan-ratio", "at-rest-sqlite-ratio"),
 }
 WHAT = {
     "heart-accuracy": "accuracy, mean of four hospitals, FLamby's rows and split, no noise",
@@ -42,6 +43,9 @@ WHAT = {
     "big-model-wire-ratio": "bytes on the wire in such a round over the unavoidable 800 MB",
     "big-model-peak-mb": "peak memory of the coordinator in such a study",
     "resume-s": "coordinator killed in mid-round: from its restart to the next closed round",
+    "at-rest-import-ratio": "an import of 100,000 values into encrypted timelines over plain ones",
+    "at-rest-scan-ratio": "a cohort's scan of encrypted timelines over plain ones",
+    "at-rest-sqlite-ratio": "100,200 rows written and read by SQLCipher over plain SQLite",
     "dp-step-ratio": "a clipped and noised step over a plain one, 100-64-64-1, 2,048 patients",
 }
 

@@ -38,11 +38,11 @@ class Node:
         """Give the node its keys."""
         make_keys(self.home)
 
-    def fill(self, first: int = 0) -> None:
+    def fill(self, first: int = 0, patients: int = PATIENTS) -> None:
         """Import patients with marks in their number, values and codes; two lines are put aside."""
         lines: list[object] = []
         system = "http://planted.example/mrn"
-        for number in range(first, first + PATIENTS):
+        for number in range(first, first + patients):
             mine = {"system": system, "value": f"MRN-PLANTED-{number:05d}"}
             lines.append(
                 {"resourceType": "Patient", "id": f"MRN-PLANTED-{number}", "identifier": [mine]}

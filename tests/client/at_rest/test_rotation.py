@@ -87,9 +87,9 @@ def content(home: NodeHome) -> tuple[Any, ...]:
     )
 
 
-def filled(node: Any) -> tuple[Any, ...]:
+def filled(node: Any, patients: int = 60) -> tuple[Any, ...]:
     """Fill a node; returns what it knows."""
-    node.fill()
+    node.fill(patients=patients)
     Ledger(node.home.ledger_file).shut()
     with closing(connect(node.home.folder / "outbox.sqlite")) as db:
         db.execute("PRAGMA journal_mode=WAL")
@@ -144,7 +144,7 @@ def test_a_kill_at_every_write(node: Any, tmp_path: Path, what: str) -> None:
     """One after the other; whatever state a kill leaves, the next run starts from it."""
     if what == "rotate":
         node.seal()
-    before = filled(node)
+    before = filled(node, patients=4)
     total = steps(node.home, what, tmp_path)
     for at in range(1, total):
         done = run(node.home, what, at)
