@@ -2,18 +2,23 @@
 
 SQLCipher encrypts every page (AES-256-CBC) with an HMAC-SHA512 of its own, in the file and in its
 write-ahead log; temporary tables stay in memory. The key is raw: no password is stretched.
+
+SQLCipher brings its own copy of SQLite. Two copies in one process do not see each other's locks on
+a file, so a file is never opened by both: plain ones by Python's own, others by SQLCipher's.
 """
 
 import os
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlcipher3
 
-from fedtwin_client.at_rest.keyring import Keyring, keyring_of
 from fedtwin_protocol.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from fedtwin_client.at_rest.keyring import Keyring
 
 ERRORS: Final = (sqlite3.Error, sqlcipher3.Error)
 _PLAIN: Final = b"SQLite format 3\0"
@@ -21,7 +26,7 @@ _DRAFT: Final = ".sealing"
 
 
 def connect(
-    path: Path, *, keyring: Keyring | None = None, patience_s: float = 10.0
+    path: Path, *, keyring: "Keyring | None" = None, patience_s: float = 10.0
 ) -> sqlite3.Connection:
     """Open a file, and make it where there is none, as its folder's keyring says.
 
@@ -36,17 +41,14 @@ def connect(
     Raises:
         ConfigurationError: the file is plain where everything is encrypted, or the other way round,
             or the site key is not at hand.
-        sqlcipher3.Error: the file cannot be used: one of `ERRORS`.
+        sqlite3.Error: the file cannot be used; or the same of SQLCipher, one of `ERRORS`.
     """
+    from fedtwin_client.at_rest.keyring import keyring_of  # noqa: PLC0415 - pydantic, for the ledger
+
     keyring = keyring or keyring_of(path.parent)
     size = path.stat().st_size if path.exists() else 0
     if keyring is None:
-        if size and not is_plain(path):
-            raise ConfigurationError(
-                f"{path} is encrypted or damaged, and the folder has no keyring.json: put it back "
-                "from a backup, or restore the folder as a whole"
-            )
-        return _opened(path, None, patience_s)
+        return sqlite3.connect(path, isolation_level=None, timeout=patience_s)
     if size and is_plain(path):
         if keyring.complete:
             raise ConfigurationError(
@@ -64,7 +66,7 @@ def is_plain(path: Path) -> bool:
         return file.read(len(_PLAIN)) == _PLAIN
 
 
-def seal_database(path: Path, keyring: Keyring) -> bool:
+def seal_database(path: Path, keyring: "Keyring") -> bool:
     """Encrypt a plain file, or give one that an older key encrypts the newest.
 
     Nobody else may have the file open. A kill leaves the old file or the new one.

@@ -128,11 +128,18 @@ def keyring_of(place: Path) -> Keyring | None:
         place: the node's folder, or the one of its records.
 
     Raises:
-        ConfigurationError: the site key is absent, open to others, or the wrong one.
+        ConfigurationError: the site key is absent, open to others, or the wrong one; or node.yaml
+            names one and the keyring is gone.
     """
     for folder in (place, place.parent):
         if (folder / FILE).exists():
             return open_keyring(folder)
+        if (folder / "node.yaml").exists() and key_file(folder) is not None:
+            raise ConfigurationError(
+                f"{folder / 'node.yaml'} names a key_file, but the folder has no keyring.json: "
+                "restore it from a backup; if nothing was ever encrypted here, run "
+                "'fedtwin client keys seal'"
+            )
     return None
 
 

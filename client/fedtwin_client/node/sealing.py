@@ -57,8 +57,11 @@ def make_keys(home: NodeHome, named: str | None = None) -> Path:
         Where the site key lies.
 
     Raises:
-        ConfigurationError: the place lies in the node's folder, or cannot be written or read.
+        ConfigurationError: the place lies in the node's folder, or cannot be written or read; or
+            files are encrypted and the keyring is gone.
     """
+    if not (home.folder / FILE).exists():
+        _refuse_lost_keyring(home.folder)
     named = named or home.settings().key_file or str(default_key_file(home.folder))
     _write_key_file(home, named)
     path = key_file(home.folder)
@@ -277,6 +280,15 @@ def _write_key_file(home: NodeHome, named: str) -> None:
     changed = settings.model_copy(update={"key_file": named})
     text = yaml.safe_dump(changed.model_dump(mode="json"), sort_keys=False)
     write_atomically(home.settings_file, text.encode())
+
+
+def _refuse_lost_keyring(folder: Path) -> None:
+    for path in files_of(folder, "*.sqlite"):
+        if path.stat().st_size and not database.is_plain(path):
+            raise ConfigurationError(
+                f"{path} is encrypted or damaged, and {folder} has no keyring.json: restore the "
+                "folder as a whole from a backup; with new keys nothing of it could be read"
+            )
 
 
 def _refuse_inside(folder: Path, path: Path) -> None:

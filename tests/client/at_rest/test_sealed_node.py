@@ -152,6 +152,14 @@ def test_a_wrong_or_missing_key_is_a_sentence(node: Any, fault: str, words: str)
             look()
 
 
+def test_a_lost_keyring_is_never_replaced_by_a_new_one(node: Any) -> None:
+    node.seal()
+    node.fill()
+    (node.home.folder / "keyring.json").unlink()
+    with pytest.raises(ConfigurationError, match="restore the folder as a whole"):
+        make_keys(node.home)
+
+
 def test_a_key_from_systemd_is_read_from_its_folder(
     node: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
