@@ -39,6 +39,7 @@ MODULES = {
         "secure-sum-upload-ratio",
     ),
     "lira": ("lira-tpr",),
+    "at_rest": ("at-rest-import-ratio", "at-rest-scan-ratio", "at-rest-sqlite-ratio"),
 }
 WHAT = {
     "heart-accuracy": "accuracy, mean of four hospitals, FLamby's rows and split, no noise",
@@ -67,6 +68,9 @@ WHAT = {
     "secure-sum-upload-ratio": "bytes that a site sends in it over those of a float32 model",
     "lira-tpr": "members found by LiRA at epsilon 1 where 1 % of others are taken for members",
     "transformer-dp-step-ratio": "the same, transformer of 2 layers of 64, 128 records, batch 64",
+    "at-rest-import-ratio": "an import of 100,000 values into encrypted timelines over plain ones",
+    "at-rest-scan-ratio": "a cohort's scan of encrypted timelines over plain ones",
+    "at-rest-sqlite-ratio": "100,200 rows written and read by SQLCipher over plain SQLite",
     "dp-step-ratio": "a clipped and noised step over a plain one, 100-64-64-1, 2,048 patients",
 }
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fedtwin import client_ledger
+from fedtwin.client_patients import consent, erase, keys, quarantine
 from fedtwin.paper import (
     LogLevel,
     console,
@@ -34,6 +35,9 @@ def enrol(
     home: Folder = DEFAULT_HOME,
     address: Annotated[str | None, typer.Option(help="host:port, if another is dialled.")] = None,
     proxy: Annotated[str | None, typer.Option(help="http://host:port of a proxy.")] = None,
+    key_file: Annotated[
+        str | None, typer.Option(help="Where the site key goes; beside the folder if not said.")
+    ] = None,
 ) -> None:
     """Become a member with an invitation; the key is made here and stays here.
 
@@ -41,7 +45,7 @@ def enrol(
     """
     from fedtwin_client.assemble import enrol_node
 
-    say(*enrol_node(home, invitation, address, proxy, now()))
+    say(*enrol_node(home, invitation, address, proxy, now(), key_file))
 
 
 @app.command()
@@ -65,6 +69,10 @@ records = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(records, name="records", no_args_is_help=True)
+app.add_typer(consent, name="consent", invoke_without_command=True)
+app.add_typer(keys, name="keys", invoke_without_command=True)
+records.command("erase")(erase)
+records.command("quarantine")(quarantine)
 
 
 @records.command("fhir")

@@ -1,7 +1,6 @@
 """Where the node's wings meet: setting a node up, checking it, and its own report of a release."""
 
 import asyncio
-import os
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -9,12 +8,16 @@ from typing import Any
 
 import yaml
 
+from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.node.home import NodeHome, NodeSettings
 from fedtwin_client.node.ledger import Ledger
 from fedtwin_client.node.log_watch import describe_log, read_watched
 from fedtwin_client.node.policy import default_policy_text, load_policy
+from fedtwin_client.node.sealing import keys_in_words, make_keys, make_secret, read_secret
 from fedtwin_client.node.studies import Decision, KnownStudies
 from fedtwin_client.node.workers import Workers
+from fedtwin_client.patients import NO_PART, absent_from, consent_counts
+from fedtwin_client.store.erasure import unfinished
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.canonical import canonical_bytes
@@ -22,11 +25,16 @@ from fedtwin_protocol.content import make_content
 from fedtwin_protocol.credentials import (
     check_writable,
     load_credentials,
-    read_private,
     write_atomically,
 )
 from fedtwin_protocol.enrolment import enrol
-from fedtwin_protocol.errors import ConfigurationError, FedtwinError, LogError, PolicyError
+from fedtwin_protocol.errors import (
+    ConfigurationError,
+    FedtwinError,
+    LogError,
+    PolicyError,
+    RecordError,
+)
 from fedtwin_protocol.fetching import Source, check_against_list, fetch_release, reading
 from fedtwin_protocol.invitation import Invitation, read_invitation
 from fedtwin_protocol.payload import Payload
@@ -35,9 +43,23 @@ from fedtwin_protocol.tuf_client import TufClient
 
 
 def enrol_node(
-    folder: Path, invitation_file: Path, address: str | None, proxy: str | None, now: datetime
+    folder: Path,
+    invitation_file: Path,
+    address: str | None,
+    proxy: str | None,
+    now: datetime,
+    site_key: str | None = None,
 ) -> list[str]:
     """Spend an invitation and write the node's folder.
+
+    Args:
+        folder: the node's; in an existing one ledger, policy, records and keys stay.
+        invitation_file: from the consortium.
+        address: `host:port` to dial, if another than the invitation's.
+        proxy: on the way out.
+        now: the time.
+        site_key: where the site key is or goes, as `key_file` in node.yaml; none: beside the
+            folder.
 
     Raises:
         InvitationError: it is wrong, used or too old.
@@ -55,11 +77,14 @@ def enrol_node(
         _refuse_another_site(home.settings(), invitation, folder)
     check_writable(home.identity)  # before the invitation is spent
     asyncio.run(enrol(invitation, home.identity, address, proxy))
+    before = home.settings() if home.settings_file.exists() else None
     settings = NodeSettings(
         consortium=invitation.consortium,
         site=invitation.name,
         coordinator=address or invitation.address,
         proxy=proxy,
+        client_apps=before.client_apps if before else {},
+        key_file=before.key_file if before else site_key,
     )
     text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
     write_atomically(home.settings_file, text.encode())
@@ -67,9 +92,12 @@ def enrol_node(
     write_atomically(folder / "trust.json", trust, mode=0o644)
     if not home.policy_file.exists():
         write_atomically(home.policy_file, default_policy_text().encode(), mode=0o644)
+    key = make_keys(home, settings.key_file or site_key)
     site_secret(home)
     return [
         f"{invitation.name} is enrolled in {invitation.consortium}; its folder is {folder}",
+        f"its files are encrypted with the site key {key}: keep a copy of it apart from backups "
+        "of the folder; without it nothing in the folder can be read",
         f"root fingerprint, to compare by telephone: {invitation.root_fingerprint}",
         f"what the hospital allows stands in {home.policy_file}: read it before going on",
         "next: fedtwin client records …, fedtwin client check, fedtwin client run",
@@ -92,10 +120,9 @@ def site_secret(home: NodeHome) -> bytes:
         ConfigurationError: there is no node here.
     """
     home.settings()
-    path = home.folder / "pseudonym.key"
-    if not path.exists():
-        write_atomically(path, os.urandom(32))
-    return read_private(path, f"there is no pseudonym key at {path}")
+    keyring = keyring_of(home.folder)
+    make_secret(home, keyring)
+    return read_secret(home, keyring)
 
 
 def check_node(home: NodeHome, now: datetime) -> list[str]:
@@ -124,25 +151,37 @@ def check_node(home: NodeHome, now: datetime) -> list[str]:
     def policy() -> str:
         return f"in order, epsilon per study {load_policy(home.policy_file).epsilon_per_study:g}"
 
-    def public_log() -> str:
-        watched = read_watched(home)
-        if watched.alarm is not None:
-            raise LogError(f"{watched.alarm.text}; see 'fedtwin client log'")
-        return describe_log(home)[0]
-
     parts = {
-        "log": public_log,
+        "log": lambda: _log_line(home),
         "identity": identity,
         "policy": policy,
         "ledger": ledger,
         "records": records,
     }
+    parts |= {"consents": lambda: _consents_line(home, now), "keys": lambda: keys_in_words(home)}
     for name, look in parts.items():
         try:
             lines.append(f"ok   {name}: {look()}")
         except FedtwinError as error:
             lines.append(f"FAIL {name}: {error}")
     return lines
+
+
+def _log_line(home: NodeHome) -> str:
+    watched = read_watched(home)
+    if watched.alarm is not None:
+        raise LogError(f"{watched.alarm.text}; see 'fedtwin client log'")
+    return describe_log(home)[0]
+
+
+def _consents_line(home: NodeHome, now: datetime) -> str:
+    waiting = unfinished(home.records)
+    if waiting:
+        raise RecordError(
+            f"{len(waiting)} erasure(s) were cut off: run 'fedtwin client records erase' "
+            "again, or import anything, which finishes them"
+        )
+    return "; ".join(consent_counts(home, now))
 
 
 def check_study(home: NodeHome, study: str, now: datetime) -> list[str]:
@@ -152,14 +191,19 @@ def check_study(home: NodeHome, study: str, now: datetime) -> list[str]:
         CohortError: it cannot be built.
         ConfigurationError: no such study was offered.
     """
+    from fedtwin_client.cohort.rows import require_enough  # noqa: PLC0415 - DuckDB
     from fedtwin_client.training.built_in import load_rows  # noqa: PLC0415 - DuckDB
 
     home.settings()
     plan = KnownStudies(home.studies_file).by_name(study).plan
     rows = load_rows(plan, home.records, now)
+    out = absent_from(home, frozenset(rows.subject_ids.tolist()), now)
+    present = rows.without(out)
+    require_enough(plan, len(present.labels), rows.exclusions | {NO_PART: len(out)})
+    everybody, rows = rows, present
     held_out = int(rows.holdout.sum())
     lines = [f"{len(rows.labels) - held_out} patients for training, {held_out} held out"]
-    lines += [f"  left out: {count} {reason}" for reason, count in rows.exclusions.items()]
+    lines += [f"  left out: {count} {reason}" for reason, count in everybody.exclusions.items()]
     with Ledger(home.ledger_file) as book:
         members = book.members(plan.hash)
     if members is not None:
@@ -168,6 +212,7 @@ def check_study(home: NodeHome, study: str, now: datetime) -> list[str]:
             f"  of these {outside} are not used by the study: their lifetime budget is spent, or "
             "they came after it began (this number stays here)"
         )
+    lines += [f"  left out: {len(out)} {NO_PART}"] if out else []
     lines += [f"  missing {name}: {count}" for name, count in rows.missing.items() if count]
     lines += [f"  implausible {name}: {count}" for name, count in rows.implausible.items() if count]
     return lines

@@ -9,7 +9,7 @@ import pytest
 
 from fedtwin_client.cohort.rows import CohortRows
 from fedtwin_client.node import worker_process
-from fedtwin_client.node.worker_process import WorkerProcess
+from fedtwin_client.node.worker_process import Told, WorkerProcess
 from fedtwin_client.training.pseudonym_list import pack, unpack
 from fedtwin_client.training.roster import Roster
 from fedtwin_client.training.worker import Worker
@@ -58,7 +58,9 @@ def test_every_new_worker_process_is_told_the_members_before_its_first_order(
 
     async def ask() -> None:
         now = datetime(2026, 1, 1, tzinfo=UTC)
-        worker = WorkerProcess(tmp_path, tmp_path, tmp_path, "", now, lambda: members)
+        worker = WorkerProcess(
+            tmp_path, tmp_path, tmp_path, "", now, told=Told(members=lambda: members)
+        )
         await worker.ask({"op": "cohort"})
         await worker.stop()
         await worker.ask({"op": "task"})

@@ -7,15 +7,16 @@ import asyncio
 import logging
 import os
 import random
-import sqlite3
 from typing import Final, Literal
 
+from fedtwin_client.at_rest.database import ERRORS
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.ledger import Ledger
 from fedtwin_client.node.link import LinkSession
 from fedtwin_client.node.log_desk import LogDesk
 from fedtwin_client.node.log_watch import LogWatch
 from fedtwin_client.node.outbox import Outbox
+from fedtwin_client.node.sealing import make_keys, needs_sealing, seal
 from fedtwin_client.node.secure_sums import SecureSums
 from fedtwin_client.node.studies import KnownStudies
 from fedtwin_client.node.study_desk import StudyDesk
@@ -51,6 +52,7 @@ class Agent:
         self._home = home
         self._settings = home.settings()
         self._lock = home.lock()
+        _encrypt(home)
         self._clock = clock
         self._ledger = Ledger(home.ledger_file)
         self._outbox = Outbox(home.outbox_file)
@@ -154,6 +156,19 @@ class Agent:
         os.close(self._lock)
 
 
+def _encrypt(home: NodeHome) -> None:
+    """At a first start, encrypt what is not; after a rotation that was cut off, finish it."""
+    if not needs_sealing(home.folder):
+        return
+    path = make_keys(home)
+    log.warning(
+        "the node's files are being encrypted; keep a copy of the site key %s apart from backups "
+        "of the node's folder: without it nothing here can be read",
+        path,
+    )
+    seal(home)
+
+
 def _explain(error: BaseException | None, address: str) -> Ending:
     """Say in the log why the link ended; returns how."""
     if error is None:
@@ -163,7 +178,7 @@ def _explain(error: BaseException | None, address: str) -> Ending:
     if isinstance(error, grpc.aio.AioRpcError):
         ending = "replaced" if error.code() == REPLACED else ending
         error = explained(error, address)
-    if isinstance(error, OSError | sqlite3.Error):
+    if isinstance(error, (OSError, *ERRORS)):
         log.error(
             "the node's files cannot be written or read: %s; check the disk. It is tried again, "
             "nothing is lost",

@@ -1,7 +1,8 @@
 """The node's own SQLite files: private to their owner, on disk when a call returns, all or nothing.
 
 Write-ahead log with synchronous=FULL: a committed transaction has been flushed to the disk and
-survives the loss of power. What goes wrong becomes a sentence for the hospital's IT.
+survives the loss of power. What goes wrong becomes a sentence for the hospital's IT. Where the
+node's folder has a keyring the files are encrypted.
 """
 
 import os
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from fedtwin_client.at_rest.database import ERRORS, connect
 from fedtwin_protocol.errors import LedgerError
 
 Trace = Callable[[str], None]
@@ -56,7 +58,7 @@ class Database:
         self._path, self._what, self._consequence = path, what, consequence
         _make_private(path, what)
         with self.explained():
-            self.connection = sqlite3.connect(path, isolation_level=None, timeout=patience_s)
+            self.connection = connect(path, patience_s=patience_s)
         try:
             with self.explained():
                 self.connection.set_trace_callback(trace)
@@ -103,7 +105,7 @@ class Database:
         """
         try:
             yield
-        except sqlite3.Error as error:
+        except ERRORS as error:
             name = getattr(error, "sqlite_errorname", "")
             reason = next(
                 (text for start, text in _REASONS.items() if name.startswith(start)),

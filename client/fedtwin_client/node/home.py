@@ -9,6 +9,8 @@ tuf/                 the list of releases that was last believed
 node.sqlite          studies and decisions        ledger.sqlite, outbox.sqlite, sums.sqlite
 records/             timelines and the pseudonym map
 contents/            large models and updates under way
+keyring.json         keys of the encrypted files, in boxes that the site key opens; the site key is
+                     a file outside this folder, named in node.yaml
 """
 
 import fcntl
@@ -38,6 +40,8 @@ class NodeSettings(BaseModel):
         proxy: `http://host:port` of an HTTP CONNECT proxy, if the way out leads through one; with
             `name:password@` before the host where it asks for them.
         client_apps: model families that IT has installed as Flower ClientApps, `module:name`.
+        key_file: the site key that the node's files are encrypted with: a path outside the node's
+            folder, or `credential:NAME` for one that systemd hands over (LoadCredential).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +51,7 @@ class NodeSettings(BaseModel):
     coordinator: str = Field(pattern=r"^\S+:\d+$")
     proxy: str | None = None
     client_apps: dict[str, str] = Field(default_factory=dict)
+    key_file: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

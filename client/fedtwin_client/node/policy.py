@@ -66,6 +66,7 @@ class Policy(Part):
             the plan's counts.
         rounds_largest: most rounds of a study.
         when_allowed: `accept` an allowed study, or `ask` a person.
+        consent: `opt_out`: who did not object takes part; `opt_in`: only who permitted.
     """
 
     consortium: str | None = None
@@ -81,6 +82,7 @@ class Policy(Part):
     smallest_cohort: int = Field(default=20, ge=1)
     rounds_largest: int = Field(default=1000, ge=1)
     when_allowed: Literal["accept", "ask"] = "ask"
+    consent: Literal["opt_out", "opt_in"] = "opt_out"
 
     @property
     def limits(self) -> BudgetLimits:
@@ -357,4 +359,8 @@ rounds_largest: 1000
 
 # accept: an allowed study starts by itself. ask: a person accepts it first.
 when_allowed: ask
+
+# Who takes part, asked before every round. opt_out: everybody but who objected or withdrew.
+# opt_in: only who permitted research by a FHIR Consent. An objection always wins.
+consent: opt_out
 """

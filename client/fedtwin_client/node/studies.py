@@ -6,13 +6,13 @@ build the cohort and reserve the budget. `accepted`, `declined`: decided. `ended
 """
 
 import os
-import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
+from fedtwin_client.at_rest.database import ERRORS, connect
 from fedtwin_protocol.errors import ConfigurationError
 from fedtwin_protocol.signing import envelope_from_bytes
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
@@ -84,11 +84,11 @@ class KnownStudies:
     def __init__(self, path: Path) -> None:
         try:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+            self._connection = connect(path)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, *ERRORS) as error:
             raise ConfigurationError(
                 f"{path} cannot be used ({error}): check its owner, its rights and the disk"
             ) from error

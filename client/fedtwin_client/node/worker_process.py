@@ -5,7 +5,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,23 @@ STOP_PATIENCE_S: Final = 2.0
 PIPE_LIMIT: Final = 1024 * 1024
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What a worker's processes are told, asked for anew each time.
+
+    Attributes:
+        keys: the node's keys, for the pipe of a process that starts; nothing where its files are
+            not encrypted.
+        members: the patients that the ledger has for the study, before the first order of a
+            process; none: not yet, or all of the hospital.
+        standing: what every order says besides.
+    """
+
+    keys: Callable[[], bytes] = bytes
+    members: Callable[[], Members | None] = lambda: None
+    standing: Callable[[], Mapping[str, Any]] = dict
+
+
 class WorkerProcess:
     """One study's training worker; started at the first order, restarted if it died.
 
@@ -37,8 +55,7 @@ class WorkerProcess:
         blobs: folder of contents.
         app_path: an installed ClientApp, or empty.
         now: the time its cohort is built at.
-        members: the patients that the ledger has for the study, told to every process before its
-            first order; none: not yet, or all of the hospital.
+        told: what its processes are told besides orders.
     """
 
     def __init__(
@@ -48,9 +65,10 @@ class WorkerProcess:
         blobs: Path,
         app_path: str,
         now: datetime,
-        members: Callable[[], Members | None] = lambda: None,
+        *,
+        told: Told | None = None,
     ) -> None:
-        self._members = members
+        self._told = told or Told()
         self._arguments = [str(plan_file), str(store), str(blobs), app_path, now.isoformat()]
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
@@ -63,9 +81,11 @@ class WorkerProcess:
         lost; otherwise its reply would be taken for the next order's.
 
         Raises:
-            FedtwinError: what the worker says went wrong, as the same kind of error.
+            FedtwinError: what the worker says went wrong, as the same kind of error; or what every
+                order must be told is not to be had.
         """
-        work = asyncio.get_running_loop().create_task(self._in_turn(Frame(head=head, body=body)))
+        order = Frame(head={**self._told.standing(), **head}, body=body)
+        work = asyncio.get_running_loop().create_task(self._in_turn(order))
         self._under_way.add(work)
         work.add_done_callback(self._ended)
         reply = await asyncio.shield(work)
@@ -116,6 +136,7 @@ class WorkerProcess:
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
+            keys = Frame(head={"op": "keys"}, body=self._told.keys())
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -126,7 +147,9 @@ class WorkerProcess:
                 limit=PIPE_LIMIT,
                 env={**os.environ, **HUGE_PAGES},
             )
-            members = self._members()
+            assert self._process.stdin is not None
+            self._process.stdin.write(keys.to_bytes())
+            members = self._told.members()
             if members is not None:
                 await _once(self._process, Frame(head={"op": "members"}, body=pack(members)))
         return self._process

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
+from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.node.home import NodeHome, NodeSettings
-from fedtwin_client.node.worker_process import WorkerProcess
+from fedtwin_client.node.policy import load_policy
+from fedtwin_client.node.worker_process import Told, WorkerProcess
 from fedtwin_client.training.pseudonym_list import Members
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.parameters import BUILT_IN_FAMILIES
@@ -36,6 +38,8 @@ class Workers:
         self._settings = settings
         self._clock = clock
         self._workers: dict[str, WorkerProcess] = {}
+        self._policy_mark: tuple[int, int, int] | None = None
+        self._consent = "opt_in"
         home.plans.mkdir(mode=0o700, exist_ok=True)
 
     def installed(self, family: str) -> bool:
@@ -53,9 +57,26 @@ class Workers:
                 self._home.contents,
                 self._settings.client_apps.get(plan.model.family, ""),
                 self._clock(),
-                partial(self._members, plan.hash),
+                told=Told(
+                    keys=self._keys,
+                    members=partial(self._members, plan.hash),
+                    standing=self._standing,
+                ),
             )
         return self._workers[plan.hash]
+
+    def _keys(self) -> bytes:
+        keyring = keyring_of(self._home.folder)
+        return b"" if keyring is None else keyring.to_bytes()
+
+    def _standing(self) -> dict[str, str]:
+        """The policy's rule of consent and the time, for every order."""
+        found = self._home.policy_file.stat() if self._home.policy_file.exists() else None
+        mark = None if found is None else (found.st_mtime_ns, found.st_size, found.st_ino)
+        if mark is None or mark != self._policy_mark:
+            self._consent = load_policy(self._home.policy_file).consent
+            self._policy_mark = mark
+        return {"consent": self._consent, "time": self._clock().isoformat()}
 
     async def stop(self, plan_hash: str) -> None:
         """End the worker of a study that is over."""

@@ -1,4 +1,4 @@
-"""FHIR R4 resources into events: Patient, Observation, Condition, MedicationRequest.
+"""FHIR R4 resources into events: Patient, Observation, Condition, MedicationRequest; and Consent.
 
 Every resource of these types replaces what an earlier import made of it, also if its new version
 makes nothing: a value that was withdrawn or spoilt must not live on. Other types are counted.
@@ -8,18 +8,21 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from fedtwin_client.records.codes import codes_of, is_local
+from fedtwin_client.records.consent import Statement, statements_of
 from fedtwin_client.records.events import BIRTH, DEATH, SEX, Event
+from fedtwin_client.records.moments import Moment, read_moment
 from fedtwin_client.records.observation import observation_events
 from fedtwin_client.records.reading import Reading, Times, UnusableError
 from fedtwin_client.records.resources import Found, Resource, list_of, text_of
 from fedtwin_client.records.subjects import Subjects, local_address
 
-READ = ("Patient", "Observation", "Condition", "MedicationRequest")
+READ = ("Patient", "Observation", "Condition", "MedicationRequest", "Consent")
 LOOKED_UP = ("Patient", "Medication")
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +40,27 @@ class Version:
     events: list[Event]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Consent:
+    """The newest version of a Consent.
+
+    Attributes:
+        updated: when the source says it was last changed; none if it does not.
+        subject_id: whose it is; none if that cannot be told.
+        statements: what it says of research, perhaps nothing.
+    """
+
+    updated: datetime | None
+    subject_id: int | None
+    statements: list[Statement]
+
+
 class FhirReader:
-    """Reads the resources of one server."""
+    """Reads the resources of one server.
+
+    Attributes:
+        consents: the Consents that were read, by origin.
+    """
 
     def __init__(self, reading: Reading, subjects: Subjects) -> None:
         """Start a reader.
@@ -49,6 +71,7 @@ class FhirReader:
         """
         self._reading = reading
         self._subjects = subjects
+        self.consents: dict[str, Consent] = {}
         self._medications: dict[str, list[str]] = {}
         self._doors: dict[str, Callable[[Found, str], list[Event]]] = {
             "Patient": self._patient,
@@ -72,6 +95,9 @@ class FhirReader:
         """The new version of one record; nothing for types that are not read."""
         kind = found.resource["resourceType"]
         self._reading.tally.read[kind] += 1
+        if kind == "Consent":
+            self._read_consent(found)
+            return
         door = self._doors.get(kind)
         if door is None:
             if kind not in LOOKED_UP:
@@ -84,6 +110,30 @@ class FhirReader:
         except UnusableError as error:
             self._reading.unusable(error, found.place, found.resource)
         yield Version(origin=origin, updated=self._updated(found.resource), events=events)
+
+    def _read_consent(self, found: Found) -> None:
+        """Keep what a Consent says, if no newer version of it was read."""
+        origin = f"{self._reading.source}:Consent/{_own_id(found)}"
+        subject, statements = None, []
+        try:
+            statements = statements_of(found.resource, self._any_moment)
+            if statements:
+                subject = self._subjects.of(found.resource.get("patient"))
+        except UnusableError as error:
+            self._reading.unusable(error, found.place, found.resource)
+        updated = self._updated(found.resource)
+        before = self.consents.get(origin)
+        if before is None or before.updated is None or (updated or _LONG_AGO) >= before.updated:
+            self.consents[origin] = Consent(
+                updated=updated, subject_id=subject, statements=statements
+            )
+
+    def _any_moment(self, written: Any) -> Moment:
+        """A time of a consent, which may lie ahead."""
+        moment = read_moment(written, self._reading.zone) if isinstance(written, str) else None
+        if moment is None:
+            raise UnusableError("a time that cannot be read")
+        return moment
 
     def _updated(self, resource: Resource) -> datetime | None:
         meta = resource.get("meta")

@@ -10,11 +10,12 @@ import hashlib
 import hmac
 import os
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from fedtwin_client.at_rest.database import ERRORS, connect
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 SECRET_BYTES = 32
@@ -94,7 +95,7 @@ class IdentityMap:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            with closing(sqlite3.connect(path)) as db, db:
+            with closing(connect(path)) as db, _all_or_nothing(db):
                 db.execute(
                     "CREATE TABLE IF NOT EXISTS patients"
                     " (subject_id INTEGER PRIMARY KEY, system TEXT, value TEXT)"
@@ -103,7 +104,7 @@ class IdentityMap:
                     "CREATE TABLE IF NOT EXISTS addresses"
                     " (address TEXT PRIMARY KEY, system TEXT, value TEXT)"
                 )
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, *ERRORS) as error:
             raise RecordError(f"cannot open the identity map {path}: {error}") from error
 
     def record(self, identities: dict[int, Identity], addresses: dict[str, Identity]) -> None:
@@ -113,8 +114,7 @@ class IdentityMap:
             RecordError: a pseudonym already stands for another patient, or the disk is full.
         """
         try:
-            with closing(sqlite3.connect(self._path)) as db, db:
-                db.execute("PRAGMA synchronous=FULL")
+            with closing(self._open()) as db, _all_or_nothing(db):
                 db.executemany(
                     "INSERT OR IGNORE INTO patients VALUES (?, ?, ?)",
                     [(subject, *identity) for subject, identity in identities.items()],
@@ -124,14 +124,14 @@ class IdentityMap:
                     "INSERT OR REPLACE INTO addresses VALUES (?, ?, ?)",
                     [(address, *identity) for address, identity in addresses.items()],
                 )
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise RecordError(
                 f"cannot write the identity map {self._path}: {error}; nothing was imported"
             ) from error
 
     def addresses(self) -> dict[str, Identity]:
         """All addresses that sources have used, with the patient behind each."""
-        with closing(sqlite3.connect(self._path)) as db:
+        with closing(self._open()) as db:
             rows = db.execute("SELECT address, system, value FROM addresses").fetchall()
         return {address: Identity(system, value) for address, system, value in rows}
 
@@ -141,13 +141,52 @@ class IdentityMap:
         Raises:
             RecordError: no patient of this site has that pseudonym.
         """
-        with closing(sqlite3.connect(self._path)) as db:
+        with closing(self._open()) as db:
             row = db.execute(
                 "SELECT system, value FROM patients WHERE subject_id = ?", (subject_id,)
             ).fetchone()
         if row is None:
             raise RecordError(f"expected a pseudonym of this site, found {subject_id}")
         return Identity(*row)
+
+    def forget(self, subject_id: int) -> bool:
+        """Remove the way back to a patient; nothing of it is left in the file on return.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            RecordError: the file cannot be written.
+        """
+        try:
+            with closing(self._open()) as db, _all_or_nothing(db):
+                row = db.execute(
+                    "SELECT system, value FROM patients WHERE subject_id = ?", (subject_id,)
+                ).fetchone()
+                if row is None:
+                    return False
+                db.execute("DELETE FROM addresses WHERE system = ? AND value = ?", row)
+                db.execute("DELETE FROM patients WHERE subject_id = ?", (subject_id,))
+            return True
+        except ERRORS as error:
+            raise RecordError(f"cannot write the identity map {self._path}: {error}") from error
+
+    def known(self) -> frozenset[int]:
+        """The pseudonyms of all patients in the map."""
+        with closing(self._open()) as db:
+            return frozenset(int(row[0]) for row in db.execute("SELECT subject_id FROM patients"))
+
+    def systems(self) -> list[str]:
+        """Whose numbers patients are known by here."""
+        with closing(self._open()) as db:
+            rows = db.execute("SELECT DISTINCT system FROM patients ORDER BY system").fetchall()
+        return [str(system) for (system,) in rows]
+
+    def _open(self) -> sqlite3.Connection:
+        db = connect(self._path)
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA secure_delete=ON")
+        return db
 
     def _refuse_collisions(self, db: sqlite3.Connection, identities: dict[int, Identity]) -> None:
         for subject, identity in identities.items():
@@ -159,6 +198,18 @@ class IdentityMap:
                     f"two patients have one pseudonym ({subject}) in {self._path}; "
                     "nothing was imported. Report this: it is expected once in millions of sites"
                 )
+
+
+@contextmanager
+def _all_or_nothing(db: sqlite3.Connection) -> Iterator[None]:
+    """One transaction: committed at the end, taken back where something goes wrong."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
 
 
 class Pseudonyms:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from fedtwin_client.at_rest.files import SealedWriter
+from fedtwin_client.at_rest.keyring import Keyring
+
 _EXAMPLES = 3
 _RAW_LIMIT = 20_000
 
@@ -86,16 +89,17 @@ class ImportReport:
 class Tally:
     """The running account of an import, with its quarantine file.
 
-    The file is made, readable by its owner alone, when the first thing is put aside. Without a
-    file things are only counted.
+    The file is made, readable by its owner alone, when the first thing is put aside; with a keyring
+    it is encrypted. Without a file things are only counted.
     """
 
     quarantine: Path | None
+    keyring: Keyring | None = None
     read: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
-    _file: TextIO | None = None
+    _file: TextIO | SealedWriter | None = None
 
     def skip(self, reason: str, place: Place) -> None:
         """Count something that made no event though nothing is wrong with it."""
@@ -114,8 +118,11 @@ class Tally:
             return
         if self._file is None:
             self.quarantine.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(self.quarantine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            self._file = os.fdopen(handle, "w", encoding="utf-8")
+            if self.keyring is not None:
+                self._file = SealedWriter(self.quarantine, self.keyring)
+            else:
+                handle = os.open(self.quarantine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                self._file = os.fdopen(handle, "w", encoding="utf-8")
         text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
         line = {"file": place.file, "line": place.line, "reason": reason, "raw": text[:_RAW_LIMIT]}
         self._file.write(json.dumps(line, ensure_ascii=True) + "\n")

@@ -4,16 +4,16 @@ One import runs at a time (a lock file). Patients' identities are written to the
 their events become part of the store, so that no pseudonym is ever without its way back.
 """
 
-import fcntl
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fedtwin_client.records.fhir import LOOKED_UP, FhirReader
+from fedtwin_client.at_rest.boxes import fresh_key
+from fedtwin_client.at_rest.keyring import keyring_of
+from fedtwin_client.records.fhir import LOOKED_UP, Consent, FhirReader
 from fedtwin_client.records.mapping import read_mapping
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.pseudonyms import Identity, IdentityMap, Pseudonyms
@@ -23,12 +23,18 @@ from fedtwin_client.records.resources import find_files, mentions, read_resource
 from fedtwin_client.records.subjects import Subjects
 from fedtwin_client.records.tables import TableReader
 from fedtwin_client.store.commit import take_over
+from fedtwin_client.store.consents import Consents
+from fedtwin_client.store.erasure import finish_erasures
+from fedtwin_client.store.locking import clear, lock_store
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.staging import Staging
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 _SERVER = re.compile(r"[a-z0-9][a-z0-9-]{0,60}\Z")
 _OUTDATED = "an older version of a resource that comes twice"
+_ERASED = "events of patients who are erased here"
+_ERASED_CONSENT = "consents of patients who are erased here"
+_NOT_RESEARCH = "a Consent that says nothing of research"
 
 
 def import_fhir(
@@ -86,7 +92,7 @@ def import_fhir(
                 f"found no FHIR resource in {listed}{_first(job.tally)}; nothing was imported"
             )
         title = f"{len(files)} FHIR files from {server}"
-        return job.finish(title, pseudonyms, subjects.learned)
+        return job.finish(title, pseudonyms, subjects.learned, reader.consents)
 
 
 def import_table(
@@ -128,7 +134,7 @@ def import_table(
                 f"found no row in {path} that can be used{_first(job.tally)}; nothing was "
                 "imported, and what came from this file before is still there"
             )
-        return job.finish(f"{path.name} as {meaning.name}", pseudonyms, {})
+        return job.finish(f"{path.name} as {meaning.name}", pseudonyms, {}, {})
 
 
 def _first(tally: Tally) -> str:
@@ -144,19 +150,41 @@ class _Job:
         self._folder = folder
         self._previous = previous
         self._now = now
+        self._keyring = keyring_of(folder)
         self.identities = IdentityMap(folder / "identities.sqlite")
+        with Consents(folder) as consents:
+            self._erased = consents.erased()
         name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{previous.generation + 1:06d}.ndjson"
-        self.tally = Tally(quarantine=folder / "quarantine" / name)
-        self.staging = Staging(folder / "staging")
+        self.tally = Tally(quarantine=folder / "quarantine" / name, keyring=self._keyring)
+        staging_key = None if self._keyring is None else fresh_key()
+        self.staging = Staging(folder / "staging", staging_key, self._erased)
 
     def finish(
-        self, title: str, pseudonyms: Pseudonyms, addresses: dict[str, Identity]
+        self,
+        title: str,
+        pseudonyms: Pseudonyms,
+        addresses: Mapping[str, Identity],
+        consents: Mapping[str, Consent],
     ) -> ImportReport:
+        """Consents first, then the way back to patients, then what they are about."""
         self.staging.flush()
-        self.identities.record(pseudonyms.identities(self.staging.subjects), addresses)
+        self._take_consents(consents)
+        known = {
+            address: identity
+            for address, identity in addresses.items()
+            if pseudonyms.of(identity) not in self._erased
+        }
+        self.identities.record(pseudonyms.identities(self.staging.subjects), known)
         taken = take_over(
-            self._folder, self.staging.folder, self._previous, origin=title, now=self._now
+            self._folder,
+            self.staging,
+            self._previous,
+            self._keyring,
+            origin=title,
+            now=self._now,
         )
+        if self.staging.refused:
+            self.tally.reasons[_ERASED] += self.staging.refused
         if taken.outdated:
             self.tally.reasons[_OUTDATED] += taken.outdated
         return self.tally.report(
@@ -166,6 +194,18 @@ class _Job:
             withdrawn=taken.withdrawn,
         )
 
+    def _take_consents(self, found: Mapping[str, Consent]) -> None:
+        said = {origin: (item.subject_id, item.statements) for origin, item in found.items()}
+        if not said:
+            return
+        with Consents(self._folder) as consents:
+            _, refused = consents.replace(said)
+        if refused:
+            self.tally.reasons[_ERASED_CONSENT] += refused
+        silent = sum(not item.statements for item in found.values())
+        if silent:
+            self.tally.reasons[_NOT_RESEARCH] += silent
+
 
 @contextmanager
 def _job(folder: Path, now: datetime) -> Iterator[_Job]:
@@ -173,10 +213,11 @@ def _job(folder: Path, now: datetime) -> Iterator[_Job]:
     if now.tzinfo is None:
         raise ConfigurationError("expected a time with its zone, found one without")
     _attempt(folder, lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
-    with _lock(folder):
+    with lock_store(folder):
+        finish_erasures(folder)
         previous = read_manifest(folder) or Manifest()
         staging = folder / "staging"
-        _attempt(folder, lambda: _clear(folder, previous))
+        _attempt(folder, lambda: clear(folder, previous))
         _attempt(folder, lambda: staging.mkdir(mode=0o700))
         job = _Job(folder, previous, now)
         try:
@@ -186,33 +227,6 @@ def _job(folder: Path, now: datetime) -> Iterator[_Job]:
         finally:
             job.tally.close()
             shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    try:
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise RecordError(f"cannot write to {folder}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RecordError(
-                f"another import into {folder} is running; wait for its end"
-            ) from error
-        yield
-    finally:
-        os.close(handle)
-
-
-def _clear(folder: Path, manifest: Manifest) -> None:
-    """Remove files that no reader can need: unlisted ones, and those retired before."""
-    shutil.rmtree(folder / "staging", ignore_errors=True)
-    live = {folder / file.path for file in manifest.files}
-    for file in (folder / "events").glob("*.parquet"):
-        if file not in live:
-            file.unlink()
 
 
 def _attempt(folder: Path, action: Callable[[], None]) -> None:

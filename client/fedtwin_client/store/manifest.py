@@ -12,7 +12,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from fedtwin_protocol.errors import RecordError
+from fedtwin_client.at_rest.keyring import Keyring
+from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 _NAME = "manifest.json"
 
@@ -28,11 +29,35 @@ class EventFile(_Part):
         bucket: subject_id modulo the number of buckets.
         path: relative to the store's folder.
         rows: number of events.
+        key: the file's own key in a box; none if the file is not encrypted.
     """
 
     bucket: int
     path: str
     rows: int
+    key: str | None = None
+
+    def opened(self, folder: Path, keyring: Keyring | None) -> tuple[Path, bytes | None]:
+        """Where the file lies, and its key.
+
+        Raises:
+            ConfigurationError: the keys at hand do not open it, or it is plain where all is
+                encrypted.
+        """
+        path = folder / self.path
+        if self.key is None:
+            if keyring is not None and keyring.complete:
+                raise ConfigurationError(
+                    f"{path} is not encrypted, although everything of this node is: run "
+                    "'fedtwin client keys seal' if you put it there"
+                )
+            return path, None
+        if keyring is None:
+            raise ConfigurationError(
+                f"{path} is encrypted, and the node's folder has no keyring.json: restore it from "
+                "a backup, or move the records away and import them again"
+            )
+        return path, keyring.open(self.key, self.path)
 
 
 class PastImport(_Part):

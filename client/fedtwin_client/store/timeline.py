@@ -5,17 +5,18 @@ meanwhile changes nothing of what it reads. Times are UTC.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from fedtwin_client.at_rest.keyring import Keyring, keyring_of
+from fedtwin_client.at_rest.tables import open_tables
+from fedtwin_client.store.commit import POSITION
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.staging import SCHEMA
 from fedtwin_protocol.errors import RecordError
-
-_POSITION = pa.field("file_row_number", pa.int64())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,17 +26,24 @@ class Timeline:
     Attributes:
         folder: where it lies.
         manifest: which files are valid.
+        keyring: opens them; none where they are not encrypted.
     """
 
     folder: Path
     manifest: Manifest
+    keyring: Keyring | None = field(default=None, repr=False)
 
     @classmethod
-    def open(cls, folder: Path) -> "Timeline":
+    def open(cls, folder: Path, keyring: Keyring | None = None) -> "Timeline":
         """Open the newest state.
+
+        Args:
+            folder: the store's.
+            keyring: the node's; none: the one of its folder, if it has one.
 
         Raises:
             RecordError: nothing was imported yet, or the store is damaged.
+            ConfigurationError: the keys are not at hand.
         """
         manifest = read_manifest(folder)
         if manifest is None:
@@ -49,7 +57,7 @@ class Timeline:
                 f"{folder} lacks {absent[0]} and {len(absent) - 1} more files that its manifest "
                 "names; restore the folder as a whole from a backup"
             )
-        return cls(folder=folder, manifest=manifest)
+        return cls(folder=folder, manifest=manifest, keyring=keyring or keyring_of(folder))
 
     @property
     def rows(self) -> int:
@@ -62,17 +70,29 @@ class Timeline:
         Besides the store's columns the view has `file_row_number`: a patient's events lie in one
         file in the order of time, available time, source and code, and this number says so.
         One thread, so that sums of floating-point numbers come out the same every time. What does
-        not fit into memory is spilled into the store's own folder, never elsewhere.
+        not fit into memory is spilled into the store's own folder, never elsewhere; of encrypted
+        records nothing is spilled, because DuckDB cannot encrypt what it spills.
+
+        Raises:
+            RecordError: a file does not open: it was changed, or its key is not this node's.
         """
         db = duckdb.connect()
         db.execute("SET TimeZone = 'UTC'")
         db.execute("SET threads = 1")
-        db.execute("SET temp_directory = $folder", {"folder": str(self.folder / "spill")})
-        paths = [str(self.folder / file.path) for file in self.manifest.files]
-        if paths:
-            db.read_parquet(paths, file_row_number=True).create_view("events")
+        files = [file.opened(self.folder, self.keyring) for file in self.manifest.files]
+        sealed = any(key is not None for _, key in files)
+        spill = "" if sealed else str(self.folder / "spill")
+        db.execute("SET temp_directory = $folder", {"folder": spill})
+        if not files:
+            db.register("events", SCHEMA.append(POSITION).empty_table())
+        elif sealed:
+            try:
+                db.register("events", open_tables(files, SCHEMA.append(POSITION)))
+            except OSError as error:
+                raise RecordError(f"cannot read {self.folder}: {_changed(error)}") from error
         else:
-            db.register("events", SCHEMA.append(_POSITION).empty_table())
+            paths = [str(path) for path, _ in files]
+            db.read_parquet(paths, file_row_number=True).create_view("events")
         return db
 
     def events(
@@ -104,7 +124,7 @@ class Timeline:
             table: pa.Table = found.to_arrow_table()
             return table.select(SCHEMA.names)
         except duckdb.Error as error:
-            raise RecordError(f"cannot read the timeline store {self.folder}: {error}") from error
+            raise RecordError(f"cannot read {self.folder}: {_changed(error)}") from error
         finally:
             db.close()
 
@@ -116,6 +136,18 @@ class Timeline:
                 "SELECT code, unit, count(*), count(DISTINCT subject_id) FROM events"
                 " GROUP BY code, unit ORDER BY 3 DESC, 1, 2"
             ).fetchall()
+        except duckdb.Error as error:
+            raise RecordError(f"cannot read {self.folder}: {_changed(error)}") from error
         finally:
             db.close()
         return [(code, unit, int(events), int(subjects)) for code, unit, events, subjects in rows]
+
+
+def _changed(error: Exception) -> str:
+    text = str(error)
+    if "decrypt" not in text.lower():
+        return text
+    return (
+        f"a file was changed or is not this node's ({text.strip()}); restore the records from a "
+        "backup, or move them away and import again"
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.cohort.rows import CohortRows, build_cohort, require_enough
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_client.training.absence import Absent, nobody
@@ -202,11 +203,13 @@ def _proximal(task: TaskInput) -> float:
     return float(value)
 
 
-def load_rows(plan: StudyPlan, store: Path, now: datetime) -> CohortRows:
-    """The site's cohort, from its timelines.
+def load_rows(
+    plan: StudyPlan, store: Path, now: datetime, keyring: Keyring | None = None
+) -> CohortRows:
+    """The site's cohort, from its timelines; whoever is absent is still in it.
 
     Raises:
         CohortError: it cannot be built, or is too small.
         RecordError: there are no records yet.
     """
-    return build_cohort(Timeline.open(store), plan, now)
+    return build_cohort(Timeline.open(store, keyring), plan, now)

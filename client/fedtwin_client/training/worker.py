@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from fedtwin_client.at_rest.keyring import Keyring
+from fedtwin_client.training.absence import Absent, any_of
 from fedtwin_client.training.apps import TaskInput, TrainingApp
 from fedtwin_client.training.masked_part import masked_part
 from fedtwin_client.training.pseudonym_list import pack
@@ -31,6 +33,10 @@ from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
+if TYPE_CHECKING:
+    from fedtwin_client.cohort.rows import CohortRows
+    from fedtwin_client.store.consents import Rule
+
 
 class Worker:
     """Answers orders about one study.
@@ -42,11 +48,21 @@ class Worker:
         app_path: `module:name` of an installed Flower ClientApp for the plan's model family, or
             empty for the families built in.
         now: the time, for cohorts.
+        keyring: the node's; none where its files are not encrypted.
     """
 
     def __init__(
-        self, plan: StudyPlan, store: Path, blobs: BlobStore, app_path: str, now: datetime
+        self,
+        plan: StudyPlan,
+        store: Path,
+        blobs: BlobStore,
+        app_path: str,
+        now: datetime,
+        keyring: Keyring | None = None,
     ) -> None:
+        self._keyring = keyring
+        self._consent: Rule = "opt_in"
+        self._time = now
         self._plan = plan
         self._store = store
         self._blobs = blobs
@@ -56,7 +72,9 @@ class Worker:
         self._roster = Roster()
 
     def answer(self, order: Frame) -> Frame:
-        """Carry out one order."""
+        """Carry out one order; it says which rule of consent holds, and the time."""
+        self._consent = order.head.get("consent", "opt_in")
+        self._time = datetime.fromisoformat(order.head.get("time", self._now.isoformat()))
         operations: dict[str, Callable[[Frame], Frame]] = {
             "price": self._price,
             "members": self._confine,
@@ -140,14 +158,22 @@ class Worker:
             return ClientAppRunner(load_client_app(self._app_path), self._plan)
         from fedtwin_client.training.built_in import BuiltIn, load_rows  # noqa: PLC0415 - DuckDB
 
-        rows = load_rows(self._plan, self._store, self._now)
+        rows = load_rows(self._plan, self._store, self._now, self._keyring)
         outside = self._roster.outside(rows.subject_ids.tolist())
-        app = BuiltIn(self._plan, rows, os.urandom(32), outside)
+        app = BuiltIn(self._plan, rows, os.urandom(32), any_of(outside, self._absent(rows)))
         if self._plan.aggregation.rule != "flower":
             return app
         from fedtwin_client.training.flower import ClientAppRunner, client_app  # noqa: PLC0415
 
         return ClientAppRunner(client_app(lambda _: app), self._plan, own=app)
+
+    def _absent(self, rows: "CohortRows") -> Absent:
+        """Who of a cohort has objected, or did not consent; asked before each task."""
+        from fedtwin_client.store.consents import Consents  # noqa: PLC0415 - DuckDB, with its folder
+
+        consents = Consents(self._store, self._keyring)
+        patients = frozenset(rows.subject_ids.tolist())
+        return lambda: consents.absent(self._consent, patients, self._time)
 
 
 def load_client_app(path: str) -> Any:
@@ -203,8 +229,14 @@ def serve(worker: Worker, orders: BinaryIO, replies: BinaryIO) -> None:
 
 
 def main() -> None:
-    """Entry point: `python -m fedtwin_client.training.worker PLAN STORE BLOBS APP NOW`."""
+    """Entry point: `python -m fedtwin_client.training.worker PLAN STORE BLOBS APP NOW`.
+
+    The first frame on its standard input holds the node's keys.
+    """
     plan_file, store, blobs, app_path, now = sys.argv[1:6]
+    keys = read_frame(sys.stdin.buffer)
+    if keys is None:
+        return
     replies = os.fdopen(os.dup(1), "wb")
     # Whatever a library or an installed app prints must not reach the agent's pipe, and may speak
     # of patients, so that it must not reach the node's log either.
@@ -216,6 +248,7 @@ def main() -> None:
         BlobStore(Path(blobs)),
         app_path,
         datetime.fromisoformat(now),
+        Keyring.from_bytes(keys.body),
     )
     serve(worker, sys.stdin.buffer, replies)
 

@@ -242,3 +242,9 @@ def hospitals(
         made.start(*SITES)
         yield made
         made.store.close()
+
+
+@pytest.fixture(scope="session")
+def hospitals_class() -> type[Hospitals]:
+    """The class, for a consortium of one's own."""
+    return Hospitals

@@ -1,0 +1,149 @@
+"""SQLite files, encrypted by SQLCipher where the folder has a keyring.
+
+SQLCipher encrypts every page (AES-256-CBC) with an HMAC-SHA512 of its own, in the file and in its
+write-ahead log; temporary tables stay in memory. The key is raw: no password is stretched.
+
+SQLCipher brings its own copy of SQLite. Two copies in one process do not see each other's locks on
+a file, so a file is never opened by both: plain ones by Python's own, others by SQLCipher's.
+"""
+
+import os
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlcipher3
+
+from fedtwin_protocol.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from fedtwin_client.at_rest.keyring import Keyring
+
+ERRORS: Final = (sqlite3.Error, sqlcipher3.Error)
+_PLAIN: Final = b"SQLite format 3\0"
+_DRAFT: Final = ".sealing"
+
+
+def connect(
+    path: Path, *, keyring: "Keyring | None" = None, patience_s: float = 10.0
+) -> sqlite3.Connection:
+    """Open a file, and make it where there is none, as its folder's keyring says.
+
+    Args:
+        path: in the node's folder or in its records.
+        keyring: the node's; none: the one of the folder, if it has one.
+        patience_s: how long to wait for another process.
+
+    Returns:
+        A connection without implicit transactions.
+
+    Raises:
+        ConfigurationError: the file is plain where everything is encrypted, or the other way round,
+            or the site key is not at hand.
+        sqlite3.Error: the file cannot be used; or the same of SQLCipher, one of `ERRORS`.
+    """
+    from fedtwin_client.at_rest.keyring import keyring_of  # noqa: PLC0415 - pydantic, for the ledger
+
+    keyring = keyring or keyring_of(path.parent)
+    size = path.stat().st_size if path.exists() else 0
+    if keyring is None:
+        return sqlite3.connect(path, isolation_level=None, timeout=patience_s)
+    if size and is_plain(path):
+        if keyring.complete:
+            raise ConfigurationError(
+                f"{path} is not encrypted, although everything of this node is: it is not from "
+                "this node, or from a backup of before; run 'fedtwin client keys seal' if you put "
+                "it there"
+            )
+        return _opened(path, None, patience_s)
+    return _first_that_fits(path, keyring.for_purpose(f"database {path.name}"), patience_s)
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a file begins as a SQLite file that is not encrypted does."""
+    with path.open("rb") as file:
+        return file.read(len(_PLAIN)) == _PLAIN
+
+
+def seal_database(path: Path, keyring: "Keyring") -> bool:
+    """Encrypt a plain file, or give one that an older key encrypts the newest.
+
+    Nobody else may have the file open. A kill leaves the old file or the new one.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        ConfigurationError: another process has it open.
+        sqlcipher3.Error: the file is damaged, or the disk is full.
+    """
+    keys = keyring.for_purpose(f"database {path.name}")
+    if not path.stat().st_size:
+        return False
+    if is_plain(path):
+        _export(path, keys[0])
+        return True
+    with suppress(*ERRORS):
+        _opened(path, keys[0], 0).close()
+        return False
+    connection = _first_that_fits(path, keys[1:], 0)
+    try:
+        _alone(connection, path)
+        connection.execute(f"PRAGMA rekey = \"x'{keys[0].hex()}'\"")
+    finally:
+        connection.close()
+    return True
+
+
+def _export(path: Path, key: bytes) -> None:
+    draft = path.with_name(path.name + _DRAFT)
+    draft.unlink(missing_ok=True)
+    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    plain = _opened(path, None, 0)
+    try:
+        _alone(plain, path)
+        plain.execute("ATTACH DATABASE ? AS sealed KEY ?", (str(draft), f"x'{key.hex()}'"))
+        plain.execute("SELECT sqlcipher_export('sealed')")
+        plain.execute("DETACH DATABASE sealed")
+    finally:
+        plain.close()
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def _alone(connection: sqlite3.Connection, path: Path) -> None:
+    """Take the write-ahead log into the file, which works only if nobody else has it open."""
+    try:
+        mode = connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
+    except ERRORS:
+        mode = "locked"
+    if mode != "delete":
+        raise ConfigurationError(
+            f"{path} is in use by another process: stop the node and other commands on this "
+            "folder, then try again"
+        )
+
+
+def _first_that_fits(path: Path, keys: list[bytes], patience_s: float) -> sqlite3.Connection:
+    for key in keys[:-1]:
+        with suppress(*ERRORS):
+            return _opened(path, key, patience_s)
+    return _opened(path, keys[-1], patience_s)
+
+
+def _opened(path: Path, key: bytes | None, patience_s: float) -> sqlite3.Connection:
+    connection: Any = sqlcipher3.connect(str(path), isolation_level=None, timeout=patience_s)
+    try:
+        if key is not None:
+            connection.execute("PRAGMA cipher_log_level = NONE")
+            connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlcipher3.Error:
+        connection.close()
+        raise
+    return connection  # type: ignore[no-any-return]  # the same interface, without stubs

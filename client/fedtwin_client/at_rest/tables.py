@@ -1,0 +1,73 @@
+"""Parquet files, encrypted by Parquet's own modular encryption where the folder has a keyring.
+
+Every page, page header and the footer is AES-256-GCM encrypted and bound to its place in the file
+(Apache Parquet, "Parquet Modular Encryption"); no name, number or statistic is readable. Each file
+has a random key of its own, and the file's name is authenticated with it, so that one file cannot
+stand in another's place. pyarrow reads and writes it; DuckDB reads it through pyarrow.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyarrow.fs import LocalFileSystem
+from pyarrow.parquet import encryption
+
+_MAGIC: Final = b"PARE"
+
+
+def open_writer(path: Path, schema: pa.Schema, key: bytes | None) -> pq.ParquetWriter:
+    """A writer of one file; the caller closes it.
+
+    Args:
+        path: the new file.
+        schema: its columns.
+        key: 32 bytes; none: not encrypted.
+    """
+    sealing = (
+        None
+        if key is None
+        else encryption.create_encryption_properties(
+            key, aad_prefix=path.name.encode(), store_aad_prefix=False
+        )
+    )
+    return pq.ParquetWriter(path, schema, compression="zstd", encryption_properties=sealing)
+
+
+def open_tables(
+    files: Sequence[tuple[Path, bytes | None]], schema: pa.Schema | None = None
+) -> ds.Dataset:
+    """Several files, each with its own key, as one dataset that can be read again and again.
+
+    Args:
+        files: at least one, with the key of each; none for one that is not encrypted.
+        schema: which columns to read; none: the first file's.
+
+    Raises:
+        OSError: a file does not open with its key, or was changed.
+    """
+    parts = [_opened(path, key, schema) for path, key in files]
+    return ds.UnionDataset(schema or parts[0].schema, parts)
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a Parquet file is not encrypted."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) != _MAGIC
+
+
+def _opened(path: Path, key: bytes | None, schema: pa.Schema | None) -> ds.FileSystemDataset:
+    options = {}
+    if key is not None:
+        options["decryption_properties"] = encryption.create_decryption_properties(
+            key, aad_prefix=path.name.encode()
+        )
+    form = ds.ParquetFileFormat(
+        default_fragment_scan_options=ds.ParquetFragmentScanOptions(**options)
+    )
+    fragment = form.make_fragment(str(path), filesystem=LocalFileSystem())
+    columns = schema or fragment.physical_schema
+    return ds.FileSystemDataset([fragment], columns, form, filesystem=LocalFileSystem())

@@ -1,0 +1,189 @@
+"""What a hospital does for one patient, by their own number: objection, withdrawal, erasure.
+
+Numbers become pseudonyms at once, by the module for it, and are written down nowhere.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from fedtwin_client.at_rest.files import is_sealed, read_sealed
+from fedtwin_client.at_rest.keyring import keyring_of
+from fedtwin_client.node.home import NodeHome
+from fedtwin_client.node.policy import load_policy
+from fedtwin_client.records.pseudonyms import Identity, IdentityMap, pseudonym
+from fedtwin_client.store.consents import Consents
+from fedtwin_client.store.erasure import erase_patient
+from fedtwin_protocol.errors import ConfigurationError, RecordError
+
+NO_PART: Final = "takes no part by consent, objection or erasure"
+
+
+def import_objections(
+    home: NodeHome, secret: bytes, file: Path, system: str | None, now: datetime
+) -> list[str]:
+    """Add a file of patients' numbers, one a line, to the list of objections.
+
+    Empty lines and lines that begin with # are passed over; of a line with commas or semicolons
+    the first cell counts.
+
+    Raises:
+        RecordError: the file cannot be read or holds no number.
+        ConfigurationError: it does not say whose numbers these are.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"cannot read the list {file}: {error}; nothing was changed") from error
+    cells = [line.replace(";", ",").partition(",")[0].strip().strip('"') for line in lines]
+    numbers = {cell for cell in cells if cell and not cell.startswith("#")}
+    if not numbers:
+        raise RecordError(f"found no patient's number in {file}; nothing was changed")
+    subjects = _pseudonyms(home, secret, numbers, system)
+    known = len(subjects & _known(home))
+    with Consents(home.records) as consents:
+        added = consents.add_objections(subjects, now)
+    return [
+        f"{len(numbers)} numbers read; {added} objections are new",
+        f"{known} of them are patients of this node; the others stay out if they come later",
+        "running studies leave them out from their next task on",
+    ]
+
+
+def withdraw(
+    home: NodeHome, secret: bytes, number: str, system: str | None, now: datetime
+) -> list[str]:
+    """Put one patient on the list of objections."""
+    subjects = _pseudonyms(home, secret, {number}, system)
+    with Consents(home.records) as consents:
+        added = consents.add_objections(subjects, now)
+    known = bool(subjects & _known(home))
+    return [
+        "withdrawn" if added else "was on the list of objections before",
+        "running studies leave the patient out from their next task on"
+        if known
+        else "no patient with this number is known here yet; check it, and --system. If they come "
+        "later, they stay out",
+    ]
+
+
+def lift(home: NodeHome, secret: bytes, number: str, system: str | None) -> str:
+    """Take one patient off the list of objections."""
+    (subject,) = _pseudonyms(home, secret, {number}, system)
+    with Consents(home.records) as consents:
+        if consents.lift(subject):
+            return "no longer on the list of objections; what FHIR Consents say still holds"
+    return "was not on the list of objections"
+
+
+def standing_in_words(
+    home: NodeHome, secret: bytes, number: str, system: str | None, now: datetime
+) -> list[str]:
+    """One patient's state, for the hospital alone."""
+    (subject,) = _pseudonyms(home, secret, {number}, system)
+    rule = load_policy(home.policy_file).consent
+    with Consents(home.records) as consents:
+        found = consents.standing(subject, rule, now)
+    known = "known here" if subject in _known(home) else "not known here"
+    verdicts = ", ".join(found.verdicts) or "say nothing of research"
+    return [
+        f"takes part in research: {'yes' if found.takes_part else 'no'} (policy: {rule}; {known})",
+        f"list of objections: {f'since {found.objected[:10]}' if found.objected else 'no'}",
+        f"FHIR Consents: {verdicts}",
+        f"erased: {f'since {found.erased[:10]}' if found.erased else 'no'}",
+    ]
+
+
+def erase(
+    home: NodeHome, secret: bytes, number: str, system: str | None, now: datetime
+) -> list[str]:
+    """Erase one patient."""
+    (subject,) = _pseudonyms(home, secret, {number}, system)
+    found = erase_patient(home.records, subject, now)
+    if not found.known and not found.events:
+        return [
+            "no patient with this number is known here: check it, and --system",
+            "the number is noted as erased, so that an import leaves the patient out",
+        ]
+    return [
+        f"erased: {found.events} events and the way back to the patient; also all that was put "
+        "aside in quarantine",
+        "running studies leave the patient out from their next task on; an import of the same "
+        "patient is left out and counted",
+        "what was released before stays covered by its noise; erase the patient in the sources "
+        "and in backups of the records, too",
+    ]
+
+
+def consent_counts(home: NodeHome, now: datetime) -> list[str]:
+    """How many patients take part, and how many do not; these numbers stay here."""
+    rule = load_policy(home.policy_file).consent
+    patients = _known(home)
+    with Consents(home.records) as consents:
+        out = len(consents.absent(rule, patients, now))
+        objections, erased = consents.objections(), len(consents.erased())
+    return [
+        f"policy {rule}",
+        f"{len(patients) - out} patients take part, {out} do not",
+        f"{objections} objections, {erased} erased",
+    ]
+
+
+def absent_from(home: NodeHome, subject_ids: frozenset[int], now: datetime) -> frozenset[int]:
+    """Who of some patients takes no part now."""
+    rule = load_policy(home.policy_file).consent
+    with Consents(home.records) as consents:
+        return consents.absent(rule, subject_ids, now)
+
+
+def put_aside(home: NodeHome, name: str | None) -> Iterable[str]:
+    """The names of the quarantine files, or what is in one of them, line by line.
+
+    Raises:
+        ConfigurationError: there is none of that name, or it does not open.
+    """
+    folder = home.records / "quarantine"
+    names = sorted(path.name for path in folder.glob("*.ndjson"))
+    if name is None:
+        return names or ["nothing is put aside"]
+    path = folder / Path(name).name
+    if path.name not in names:
+        listed = ", ".join(names) or "none"
+        raise ConfigurationError(f"there is no quarantine file '{path.name}'; there are: {listed}")
+    keyring = keyring_of(home.folder)
+    if keyring is None or not is_sealed(path):
+        return path.read_text(encoding="utf-8").splitlines()
+    return b"".join(read_sealed(path, keyring)).decode("utf-8").splitlines()
+
+
+def _pseudonyms(
+    home: NodeHome, secret: bytes, numbers: Iterable[str], system: str | None
+) -> frozenset[int]:
+    whose = system or _only_system(home)
+    return frozenset(pseudonym(secret, _identity(whose, number)) for number in numbers)
+
+
+def _identity(system: str, number: str) -> Identity:
+    """A patient as an import knows them: without a system of numbers, by the server's own id."""
+    by_server = ":" not in system and "/" not in system
+    if by_server and not number.startswith("Patient/"):
+        return Identity(system, f"Patient/{number}")
+    return Identity(system, number)
+
+
+def _only_system(home: NodeHome) -> str:
+    path = home.records / "identities.sqlite"
+    systems = IdentityMap(path).systems() if path.exists() else []
+    if len(systems) != 1:
+        listed = ", ".join(f"'{system}'" for system in systems) or "none yet"
+        raise ConfigurationError(
+            "say with --system whose numbers these are: the identifier system, or the name of the "
+            f"server or table that the records came from. Patients here are known by: {listed}"
+        )
+    return systems[0]
+
+
+def _known(home: NodeHome) -> frozenset[int]:
+    path = home.records / "identities.sqlite"
+    return IdentityMap(path).known() if path.exists() else frozenset()

@@ -1,0 +1,85 @@
+"""Erasing one patient: what the site holds of them goes, and a bare pseudonym stays.
+
+In this order, each step safe against a kill, and the whole safe to repeat:
+
+1. The pseudonym is noted as erased: from the next task on the patient is absent from every study
+   under way, and no import brings them back.
+2. The files with their events are written anew without them, under new keys, and the old files are
+   removed, as is everything that was put aside in quarantine, which may speak of them.
+3. The way from the pseudonym back to the patient is deleted; that it is still there tells the next
+   import, and `fedtwin client check`, that an erasure was cut off.
+
+The ledger keeps its entries, which know pseudonyms only. What was released before stays covered by
+the noise that it was released with.
+"""
+
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from fedtwin_client.at_rest.keyring import Keyring, keyring_of
+from fedtwin_client.records.pseudonyms import IdentityMap
+from fedtwin_client.store.commit import rewrite
+from fedtwin_client.store.consents import Consents
+from fedtwin_client.store.locking import clear, lock_store
+from fedtwin_client.store.manifest import read_manifest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Erased:
+    """What an erasure removed.
+
+    Attributes:
+        events: of the patient, from the timelines.
+        known: whether the identity map knew the patient.
+    """
+
+    events: int
+    known: bool
+
+
+def erase_patient(store: Path, subject_id: int, now: datetime) -> Erased:
+    """Erase a patient, whether the site knows them or not.
+
+    Args:
+        store: the timeline store's folder; made where there is none.
+        subject_id: the pseudonym.
+        now: for the note.
+
+    Raises:
+        RecordError: an import runs, or the disk refuses; run it again, it goes on where it was.
+        ConfigurationError: the site key is not at hand.
+    """
+    with Consents(store) as consents:
+        consents.erase(subject_id, now)
+    with lock_store(store):
+        return _remove(store, subject_id, keyring_of(store))
+
+
+def unfinished(store: Path) -> frozenset[int]:
+    """Pseudonyms whose erasure was cut off."""
+    if not (store / "identities.sqlite").exists():
+        return frozenset()
+    with Consents(store) as consents:
+        erased = consents.erased()
+    return erased & IdentityMap(store / "identities.sqlite").known() if erased else erased
+
+
+def finish_erasures(store: Path) -> None:
+    """Finish what was cut off; the caller holds the store's lock."""
+    for subject_id in sorted(unfinished(store)):
+        _remove(store, subject_id, keyring_of(store))
+
+
+def _remove(store: Path, subject_id: int, keyring: Keyring | None) -> Erased:
+    manifest = read_manifest(store)
+    events = 0
+    if manifest is not None:
+        before = sum(file.rows for file in manifest.files)
+        manifest = rewrite(store, manifest, keyring, without=subject_id)
+        events = before - sum(file.rows for file in manifest.files)
+        clear(store, manifest)
+    shutil.rmtree(store / "quarantine", ignore_errors=True)
+    known = IdentityMap(store / "identities.sqlite").forget(subject_id)
+    return Erased(events=events, known=known)

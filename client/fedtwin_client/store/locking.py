@@ -1,0 +1,43 @@
+"""Being the only one who changes the store, and clearing up what nobody needs any more."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedtwin_client.store.manifest import Manifest
+from fedtwin_protocol.errors import RecordError
+
+
+@contextmanager
+def lock_store(folder: Path) -> Iterator[None]:
+    """Be the only one who changes the store.
+
+    Raises:
+        RecordError: an import runs, or the folder cannot be written.
+    """
+    try:
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise RecordError(f"cannot write to {folder}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RecordError(
+                f"another import into {folder} is running; wait for its end"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def clear(folder: Path, manifest: Manifest) -> None:
+    """Remove files that no reader can need: unlisted ones, and those retired before."""
+    shutil.rmtree(folder / "staging", ignore_errors=True)
+    live = {folder / file.path for file in manifest.files}
+    for file in (folder / "events").glob("*.parquet"):
+        if file not in live:
+            file.unlink()
