@@ -16,6 +16,7 @@ from math import sqrt
 
 from fedtwin_protocol.canonical import canonical_bytes, sha256_hex
 from fedtwin_protocol.errors import PlanError
+from fedtwin_protocol.groups import assign_groups
 from fedtwin_protocol.study import StudyPlan
 
 FEWEST_SITES, MOST_SITES = 3, 100
@@ -117,6 +118,33 @@ def secure_terms(plan: StudyPlan, sites: Sequence[str] | None = None) -> SecureT
     )
     _check_range(plan, terms)
     return terms
+
+
+def training_groups(plan: StudyPlan, round_number: int) -> tuple[SecureTerms, ...]:
+    """The terms of a round's sums: of all sites, or of each group where the plan has groups.
+
+    Raises:
+        PlanError: a group is too small, or numbers do not fit together.
+    """
+    groups = plan.aggregation.groups
+    if groups == 1:
+        return (secure_terms(plan),)
+    drawn = assign_groups(plan.hash, round_number, plan.sites.invited, groups)
+    return tuple(secure_terms(plan, sites) for sites in drawn)
+
+
+def sum_terms(plan: StudyPlan, purpose: str, round_number: int, site: str) -> SecureTerms:
+    """The terms of the sum that a site takes part in.
+
+    Raises:
+        PlanError: the plan does not name the site, or as `training_groups`.
+    """
+    if purpose != "train":
+        return secure_terms(plan)
+    for terms in training_groups(plan, round_number):
+        if site in terms.sites:
+            return terms
+    raise PlanError(f"{site[:60]} is not named in the plan of this sum")
 
 
 def _check_range(plan: StudyPlan, terms: SecureTerms) -> None:

@@ -5,6 +5,7 @@ hold-out table; of one site it learns that it took part. A round closes with any
 of those that the plan names.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any, Final
@@ -12,10 +13,16 @@ from typing import Any, Final
 from fedtwin_protocol.content import content_bytes
 from fedtwin_protocol.errors import FedtwinError, WireError
 from fedtwin_protocol.secure_messages import KEYS, kind_of
-from fedtwin_protocol.secure_terms import SecureTerms, secure_terms, sum_label
+from fedtwin_protocol.secure_terms import (
+    SecureTerms,
+    secure_terms,
+    sum_label,
+    training_groups,
+)
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.bounds import COUNT_SLACK, check_sum
 from fedtwin_server.exchange import Admit
+from fedtwin_server.robust import mean_per_patient
 from fedtwin_server.rules import Step, SumRule
 from fedtwin_server.secure_collector import SecureCollector, Summed, SumWish
 from fedtwin_server.study_record import final_parameters
@@ -51,36 +58,67 @@ class SecureRun(StudyRun):
         self._store.keep_total(self._plan.study, COUNT, summed.total.tolist(), summed.sites)
 
     async def _step(self, number: int, state: pb.RoundState) -> Step:
-        """Make a round of whoever stays to its end.
+        """Make a round of whoever stays to its end; in groups, where the plan has them.
 
         Raises:
             RefusedSumError: the sum is longer than all patients together can make it.
+            WireError: too few sites, or groups, took part.
         """
         if not isinstance(self._rule, SumRule):
             raise WireError("a secure study adds sums up; its rule is another")
-        values = sum(spec.size for spec in self._rule.expected(state.parameters))
-        largest = self._plan.privacy.clipping_norm
-        summed = await self._sum(TRAIN, number, state.parameters, values, largest)
-        patients = self._patients * len(summed.sites) / len(self._counted)
-        self._check(summed, patients)
-        return self._rule.advance(state, summed.total / patients, summed.sites)
+        groups = training_groups(self._plan, number)
+        found = await asyncio.gather(
+            *(self._group_sum(number, state, terms) for terms in groups), return_exceptions=True
+        )
+        sums = {}
+        for summed in found:
+            if isinstance(summed, BaseException):
+                self._without(number, summed, len(groups))
+            else:
+                sums[" ".join(summed.sites)] = summed
+        if 2 * len(sums) <= len(groups):
+            raise WireError(f"round {number}: only {len(sums)} of {len(groups)} groups made a sum")
+        mean = mean_per_patient(
+            {name: one.total for name, one in sums.items()},
+            {name: self._patients_of(one) for name, one in sums.items()},
+            self._plan.aggregation.robust,
+        )
+        return self._rule.advance(state, mean, [s for one in sums.values() for s in one.sites])
 
-    def _check(self, summed: Summed, patients: float) -> None:
-        """Hold a sum against what all patients in it can make.
+    async def _group_sum(self, number: int, state: pb.RoundState, terms: SecureTerms) -> Summed:
+        """The sum of one group of sites (of all, where the plan has one group), if it can be.
 
         Raises:
-            RefusedSumError: it is longer.
+            RefusedSumError: it is longer than all patients together can make it.
+            WireError: too few of its sites took part.
         """
+        values = sum(spec.size for spec in self._rule.expected(state.parameters))
+        largest = self._plan.privacy.clipping_norm
+        summed = await self._sum(TRAIN, number, state.parameters, values, largest, terms)
         privacy, sites = self._plan.privacy, len(summed.sites)
-        excess = sqrt(sites / self._terms.honest_present)
-        rounding = 1 + sqrt(summed.total.size) / self._terms.scale
+        # How many patients one group has is not known, but that all together have no more.
+        whole = len(terms.sites) == len(self._terms.sites)
+        patients = self._patients_of(summed) if whole else self._patients
+        unsure = sqrt(len(self._counted) / self._terms.honest_present)
+        excess = sqrt(sites / terms.honest_present)
+        rounding = 1 + sqrt(summed.total.size) / terms.scale
         check_sum(
             summed.total,
-            patients=patients + COUNT_SLACK * privacy.cohort_count_noise * excess + sites,
+            patients=patients + COUNT_SLACK * privacy.cohort_count_noise * unsure + sites,
             clipping_norm=privacy.clipping_norm * rounding,
             noise_sd=privacy.noise_multiplier * privacy.clipping_norm * excess,
-            whose="the sum of all sites",
+            whose="the sum of all sites" if whole else f"the sum of {', '.join(summed.sites)}",
         )
+        return summed
+
+    def _without(self, number: int, error: BaseException, groups: int) -> None:
+        """A group made no sum: the round goes on with the others, if there are others."""
+        if groups == 1 or not isinstance(error, FedtwinError):
+            raise error
+        self._note(f"round {number} goes on without one group: {error}")
+
+    def _patients_of(self, summed: Summed) -> float:
+        return self._patients * len(summed.sites) / len(self._counted)
 
     async def _evaluate(self) -> None:
         plan = self._plan
@@ -96,11 +134,18 @@ class SecureRun(StudyRun):
         self._store.keep_total(plan.study, EVALUATE, summed.total.tolist(), summed.sites)
 
     async def _sum(
-        self, purpose: str, number: int, content: pb.Content, values: int, largest: float
+        self,
+        purpose: str,
+        number: int,
+        content: pb.Content,
+        values: int,
+        largest: float,
+        terms: SecureTerms | None = None,
     ) -> Summed:
         """One secure sum, taken up where it was before a restart."""
-        label = sum_label(self._plan, purpose, number, self._terms.sites)
-        part_bytes = values * self._terms.modulus_bits // 8
+        terms = terms or self._terms
+        label = sum_label(self._plan, purpose, number, terms.sites)
+        part_bytes = values * terms.modulus_bits // 8
 
         async def ask(
             kind: str, contents: Mapping[str, pb.Content], admit: Admit, quorum: int
@@ -111,22 +156,24 @@ class SecureRun(StudyRun):
         wish = SumWish(
             label=label,
             purpose=purpose,
-            terms=self._terms,
+            terms=terms,
             content=content,
             values=values,
             largest=largest,
         )
-        present = await self._here(purpose, number, label)
+        present = await self._here(purpose, number, label, terms)
         return await SecureCollector(self._store, self._blobs, ask).collect(wish, present)
 
-    async def _here(self, purpose: str, number: int, label: str) -> Sequence[str]:
+    async def _here(
+        self, purpose: str, number: int, label: str, terms: SecureTerms
+    ) -> Sequence[str]:
         """Whom to ask for keys: those who were asked before a restart, or whoever is here now."""
         began = self._store.step_sites(label, KEYS)
         if began is not None:
             return began
         kept = self._kept(kind_of(purpose, KEYS), number)
         found = await self._participants(max(number, 1), kept)
-        return sorted(found & set(self._terms.sites))
+        return sorted(found & set(terms.sites))
 
     def _count_latecomers(self) -> None:
         """Nobody is counted alone; a latecomer joins the next sum."""

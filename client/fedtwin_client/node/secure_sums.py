@@ -82,10 +82,13 @@ class SecureSums:
         path: of the file with their secrets.
         site: this site's name.
         key: its signing key.
+
+    Attributes:
+        site: this site's name.
     """
 
     def __init__(self, path: Path, site: str, key: SiteKey) -> None:
-        self._site = site
+        self.site = self._site = site
         self._key = key
         self._database = Database(
             path,

@@ -9,7 +9,7 @@ from typing import Any
 from fedtwin_client.node.secure_sums import SecureSums, Sum
 from fedtwin_protocol import secure_messages as sm
 from fedtwin_protocol.errors import WireError
-from fedtwin_protocol.secure_terms import secure_terms, sum_label
+from fedtwin_protocol.secure_terms import sum_label, sum_terms
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
@@ -32,7 +32,7 @@ class SumDesk:
                 signatures, or what was sent before.
         """
         _, step = sm.step_of(task.kind)
-        which = sum_of(task, plan)
+        which = sum_of(task, plan, self._sums.site)
         if step == sm.KEYS:
             return sm.content_of(self._sums.keys(which, now))
         fields = sm.fields_of(task.content)
@@ -47,16 +47,18 @@ class SumDesk:
 
     def mask_order(self, task: pb.Task, plan: StudyPlan, now: datetime) -> dict[str, Any]:
         """What the worker must hide its part under, as plain JSON values."""
-        keys = self._sums.mask_keys(sum_of(task, plan), sm.fields_of(task.content), now)
+        which = sum_of(task, plan, self._sums.site)
+        keys = self._sums.mask_keys(which, sm.fields_of(task.content), now)
         return {
+            "sites": list(which.terms.sites),
             "added": [keys.own.hex(), *(key.hex() for key in keys.added)],
             "subtracted": [key.hex() for key in keys.subtracted],
         }
 
 
-def sum_of(task: pb.Task, plan: StudyPlan) -> Sum:
-    """The sum that a task belongs to."""
+def sum_of(task: pb.Task, plan: StudyPlan, site: str) -> Sum:
+    """The sum that a task belongs to, as the plan has it for a site."""
     purpose, _ = sm.step_of(task.kind)
-    terms = secure_terms(plan)
+    terms = sum_terms(plan, purpose, task.round, site)
     label = sum_label(plan, purpose, task.round, terms.sites)
     return Sum(label=label, plan_hash=plan.hash, terms=terms)

@@ -134,7 +134,7 @@ class Worker:
             part.exact,
             part.largest,
             part.noise_multiplier,
-            secure_terms(self._plan),
+            secure_terms(self._plan, mask["sites"]),
             app.noise,
             (added, subtracted),
         )
