@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.parameters import BUILT_IN_FAMILIES, parameter_shapes
+from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.study import StudyPlan
 
 
@@ -135,7 +136,7 @@ def _data(plan: StudyPlan) -> Section:
 def _leaving(plan: StudyPlan) -> Section:
     privacy = plan.privacy
     lines = [
-        "Once: how many patients take part, "
+        f"Once: how many patients take part{_as_part(plan)}, "
         + _noised(privacy.cohort_count_noise, f"{privacy.cohort_count_noise:g} patients")
         + ".",
         f"At most {_times(plan.training.rounds)}, once a round: {_update(plan)}.",
@@ -147,7 +148,8 @@ def _leaving(plan: StudyPlan) -> Section:
         noise = _noised(privacy.evaluation_noise, f"{privacy.evaluation_noise:g} patients")
         lines.append(
             f"Once, at the end: a table of {2 * plan.evaluation.bins} counts of held-out patients "
-            f"(predicted risk in {plan.evaluation.bins} steps, by outcome), each {noise}."
+            f"(predicted risk in {plan.evaluation.bins} steps, by outcome){_as_part(plan)}, each "
+            f"{noise}."
         )
     if privacy.vote_noise is not None:
         noise = _noised(privacy.vote_noise, f"{privacy.vote_noise:g} patients")
@@ -181,11 +183,9 @@ def _privacy(plan: StudyPlan) -> Section:
         "was used, whatever else they know or own.",
         f"Delta {privacy.delta:g}: the chance, at most, that this bound does not hold, about 1 in "
         f"{round(1 / privacy.delta):,}.",
-        f"One patient's part in a training update is cut to size {privacy.clipping_norm:g}, and "
-        f"noise of {privacy.noise_multiplier:g} times that size is added here, before anything "
-        "leaves. It protects against everybody outside this hospital, the coordinator included.",
-        "For somebody with records in several hospitals of the study, the bounds of these "
-        "hospitals add up.",
+        f"One patient's part in a training update is cut to size {privacy.clipping_norm:g}.",
+        *(_sums_in_words(plan) if privacy.mode == "secure" else _own_noise_in_words(plan)),
+        _several_hospitals(privacy.hospitals_per_patient),
         "This hospital recomputes these figures from the plan, enters every use in its own ledger "
         "before it happens, and refuses what the ledger does not allow.",
     )
@@ -195,6 +195,43 @@ def _privacy(plan: StudyPlan) -> Section:
             f"'{plan.model.family}' cuts and adds noise as stated; the node does not check it.",
         )
     return Section(title="Privacy", lines=lines)
+
+
+def _own_noise_in_words(plan: StudyPlan) -> tuple[str, ...]:
+    return (
+        f"Noise of {plan.privacy.noise_multiplier:g} times that size is added here, before "
+        "anything leaves. It protects against everybody outside this hospital, the coordinator "
+        "included.",
+    )
+
+
+def _sums_in_words(plan: StudyPlan) -> tuple[str, ...]:
+    """Who sees what, and on whom it rests; by numbers only where the plan names its sites."""
+    privacy = plan.privacy
+    lines: tuple[str, ...] = (
+        "Nobody outside sees this hospital's part of a sum: it leaves under masks that fall away "
+        "only when all parts are added up. The coordinator sees the sum over all hospitals.",
+        f"The sum carries noise of {privacy.noise_multiplier:g} times that size, of which every "
+        "hospital adds a share. Against the others, and against anybody who is told what they "
+        "added, only this hospital's own share protects.",
+    )
+    if plan.sites.invited:
+        terms = secure_terms(plan)
+        lines += (
+            f"{len(terms.sites)} hospitals are named. The promise holds although "
+            f"{terms.may_vanish} of them vanish and {terms.colluding} are in league with the "
+            f"coordinator; with fewer than {terms.threshold} hospitals there is no sum.",
+        )
+    return lines
+
+
+def _several_hospitals(many: int) -> str:
+    if many == 1:
+        return (
+            "The plan says that nobody has records in several of its hospitals; for somebody who "
+            "has, the bounds of these hospitals add up."
+        )
+    return f"It holds for somebody with records in up to {many} of the hospitals, too."
 
 
 def _staying(plan: StudyPlan) -> Section:
@@ -228,6 +265,10 @@ def _result(plan: StudyPlan) -> Section:
     return Section(title="Who gets the result, and until when", lines=lines)
 
 
+def _as_part(plan: StudyPlan) -> str:
+    return ", as this hospital's masked part of a sum" if plan.privacy.mode == "secure" else ""
+
+
 def _update(plan: StudyPlan) -> str:
     count = noised_numbers(plan)
     numbers = f"{count} numbers" if count else "as many numbers as the model has parameters"
@@ -242,6 +283,7 @@ def _update(plan: StudyPlan) -> str:
         )
     noise = plan.privacy.noise_multiplier * plan.privacy.clipping_norm
     where = "" if plan.training.summed else " in every step"
+    what += _as_part(plan)
     return f"{what}, {_noised(noise, f'{noise:.3g} in each number')}{where if noise else ''}"
 
 
