@@ -139,7 +139,7 @@ def test_sums_equal_vmap(family):
     def loss(leaves, features, codes, numbers, present, outcome):
         alone = object.__new__(Batch)
         alone.features, alone.codes = features[None], codes[None]
-        alone.numbers, alone.present = numbers[None], present[None]
+        alone.numbers, alone.present, alone.full = numbers[None], present[None], False
         return patient_losses(model(leaves, alone, Untapped()), present[None], outcome[None])[0]
 
     each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0, 0, 0, 0))(
