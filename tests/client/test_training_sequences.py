@@ -125,6 +125,7 @@ def test_sums_equal_the_slow_loop(family, clip):
         ), name
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # torch's vmap
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sums_equal_vmap(family):
     """torch.func.vmap(grad) without taps: another way to each patient's gradient."""
