@@ -125,6 +125,7 @@ def test_sums_equal_the_slow_loop(family, clip):
         ), name
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # torch's vmap
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sums_equal_vmap(family):
     """torch.func.vmap(grad) without taps: another way to each patient's gradient."""
@@ -139,7 +140,7 @@ def test_sums_equal_vmap(family):
     def loss(leaves, features, codes, numbers, present, outcome):
         alone = object.__new__(Batch)
         alone.features, alone.codes = features[None], codes[None]
-        alone.numbers, alone.present = numbers[None], present[None]
+        alone.numbers, alone.present, alone.full = numbers[None], present[None], False
         return patient_losses(model(leaves, alone, Untapped()), present[None], outcome[None])[0]
 
     each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0, 0, 0, 0))(

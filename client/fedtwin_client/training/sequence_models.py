@@ -30,6 +30,7 @@ class Batch:
         self.features, self.codes, self.numbers = features, codes, numbers
         self.present = codes > 0
         self.present[:, 0] = True
+        self.full = bool(self.present.all())
 
 
 Model = Callable[[Parameters, Batch, Taps], Tensor]
@@ -56,8 +57,8 @@ def transformer(heads: int) -> Model:
 
     def log_odds(parameters: Parameters, batch: Batch, taps: Taps) -> Tensor:
         values = _embedded(parameters, batch, taps)
-        full = bool(batch.present.all())  # then nothing has to be hidden, which is faster
-        shown = None if full else batch.present[:, None, None]
+        # Where no slot is empty nothing has to be hidden, which is faster.
+        shown = None if batch.full else batch.present[:, None, None]
         blocks = sum(name.endswith(".up.weight") for name in parameters)
         for block in range(1, blocks + 1):
             name = f"block{block}"
