@@ -110,11 +110,11 @@ def test_the_worker_counts_and_uses_members_only(
     monkeypatch.setattr("fedtwin_client.training.built_in.load_rows", lambda *_: rows)
     now = datetime(2026, 1, 1, tzinfo=UTC)
     worker = Worker(PLAN, tmp_path, BlobStore(tmp_path / "blobs"), "", now)
-    cohort = worker.answer(Frame(head={"op": "cohort"}))
+    cohort = worker.answer(Frame(head={"op": "cohort", "consent": "opt_out"}))
     assert list(unpack(cohort.body)) == list(range(100, 140))
     worker.answer(Frame(head={"op": "members"}, body=pack([*range(100, 120), 999])))
-    cohort = worker.answer(Frame(head={"op": "cohort"}))
+    cohort = worker.answer(Frame(head={"op": "cohort", "consent": "opt_out"}))
     assert list(unpack(cohort.body)) == list(range(100, 120))
     assert (cohort.head["training"], cohort.head["held_out"]) == (15, 5)
     worker.answer(Frame(head={"op": "members", "everybody": True}))
-    assert len(unpack(worker.answer(Frame(head={"op": "cohort"})).body)) == 40
+    assert len(unpack(worker.answer(Frame(head={"op": "cohort", "consent": "opt_out"})).body)) == 40

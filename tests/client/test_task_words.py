@@ -18,7 +18,9 @@ from fedtwin_protocol.v1 import exchange_pb2 as pb
 )
 def test_noise_is_claimed_only_where_the_node_adds_it(family: str, said: str) -> None:
     plan = plan_from_yaml(PLAN)
-    plan = plan.model_copy(update={"model": plan.model.model_copy(update={"family": family})})
+    model = plan.model.model_copy(update={"family": family})
+    privacy = plan.privacy.model_copy(update={"mode": "local"})
+    plan = plan.model_copy(update={"model": model, "privacy": privacy})
     head = pb.ArrayHead(name="gradient_sum", dtype="float64", shape=[14])
     record = pb.Record(name="arrays", kind=pb.Record.ARRAYS, arrays=[head])
     found = in_words(pb.Answer(content=pb.Content(records=[record], inline=b"")), plan)

@@ -26,7 +26,7 @@ FREE = {
     "hello.protocol": "the program's version",
     "hello.software": "the program's version",
     "hello.sent_ms": "the time",
-    "hello.root_version": "of the signers' public keys",
+    "held_log_head.root_version": "of the signers' public keys",
     "held_log_head.statement": "the public log's, as the coordinator signed it",
     "held_log_head.signature": "the public log's, as the coordinator signed it",
     "pulse.sent_ms": "the time",

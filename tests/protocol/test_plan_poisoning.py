@@ -28,6 +28,7 @@ def plan_of(**parts: Any) -> StudyPlan:
             "clipping_norm": 1.0,
             "noise_multiplier": 10.0,
             "vote_noise": 8.0,
+            "hospitals_per_patient": 1,
         },
         "sites": {"quorum": 3},
     }

@@ -265,6 +265,6 @@ def _write_sealed(rows: duckdb.DuckDBPyRelation, target: Path, key: bytes) -> in
 
 
 def _one(db: duckdb.DuckDBPyConnection, sql: str) -> tuple[int, ...]:
-    row = db.execute(sql).fetchone()
-    assert row is not None
+    # All of it, although it is one row: the connection is busy until its last row was asked for.
+    (row,) = db.execute(sql).fetchall()
     return tuple(int(value) for value in row)
