@@ -2,7 +2,7 @@
 
 from fedtwin_protocol.errors import PlanError
 from fedtwin_protocol.parameters import BUILT_IN_FAMILIES
-from fedtwin_protocol.secure_terms import secure_terms
+from fedtwin_protocol.secure_terms import FEWEST_SITES, secure_terms
 from fedtwin_protocol.study import StudyPlan, plan_from_value
 from fedtwin_server.store import Store
 
@@ -17,6 +17,11 @@ def with_keys(plan: StudyPlan, store: Store) -> StudyPlan:
     """
     members = [item["name"] for item in store.members("site") if item["revoked"] is None]
     invited = plan.sites.invited or tuple(str(name) for name in members)
+    if not plan.sites.invited and len(members) < FEWEST_SITES:
+        raise PlanError(
+            f"a secure study names its sites, and of this consortium {len(members)} have enrolled: "
+            f"enrol at least {FEWEST_SITES} hospitals first, or set privacy.mode to 'local'"
+        )
     keys = store.signing_keys()
     unknown = sorted(set(invited) - (keys.keys() & set(members)))
     if unknown:

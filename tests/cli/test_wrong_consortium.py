@@ -28,6 +28,14 @@ AT_A_COORDINATOR = (
 )
 
 
+def local_plan(folder: Path) -> Path:
+    """The synthetic study in mode `local`, which needs no site by name."""
+    path = folder / "local.yaml"
+    text = (PLANS / "synthetic.yaml").read_text()
+    path.write_text(text.replace("mode: secure", "mode: local"))
+    return path
+
+
 @pytest.mark.parametrize("words", AT_A_COORDINATOR)
 def test_a_folder_that_is_no_coordinator(
     tmp_path: Path, refused: Type, words: tuple[str, ...]
@@ -248,7 +256,7 @@ def test_signers(
     new_coordinator: Callable[[Path], Path],
 ) -> None:
     """Too few, strangers, and files that hold no key."""
-    add = ("server", "studies", "add", PLANS / "synthetic.yaml", "--home", coordinator)
+    add = ("server", "studies", "add", local_plan(tmp_path), "--home", coordinator)
     assert (
         "expected 2 signatures of demo's 2 signers, found 1 (one)"
         in refused(*add, *keys(coordinator, "one")).err
@@ -267,11 +275,17 @@ def test_signers(
     assert Home(folder=coordinator).store().studies() == []
 
 
+def test_a_secure_study_needs_sites_that_have_enrolled(coordinator: Path, refused: Type) -> None:
+    add = ("server", "studies", "add", PLANS / "synthetic.yaml", "--home", coordinator)
+    said = refused(*add, *keys(coordinator, "one", "two")).err
+    assert "enrol at least 3 hospitals" in said
+
+
 def test_releasing_a_study_that_is_not_finished(
-    coordinator: Path, refused: Type, type_in: Type
+    coordinator: Path, tmp_path: Path, refused: Type, type_in: Type
 ) -> None:
     two = keys(coordinator, "one", "two")
-    add = ("server", "studies", "add", PLANS / "synthetic.yaml", "--home", coordinator)
+    add = ("server", "studies", "add", local_plan(tmp_path), "--home", coordinator)
     assert type_in(*add, *two).status == 0
     said = refused("server", "release", "coronary-risk-5y", "--home", coordinator, *two).err
     assert "is open" in said

@@ -186,14 +186,14 @@ def test_a_full_disk_leaves_the_store_as_it_was(
     (tmp_path / "a.ndjson").write_text(json.dumps(OBSERVATION) + "\n")
     assert type_in("client", "records", "fhir", tmp_path / "a.ndjson", "--home", node).status == 0
     before = events(node, type_in)
-    many = [json.dumps({**OBSERVATION, "id": f"o{n}"}) for n in range(3000)]
+    many = [json.dumps({**OBSERVATION, "id": f"o{n}"}) for n in range(20_000)]
     (tmp_path / "many.ndjson").write_text("\n".join(many) + "\n")
     words = ["client", "records", "fhir", str(tmp_path / "many.ndjson"), "--home", str(node)]
     done = subprocess.run(
         [sys.executable, "-m", "fedtwin.main", *words],
         capture_output=True,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)),
         check=False,
     )
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr

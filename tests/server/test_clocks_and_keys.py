@@ -39,6 +39,7 @@ from fedtwin_server.consortium import make_signer, write_settings
 from fedtwin_server.coordinator import Coordinator, CoordinatorSettings, Home
 from fedtwin_server.invitations import Guest, InvitationBook
 from fedtwin_server.service import ExchangeService
+from fedtwin_server.tuf_repository import TufRepository
 
 HOUR = timedelta(hours=1)
 
@@ -87,6 +88,8 @@ def ground(tmp_path: Path) -> Ground:
         trust=TrustRoot(consortium="north", keys=(key,), threshold=1),
     )
     home, node = Home(folder=folder), NodeHome(folder=tmp_path / "node")
+    signer = load_signing_key(folder / "oslo.key")
+    TufRepository(folder).create(settings.trust, [signer], yesterday)
     write_settings(home, settings)
     node.folder.mkdir()
     node.settings_file.write_text(
@@ -254,8 +257,9 @@ def test_a_long_download_ends_with_the_certificate(ground: Ground) -> None:
             await join(ground)
             credentials = load_credentials(ground.node.identity)
             async with open_channel(ground.address, credentials) as channel:
-                request = pb.FetchReleaseRequest(study=plan.study).SerializeToString()
-                call = channel.unary_stream(method("FetchRelease"))(request)
+                path = f"targets/{plan.study}/1/model.safetensors"
+                request = pb.FetchFileRequest(path=path).SerializeToString()
+                call = channel.unary_stream(method("FetchFile"))(request)
                 came += len(await call.read())
                 clock.ahead = 25 * HOUR
                 try:

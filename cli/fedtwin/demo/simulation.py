@@ -48,7 +48,7 @@ def flower_plan(strategy: str, options: dict[str, Any], **changes: Any) -> Study
         "local_steps": 4,
     }
     value["aggregation"] = {"rule": "flower", "strategy": strategy, "options": options}
-    value["privacy"] |= {"mode": "none", "evaluation_noise": None}
+    value["privacy"] |= {"mode": "none", "evaluation_noise": None, "vote_noise": None}
     for part, fields in changes.items():
         value[part] = {**value[part], **fields} if isinstance(fields, dict) else fields
     return plan_from_value(value, f"the synthetic study with {strategy}")

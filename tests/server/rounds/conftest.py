@@ -16,7 +16,7 @@ from fedtwin_protocol.channel import grpc
 from fedtwin_protocol.content import make_content, read_content
 from fedtwin_protocol.enrolment import enrol
 from fedtwin_protocol.payload import Payload
-from fedtwin_protocol.signing import TrustRoot
+from fedtwin_protocol.signing import TrustRoot, load_signing_key
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.authority import Authority, create_authority
@@ -25,6 +25,7 @@ from fedtwin_server.coordinator import Coordinator, CoordinatorSettings, Home
 from fedtwin_server.invitations import Guest, InvitationBook
 from fedtwin_server.store import Store
 from fedtwin_server.study_record import final_parameters
+from fedtwin_server.tuf_repository import TufRepository
 
 COUNT = 40.0
 VALUES = 3
@@ -156,6 +157,7 @@ class Ground:
             public=f"localhost:{self.port}",
             trust=trust,
         )
+        TufRepository(self.home.folder).create(trust, [load_signing_key(self.key_file)], now())
         write_settings(self.home, settings)
 
     def site(self, name: str) -> Path:
