@@ -29,7 +29,8 @@ from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.votes import VOTE, VOTE_TASK
 from fedtwin_server.bounds import most_patients, site_noise_sd, usual_norm
 from fedtwin_server.candidates import CandidateBook
-from fedtwin_server.consortium import publish, run_facts
+from fedtwin_server.publishing import release_study
+from fedtwin_server.run_facts import run_facts
 from fedtwin_server.study_record import final_parameters
 from fedtwin_twins.risk import auroc, predict_score
 
@@ -327,7 +328,7 @@ def test_a_worse_model_is_never_released(house: Any, raw_site: type) -> None:
         held = [item.held for item in house.left(name) if item.study == plan.study]
         assert sum(text == "vote, noised" for text in held) == 8, held
     keys = [Path(word) for word in house.consortium.keys if word != "--key"]
-    shelf = publish(house.home, plan.study, keys, NOW)
+    shelf = release_study(house.home, plan.study, keys, datetime.now(UTC)).published
     card = card_from_bytes((shelf / "card.json").read_bytes())
     assert [line.partition(":")[0] for line in card.rounds_gone_wrong] == [
         f"round {number}" for number in sorted(SPOILT)
@@ -341,7 +342,7 @@ def test_a_worse_model_is_never_released(house: Any, raw_site: type) -> None:
     play(house, raw_site, [always])
     assert "none of the 8 rounds made a model that could be kept" in house.state("voted")
     with pytest.raises(ConfigurationError, match="only a finished study can be released"):
-        publish(house.home, "voted", keys, NOW)
+        release_study(house.home, "voted", keys, datetime.now(UTC))
     assert shelf.is_dir(), "the last good release stays"
 
 
