@@ -2,8 +2,8 @@
 
 One coordinator and six hospitals run throughout. Each study leaves out the patients that its split
 holds out, by a code of their record; its model then orders all held-out patients of the six
-hospitals together (pooled C-index). Without noise, the same plan runs in mode `none`, two rounds
-longer.
+hospitals together (pooled C-index). Without noise, the same plan runs in mode `none`, to its
+optimum, with a larger penalty.
 
 Baselines: Cox regression with a ridge penalty on the 39 columns in one place .760; local noise
 without secure sums at epsilon 1, delta 1e-3 .7465 (both means of 20 re-splits).
@@ -34,7 +34,11 @@ POLICY = (
     ("model_families", "[discrete_hazard]"),
     ("delta_largest", "1.0e-3"),
 )
-WITHOUT_NOISE = {"rounds": 12}
+WITHOUT_NOISE = {
+    "training": {"rounds": 60},
+    "model": {"l2": 0.02},
+    "privacy": {"mode": "none", "clipping_norm": 1000.0},
+}
 GROUPS = {"brca-cindex": False, "brca-cindex-dp": True}
 
 
@@ -81,8 +85,8 @@ def _plan(seed: int, private: bool) -> dict:
     value["study"] = f"brca-{'private' if private else 'plain'}-{seed}"
     value["cohort"]["exclude_codes"] = [mark(seed)]
     if not private:
-        value["privacy"]["mode"] = "none"
-        value["training"] |= WITHOUT_NOISE
+        for part, fields in WITHOUT_NOISE.items():
+            value[part] |= fields
     return value
 
 

@@ -33,6 +33,8 @@ MODULES = {
     "resume": ("resume-s",),
     "dp_step": ("dp-step-ratio",),
     "transformer_step": ("transformer-dp-step-ratio",),
+    "noise_share": ("noise-share-error",),
+    "secure_rounds": ("secure-round-overhead-ms",),
     "secure_sum": (
         "secure-sum-site-cpu-s",
         "secure-sum-coordinator-cpu-s",
@@ -63,6 +65,8 @@ WHAT = {
     "big-model-wire-ratio": "bytes on the wire in such a round over the unavoidable 800 MB",
     "big-model-peak-mb": "peak memory of the coordinator in such a study",
     "resume-s": "coordinator killed in mid-round: from its restart to the next closed round",
+    "noise-share-error": "sd of a secure sum's noise beside the plan's, 2 to 16 sites, one gone",
+    "secure-round-overhead-ms": "a steady secure round beyond computing, 4 sites, 13 features",
     "secure-sum-site-cpu-s": "CPU of a site in a secure sum of 25 M values, 10 sites, 3 vanish",
     "secure-sum-coordinator-cpu-s": "CPU of the coordinator in that sum, unmasking included",
     "secure-sum-upload-ratio": "bytes that a site sends in it over those of a float32 model",

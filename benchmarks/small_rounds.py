@@ -28,7 +28,7 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder, LocalConsortium(folder=Path(folder)) as local:
         local.open()
         enrol_sites(local)
-        own_ms = _own_computing_ms(local)
+        own_ms = own_computing_ms(local)
         starts = [_cold_start(local, f"cold-{number}") for number in range(REPEATS)]
         overheads, coordinator, agent = _steady(local, own_ms)
     return [
@@ -81,7 +81,7 @@ def _steady(local: LocalConsortium, own_ms: float) -> tuple[list[float], float, 
     )
 
 
-def _own_computing_ms(local: LocalConsortium) -> float:
+def own_computing_ms(local: LocalConsortium) -> float:
     """What one site's worker computes in a round: its clipped, noised sum."""
     import os
 
