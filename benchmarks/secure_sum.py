@@ -163,6 +163,7 @@ def _plan(keys: Mapping[str, str]) -> StudyPlan:
         "endpoint": {"name": "x", "kind": "event", "codes": ["BENCH//x"], "horizon_days": 1},
         "model": {"family": "network", "hidden": [10]},
         "training": {"rounds": 1, "learning_rate": 1.0},
+        "evaluation": {"unjudged": True},
         "privacy": {
             "mode": "secure",
             "epsilon": 10,
