@@ -20,10 +20,14 @@ from numpy.typing import DTypeLike, NDArray
 from fedtwin_protocol.card import ModelCard
 from fedtwin_protocol.contract import FeatureContract
 from fedtwin_protocol.encoding import encode
+from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.release import Release
 from fedtwin_research.columns import contract_columns
 from fedtwin_research.library import Library, default_folder
-from fedtwin_twins.risk import predict_probability
+from fedtwin_twins.families import scores_of
+from fedtwin_twins.risk import logistic
+
+RISKS = frozenset({"logistic_regression", "network", "discrete_hazard"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,18 +93,36 @@ class RiskModel:
 
         Raises:
             ReleaseError: a wrong, missing or extra column, an unknown unit, or a value that is not
-                possible; names the column, the row (counted from 0) and what was expected.
+                possible; names the column, the row (counted from 0) and what was expected. Or the
+                model foretells something else than a risk, or reads whole records.
         """
+        self._check_asks_for_columns()
         columns = contract_columns(self.contract, features, units or {})
         encoded = encode(self.contract, columns.values)
         probability = np.full(columns.rows, np.nan)
         if encoded.keep.any():
-            parameters = self.release.parameters
-            probability[encoded.keep] = predict_probability(
-                parameters, encoded.matrix[encoded.keep]
+            scores = scores_of(
+                self.release.plan.model.family,
+                self.release.parameters,
+                encoded.matrix[encoded.keep],
             )
+            probability[encoded.keep] = logistic(scores)
         warnings = (*columns.warnings, *self._said_by_card())
         return Prediction(probability=probability, card=self.card, warnings=warnings)
+
+    def _check_asks_for_columns(self) -> None:
+        plan = self.release.plan
+        if plan.sequence is not None:
+            raise ReleaseError(
+                f"{plan.study} reads whole records of a patient, and a table of columns does not "
+                "hold them: a hospital's node makes such predictions, 'fedtwin client report'"
+            )
+        if plan.model.family not in RISKS:
+            raise ReleaseError(
+                f"{plan.study} is a {plan.model.family.replace('_', ' ')} and foretells no risk; "
+                "its parameters are in 'release.parameters', its scores in "
+                "fedtwin_twins.families.scores_of"
+            )
 
     def explain(self) -> tuple[str, ...]:
         """Lines that say what the model predicts, from what, how well, and within which limits."""

@@ -63,10 +63,11 @@ def family_of(plan: StudyPlan) -> Family:
     Raises:
         ReleaseError: it is not built in, or its mechanism is not known here.
     """
-    if plan.model.family not in BUILT_IN:
+    if plan.model.family not in BUILT_IN or plan.sequence is not None:
+        what = " over whole records" if plan.sequence is not None else ""
         raise ReleaseError(
-            f"model family '{plan.model.family}' was installed by the sites and cannot be learned "
-            f"here; audits outside know {', '.join(BUILT_IN)}"
+            f"model family '{plan.model.family}'{what} cannot be learned here; audits outside know "
+            f"{', '.join(BUILT_IN)} over columns"
         )
     if plan.training.mechanism not in MECHANISMS:
         raise ReleaseError(
