@@ -47,7 +47,7 @@ def test_a_study_is_held_until_a_person_accepts(hospitals: Any) -> None:
 
 def test_a_hospital_leaves_in_the_middle(hospitals: Any) -> None:
     """No task reaches it afterwards, and what it had reserved and not used is given back."""
-    plan = hospitals.plan("left-early", training__rounds=100)
+    plan = hospitals.plan("left-early", training__rounds=400)
     hospitals.open(plan)
     hospitals.wait_until(lambda: hospitals.rounds("left-early") >= 3, 60, "rounds")
     decide(hospitals, "cork", "left-early", "decline")
