@@ -30,6 +30,7 @@ from fedtwin_client.node.departures import (
 from fedtwin_client.node.ledger_chain import spell_time
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.errors import LedgerError
+from fedtwin_protocol.secure_messages import MASKED, step_of
 
 LARGEST_HEAD: Final = 1024 * 1024
 _SCHEMA: Final = """
@@ -174,10 +175,16 @@ class Outbox:
         )
 
     def tasks(self) -> tuple[str, ...]:
-        """Every task an answer was ever stored for; the ledger must cover them all."""
+        """Every task whose answer was stored and is made of patients; the ledger must cover them.
+
+        Of a secure sum that is the step in which the masked part is made; the others hold keys,
+        shares and signatures.
+        """
         with self._database.explained():
-            rows = self._database.connection.execute("SELECT task FROM answers ORDER BY task")
-            return tuple(task for (task,) in rows)
+            rows = self._database.connection.execute(
+                "SELECT task, kind FROM answers ORDER BY task"
+            ).fetchall()
+        return tuple(task for task, kind in rows if step_of(kind)[1] in {"", MASKED})
 
     def waiting(self) -> tuple[str, ...]:
         """Tasks whose answers were stored and not yet acknowledged, oldest first."""
