@@ -25,6 +25,7 @@ from fedtwin_client.node.sum_desk import SumDesk
 from fedtwin_client.training.masked_part import masked_part
 from fedtwin_client.training.noise import SeededNoise
 from fedtwin_protocol import secure_messages as sm
+from fedtwin_protocol import sum_steps as steps
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import content_bytes, make_content, ref_of
 from fedtwin_protocol.payload import Payload
@@ -125,8 +126,8 @@ class _Bench:
         self, kind: str, contents: Mapping[str, pb.Content], admit: Admit, quorum: int
     ) -> dict[str, pb.Answer]:
         del quorum
-        _, step = sm.step_of(kind)
-        vanished = self.gone if step not in {sm.KEYS, sm.SHARES} else set()
+        _, step = steps.step_of(kind)
+        vanished = self.gone if step not in {steps.KEYS, steps.SHARES} else set()
         answers = {}
         for site in sorted(set(contents) - vanished):
             began = time.process_time()
@@ -143,7 +144,7 @@ class _Bench:
 
     def _answer(self, site: str, step: str, task: pb.Task) -> pb.Content:
         desk = SumDesk(self.sums[site])
-        if step != sm.MASKED:
+        if step != steps.MASKED:
             return desk.step(task, self.plan, NOW)
         order = desk.mask_order(task, self.plan, NOW)
         masks = tuple([bytes.fromhex(key) for key in order[n]] for n in ("added", "subtracted"))

@@ -11,7 +11,7 @@
 In the last step a site gives of each one in the set a share of the seed of its own mask, and of
 each one that vanished after the shares a share of its mask key; never both of the same site.
 
-A task's kind is its purpose and its step, `train.keys`. Step names never come without a purpose.
+A task's kind is its purpose and its step (`sum_steps`), such as `train.keys`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,25 +23,12 @@ from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.payload import FieldValue, Payload, pack, unpack
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
-KEYS, SHARES, MASKED, CONFIRM, UNMASK = "keys", "shares", "masked", "confirm", "unmask"
-STEPS: Final = (KEYS, SHARES, MASKED, CONFIRM, UNMASK)
 RECORD: Final = "secure-sum"
 PART: Final = "masked-part"
 KEYS_PURPOSE: Final = "application/vnd.fedtwin.round-keys"
 SET_PURPOSE: Final = "application/vnd.fedtwin.survivors"
 LARGEST_FIELD: Final = 256
 Fields = Mapping[str, FieldValue]
-
-
-def kind_of(purpose: str, step: str) -> str:
-    """A task's kind."""
-    return f"{purpose}.{step}"
-
-
-def step_of(kind: str) -> tuple[str, str]:
-    """Purpose and step of a task's kind; an empty step for a task that is none of a sum."""
-    purpose, _, step = kind.rpartition(".")
-    return (purpose, step) if step in STEPS and purpose else (kind, "")
 
 
 def keys_body(label: str, site: str, mask: bytes, channel: bytes, commitment: bytes) -> bytes:

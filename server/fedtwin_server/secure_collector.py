@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtwin_protocol import secure_messages as sm
+from fedtwin_protocol import sum_steps as steps
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import read_content
 from fedtwin_protocol.secure_terms import SecureTerms
@@ -93,7 +94,7 @@ class SecureCollector:
 
     async def _keys(self, wish: SumWish, present: Sequence[str]) -> dict[str, sm.Fields]:
         contents = dict.fromkeys(present, pb.Content())
-        answers = await self._step(wish, sm.KEYS, contents, wish.terms.sites)
+        answers = await self._step(wish, steps.KEYS, contents, wish.terms.sites)
         return {site: sm.fields_of(answer.content) for site, answer in answers.items()}
 
     async def _shares(
@@ -107,7 +108,7 @@ class SecureCollector:
         fields["signatures"] = [keys[site]["signature"] for site in sites]
         contents = dict.fromkeys(sites, sm.content_of(fields))
         sealed = {}
-        for site, answer in (await self._step(wish, sm.SHARES, contents, sites)).items():
+        for site, answer in (await self._step(wish, steps.SHARES, contents, sites)).items():
             given = sm.fields_of(answer.content)
             to = [name for name in sites if name != site]
             sealed[site] = dict(zip(to, sm.raws(given, "sealed", len(to)), strict=True))
@@ -121,12 +122,12 @@ class SecureCollector:
             senders = [sender for sender in sorted(sealed) if sender != site]
             boxes = [sealed[sender][site] for sender in senders]
             contents[site] = sm.with_fields(wish.content, {"senders": senders, "sealed": boxes})
-        answers = await self._step(wish, sm.MASKED, contents, sorted(sealed))
+        answers = await self._step(wish, steps.MASKED, contents, sorted(sealed))
         return {site: answer.content for site, answer in answers.items()}
 
     async def _confirm(self, wish: SumWish, survivors: list[str]) -> dict[str, bytes]:
         contents = dict.fromkeys(survivors, sm.content_of({"survivors": survivors}))
-        answers = await self._step(wish, sm.CONFIRM, contents, survivors)
+        answers = await self._step(wish, steps.CONFIRM, contents, survivors)
         return {
             site: sm.raw(sm.fields_of(answer.content), "signature", 64)
             for site, answer in answers.items()
@@ -141,7 +142,7 @@ class SecureCollector:
         fields["signatures"] = [signatures[signer] for signer in signers]
         contents = dict.fromkeys(survivors, sm.content_of(fields))
         given = {}
-        for site, answer in (await self._step(wish, sm.UNMASK, contents, survivors)).items():
+        for site, answer in (await self._step(wish, steps.UNMASK, contents, survivors)).items():
             found = sm.fields_of(answer.content)
             sites = sm.names(found, "sites", wish.terms.sites, 1)
             given[site] = dict(zip(sites, sm.raws(found, "shares", len(sites)), strict=True))
@@ -151,7 +152,7 @@ class SecureCollector:
         self, wish: SumWish, step: str, contents: Mapping[str, pb.Content], before: Sequence[str]
     ) -> Answers:
         """Take a step, or recall the answers to one that was over before a restart."""
-        kind = sm.kind_of(wish.purpose, step)
+        kind = steps.kind_of(wish.purpose, step)
         over = self._store.step_sites(wish.label, step)
         if over is not None:
             asked = {site: content for site, content in contents.items() if site in over}

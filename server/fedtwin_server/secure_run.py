@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from fedtwin_protocol.content import content_bytes
 from fedtwin_protocol.errors import FedtwinError, WireError
-from fedtwin_protocol.secure_messages import KEYS, kind_of
 from fedtwin_protocol.secure_terms import (
     SecureTerms,
     secure_terms,
     sum_label,
     training_groups,
 )
+from fedtwin_protocol.sum_steps import KEYS, kind_of
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.bounds import COUNT_SLACK, check_sum
 from fedtwin_server.exchange import Admit

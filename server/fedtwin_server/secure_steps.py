@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 
 from fedtwin_protocol import secure_messages as sm
+from fedtwin_protocol import sum_steps as steps
 from fedtwin_protocol.content import content_heads
 from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.masks import agree
@@ -34,15 +35,15 @@ def admit_step(
 
     async def admit(site: str, answer: pb.Answer) -> None:
         content = answer.content
-        if step == sm.MASKED:
+        if step == steps.MASKED:
             _check_part(content, terms, values)
             return
         fields = sm.fields_of(content)
-        if step == sm.KEYS:
+        if step == steps.KEYS:
             _check_keys(fields, site, label, terms)
-        elif step == sm.SHARES:
+        elif step == steps.SHARES:
             _check_shares(fields, site, sites)
-        elif step == sm.CONFIRM:
+        elif step == steps.CONFIRM:
             signature = sm.raw(fields, "signature", 64)
             body = sm.set_body(label, sites)
             check_site_signature(terms.key(site), sm.SET_PURPOSE, body, signature, site)

@@ -30,7 +30,7 @@ from fedtwin_client.node.departures import (
 from fedtwin_client.node.ledger_chain import spell_time
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.errors import LedgerError
-from fedtwin_protocol.secure_messages import MASKED, step_of
+from fedtwin_protocol.sum_steps import MASKED, step_of
 
 LARGEST_HEAD: Final = 1024 * 1024
 _SCHEMA: Final = """

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedtwin_client.node.secure_sums import SecureSums, Sum
 from fedtwin_protocol import secure_messages as sm
+from fedtwin_protocol import sum_steps as steps
 from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.secure_terms import sum_label, sum_terms
 from fedtwin_protocol.study import StudyPlan
@@ -31,15 +32,15 @@ class SumDesk:
             WireError, PolicyError, SignatureError: what was sent does not fit the plan, the
                 signatures, or what was sent before.
         """
-        _, step = sm.step_of(task.kind)
+        _, step = steps.step_of(task.kind)
         which = sum_of(task, plan, self._sums.site)
-        if step == sm.KEYS:
+        if step == steps.KEYS:
             return sm.content_of(self._sums.keys(which, now))
         fields = sm.fields_of(task.content)
         answers = {
-            sm.SHARES: self._sums.shares,
-            sm.CONFIRM: self._sums.confirm,
-            sm.UNMASK: self._sums.unmask,
+            steps.SHARES: self._sums.shares,
+            steps.CONFIRM: self._sums.confirm,
+            steps.UNMASK: self._sums.unmask,
         }
         if step not in answers:
             raise WireError(f"a secure sum has no step '{step[:20]}' of this kind")
@@ -58,7 +59,7 @@ class SumDesk:
 
 def sum_of(task: pb.Task, plan: StudyPlan, site: str) -> Sum:
     """The sum that a task belongs to, as the plan has it for a site."""
-    purpose, _ = sm.step_of(task.kind)
+    purpose, _ = steps.step_of(task.kind)
     terms = sum_terms(plan, purpose, task.round, site)
     label = sum_label(plan, purpose, task.round, terms.sites)
     return Sum(label=label, plan_hash=plan.hash, terms=terms)

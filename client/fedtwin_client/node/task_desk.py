@@ -24,8 +24,9 @@ from fedtwin_protocol.content import ref_of
 from fedtwin_protocol.errors import FedtwinError, PlanError, PolicyError, WireError
 from fedtwin_protocol.parameters import BUILT_IN_FAMILIES
 from fedtwin_protocol.payload import unpack
-from fedtwin_protocol.secure_messages import MASKED, RECORD, step_of
+from fedtwin_protocol.secure_messages import RECORD
 from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.sum_steps import MASKED, step_of
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.votes import VOTE_TASK
 

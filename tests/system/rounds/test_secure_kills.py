@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fedtwin.demo.consortium import LocalConsortium
-from fedtwin_protocol.secure_messages import STEPS, kind_of
 from fedtwin_protocol.secure_terms import secure_terms
+from fedtwin_protocol.sum_steps import STEPS, kind_of
 from fedtwin_server.study_record import plan_of
 
 from .conftest import Hospitals

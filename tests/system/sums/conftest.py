@@ -15,6 +15,7 @@ from fedtwin_client.node.sum_desk import SumDesk
 from fedtwin_client.training.masked_part import masked_part
 from fedtwin_client.training.noise import SeededNoise
 from fedtwin_protocol import secure_messages as sm
+from fedtwin_protocol import sum_steps as steps
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import make_content
 from fedtwin_protocol.errors import FedtwinError, WireError
@@ -121,8 +122,8 @@ class Consortium:
     def answer(self, site: str, task: pb.Task) -> pb.Content:
         """What a site answers; a masked part without a model, of its given numbers."""
         desk = SumDesk(self.sums[site])
-        _, step = sm.step_of(task.kind)
-        if step != sm.MASKED:
+        _, step = steps.step_of(task.kind)
+        if step != steps.MASKED:
             return desk.step(task, self.plan, NOW)
         order = desk.mask_order(task, self.plan, NOW)
         masks = tuple([bytes.fromhex(key) for key in order[n]] for n in ("added", "subtracted"))
@@ -142,7 +143,7 @@ class Consortium:
         self, kind: str, contents: Mapping[str, pb.Content], admit: Admit, quorum: int
     ) -> dict[str, pb.Answer]:
         """One step among the sites that are there."""
-        _, step = sm.step_of(kind)
+        _, step = steps.step_of(kind)
         answers = {}
         for site, content in contents.items():
             if site in self.silent.get(step, ()):

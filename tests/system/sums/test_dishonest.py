@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedtwin_protocol import secure_messages as sm
+from fedtwin_protocol import sum_steps as steps
 from fedtwin_protocol.errors import FedtwinError, PlanError, PolicyError, SignatureError, WireError
 from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.site_key import keep_site_key
@@ -50,7 +51,7 @@ def test_a_swapped_key_is_found_by_every_site(sites: Any) -> None:
     group = sites(4)
 
     def swap(site: str, step: str, task: pb.Task) -> pb.Task:
-        if step != sm.SHARES:
+        if step != steps.SHARES:
             return task
         fields = sm.fields_of(task.content)
         masks = list(sm.raws(fields, "mask", 4))
@@ -59,7 +60,7 @@ def test_a_swapped_key_is_found_by_every_site(sites: Any) -> None:
 
     group.change = swap
     run_and_fail(group)
-    found = faults(group, sm.SHARES)
+    found = faults(group, steps.SHARES)
     assert set(found) == set(group.keys)
     assert all(isinstance(error, SignatureError) for error in found.values()), found
 
@@ -68,10 +69,10 @@ def test_keys_of_another_sum_do_not_count(sites: Any) -> None:
     """Signed keys of an earlier round, shown again."""
     group = sites(4)
     group.run(1)
-    old = {name: group.seen[sm.KEYS, name] for name in group.keys}
+    old = {name: group.seen[steps.KEYS, name] for name in group.keys}
 
     def replay(site: str, step: str, task: pb.Task) -> pb.Task:
-        if step != sm.SHARES:
+        if step != steps.SHARES:
             return task
         other = "site-003" if site != "site-003" else "site-000"
         place = sorted(group.keys).index(other)
@@ -87,7 +88,7 @@ def test_keys_of_another_sum_do_not_count(sites: Any) -> None:
     group.change = replay
     with pytest.raises(WireError):
         group.run(2)
-    assert len(faults(group, sm.SHARES)) == 4
+    assert len(faults(group, steps.SHARES)) == 4
 
 
 def test_too_few_sites_are_refused(sites: Any) -> None:
@@ -95,7 +96,7 @@ def test_too_few_sites_are_refused(sites: Any) -> None:
     group = sites(4)
 
     def fewer(site: str, step: str, task: pb.Task) -> pb.Task:
-        if step != sm.SHARES:
+        if step != steps.SHARES:
             return task
         pair = sorted({site, "site-001" if site != "site-001" else "site-000"})
         fields = sm.fields_of(task.content)
@@ -108,7 +109,7 @@ def test_too_few_sites_are_refused(sites: Any) -> None:
 
     group.change = fewer
     run_and_fail(group)
-    assert all("3 are needed" in str(error) for error in faults(group, sm.SHARES).values())
+    assert all("3 are needed" in str(error) for error in faults(group, steps.SHARES).values())
 
 
 def test_two_sets_of_survivors(sites: Any) -> None:
@@ -117,14 +118,14 @@ def test_two_sets_of_survivors(sites: Any) -> None:
     everybody = sorted(group.keys)
 
     def split_view(site: str, step: str, task: pb.Task) -> pb.Task:
-        if step != sm.CONFIRM:
+        if step != steps.CONFIRM:
             return task
         without = everybody[6] if site in everybody[:3] else everybody[0]
         return changed(task, survivors=[name for name in everybody if name != without])
 
     group.change = split_view
     run_and_fail(group)
-    given = [key for key in group.seen if key[0] == sm.UNMASK]
+    given = [key for key in group.seen if key[0] == steps.UNMASK]
     assert given == []
 
 
@@ -134,19 +135,19 @@ def test_signatures_over_another_set(sites: Any) -> None:
     held: dict[str, bytes] = {}
 
     def lie(site: str, step: str, task: pb.Task) -> pb.Task:
-        if step == sm.CONFIRM and site == everybody[0]:
+        if step == steps.CONFIRM and site == everybody[0]:
             return changed(task, survivors=everybody[:3])
         return task
 
     def keep(site: str, step: str, found: pb.Content) -> pb.Content:
-        if step == sm.CONFIRM:
+        if step == steps.CONFIRM:
             held[site] = sm.raw(sm.fields_of(found), "signature", 64)
         return found
 
     group.change, group.twist = lie, keep
     group.run()  # three others agree, which is enough
-    assert everybody[0] in faults(group, sm.UNMASK)
-    assert (sm.UNMASK, everybody[0]) not in group.seen
+    assert everybody[0] in faults(group, steps.UNMASK)
+    assert (steps.UNMASK, everybody[0]) not in group.seen
 
 
 def test_alive_and_dead_at_once(sites: Any) -> None:
@@ -168,7 +169,7 @@ def test_alive_and_dead_at_once(sites: Any) -> None:
 def test_a_second_set_before_the_answer(sites: Any) -> None:
     group = sites(4)
     everybody = sorted(group.keys)
-    group.silent[sm.UNMASK] = set(everybody)
+    group.silent[steps.UNMASK] = set(everybody)
     run_and_fail(group)
     fewer = sm.content_of({"survivors": everybody[:3]})
     with pytest.raises(PolicyError, match="another set"):
@@ -178,7 +179,7 @@ def test_a_second_set_before_the_answer(sites: Any) -> None:
 def test_a_site_is_never_asked_to_confirm_without_itself(sites: Any) -> None:
     group = sites(4)
     everybody = sorted(group.keys)
-    group.silent[sm.CONFIRM] = set(everybody)
+    group.silent[steps.CONFIRM] = set(everybody)
     run_and_fail(group)
     others = sm.content_of({"survivors": everybody[1:]})
     with pytest.raises(WireError, match="not in the set"):
@@ -190,14 +191,14 @@ def test_shares_for_somebody_else(sites: Any) -> None:
     group = sites(4)
 
     def crossed(site: str, step: str, task: pb.Task) -> pb.Task:
-        if step != sm.MASKED or site != "site-000":
+        if step != steps.MASKED or site != "site-000":
             return task
         boxes = sm.raws(sm.fields_of(task.content), "sealed", 3)
         return changed(task, sealed=[boxes[1], boxes[0], boxes[2]])
 
     group.change = crossed
     summed = group.run()
-    given = sm.fields_of(group.seen[sm.UNMASK, "site-000"])
+    given = sm.fields_of(group.seen[steps.UNMASK, "site-000"])
     assert given["sites"] == ["site-000", "site-003"]
     assert len(summed.sites) == 4
 
@@ -219,23 +220,23 @@ def _fields(found: pb.Content, **others: Any) -> pb.Content:
 
 
 RUBBISH: Mapping[str, tuple[str, Any]] = {
-    "keys nobody can agree with": (sm.KEYS, lambda found: _fields(found, mask=bytes(32))),
-    "keys without a signature": (sm.KEYS, lambda found: _fields(found, signature=bytes(64))),
-    "no keys": (sm.KEYS, lambda found: pb.Content()),
+    "keys nobody can agree with": (steps.KEYS, lambda found: _fields(found, mask=bytes(32))),
+    "keys without a signature": (steps.KEYS, lambda found: _fields(found, signature=bytes(64))),
+    "no keys": (steps.KEYS, lambda found: pb.Content()),
     "shares that open nothing at two sites": (
-        sm.SHARES,
+        steps.SHARES,
         lambda found: _fields(
             found, sealed=[os.urandom(160)] * 2 + sm.fields_of(found)["sealed"][2:]
         ),
     ),
-    "shares for nobody": (sm.SHARES, lambda found: _fields(found, to=[], sealed=[])),
-    "a part of another length": (sm.MASKED, lambda found: pb.Content()),
-    "a signature over nothing": (sm.CONFIRM, lambda found: _fields(found, signature=bytes(64))),
+    "shares for nobody": (steps.SHARES, lambda found: _fields(found, to=[], sealed=[])),
+    "a part of another length": (steps.MASKED, lambda found: pb.Content()),
+    "a signature over nothing": (steps.CONFIRM, lambda found: _fields(found, signature=bytes(64))),
     "wrong shares": (
-        sm.UNMASK,
+        steps.UNMASK,
         lambda found: _fields(found, shares=[bytes(66)] * len(sm.fields_of(found)["sites"])),
     ),
-    "no shares": (sm.UNMASK, lambda found: _fields(found, sites=[], shares=[])),
+    "no shares": (steps.UNMASK, lambda found: _fields(found, sites=[], shares=[])),
 }
 
 
@@ -257,7 +258,7 @@ def test_a_site_that_gives_nobody_a_share_is_named(sites: Any) -> None:
     """It can end the sum, as nobody can take its mask off; nothing is seen, and it is named."""
     group = sites(7)
     rubbish = lambda found: _fields(found, sealed=[os.urandom(160) for _ in range(6)])  # noqa: E731
-    group.twist = Liars({"site-004"}, sm.SHARES, rubbish)
+    group.twist = Liars({"site-004"}, steps.SHARES, rubbish)
     with pytest.raises(WireError, match="site-004's secret"):
         group.run()
 
@@ -323,7 +324,7 @@ def test_steps_out_of_order(sites: Any) -> None:
 
 def test_secrets_are_erased_when_the_sum_is_over(sites: Any) -> None:
     group = sites(4)
-    group.silent[sm.UNMASK] = set(group.keys)
+    group.silent[steps.UNMASK] = set(group.keys)
     run_and_fail(group)
     file = group.folder / "site-000.sqlite"
     with group.sums["site-000"]._database.explained():

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fedtwin_protocol import secure_messages as sm
+from fedtwin_protocol import sum_steps as steps
 from fedtwin_protocol.errors import SignatureError
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
@@ -29,21 +30,21 @@ def test_shares_are_not_given_on_signatures_of_another_set(sites: Any, forged: s
     def lie(site: str, step: str, task: pb.Task) -> pb.Task:
         if site != victim:
             return task
-        if step == sm.CONFIRM:
+        if step == steps.CONFIRM:
             return changed(task, survivors=everybody[:6])
-        if step == sm.UNMASK:
+        if step == steps.UNMASK:
             signers = everybody[1:6]
             signatures = [held[name] if "set" in forged else bytes(64) for name in signers]
             return changed(task, signers=signers, signatures=signatures)
         return task
 
     def keep(site: str, step: str, found: pb.Content) -> pb.Content:
-        if step == sm.CONFIRM:
+        if step == steps.CONFIRM:
             held[site] = sm.raw(sm.fields_of(found), "signature", 64)
         return found
 
     group.change, group.twist = lie, keep
     summed = group.run()  # the six others agree, which is enough
     assert lost in summed.sites
-    assert isinstance(faults(group, sm.UNMASK)[victim], SignatureError)
-    assert (sm.UNMASK, victim) not in group.seen
+    assert isinstance(faults(group, steps.UNMASK)[victim], SignatureError)
+    assert (steps.UNMASK, victim) not in group.seen

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from fedtwin_protocol import secure_messages as sm
+from fedtwin_protocol import sum_steps as steps
 from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 
-STEPS = list(sm.STEPS)
+STEPS = list(steps.STEPS)
 
 
 def noise_sd(group: Any, parts: int) -> float:
@@ -40,7 +41,7 @@ def test_any_d_sites_may_vanish_at_any_step(sites: Any, count: int, step: str) -
     for later in STEPS[STEPS.index(step) :]:
         group.silent[later] = gone
     summed = group.run()
-    before_parts = STEPS.index(step) <= STEPS.index(sm.MASKED)
+    before_parts = STEPS.index(step) <= STEPS.index(steps.MASKED)
     there = set(group.keys) - gone if before_parts else set(group.keys)
     assert set(summed.sites) == there
     exact = sum(group.parts[site] for site in there)
@@ -52,9 +53,9 @@ def test_others_vanish_at_every_step(sites: Any) -> None:
     group = sites(10)
     first, second, third = sorted(group.keys)[2:5]
     group.silent = {
-        sm.MASKED: {first},
-        sm.CONFIRM: {first, second},
-        sm.UNMASK: {first, second, third},
+        steps.MASKED: {first},
+        steps.CONFIRM: {first, second},
+        steps.UNMASK: {first, second, third},
     }
     summed = group.run()
     there = set(group.keys) - {first}
@@ -88,7 +89,7 @@ def test_a_restart_at_any_step_gives_the_same_sum(sites: Any, step: str) -> None
 
     def once(site: str, task: pb.Task) -> pb.Content:
         """As the outbox does: what was answered before is answered with the same bytes."""
-        _, at = sm.step_of(task.kind)
+        _, at = steps.step_of(task.kind)
         return kept[at, site] if (at, site) in kept else answer(site, task)
 
     group.answer = once
@@ -120,7 +121,7 @@ def test_only_the_sum_can_be_seen(sites: Any) -> None:
 def _frames(group: Any, site: str) -> np.ndarray:
     from fedtwin_protocol.content import read_content
 
-    part = read_content(group.seen[sm.MASKED, site], group.blobs).arrays["arrays"][sm.PART]
+    part = read_content(group.seen[steps.MASKED, site], group.blobs).arrays["arrays"][sm.PART]
     return np.frombuffer(np.ascontiguousarray(part).tobytes(), np.uint8).reshape(-1, 8)
 
 
