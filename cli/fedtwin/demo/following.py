@@ -71,10 +71,9 @@ def _show_decisions(
 def _show_rounds(store: Store, plan: StudyPlan, shown: int) -> int:
     rounds = store.rounds(plan.study)
     for number, one in enumerate(rounds[shown:], start=shown + 1):
-        say(
-            f"round {number} of {plan.training.rounds}: {len(one.sites)} hospitals, "
-            f"{one.seconds:.3f} s"
-        )
+        # Nobody's update is in a round whose model the votes threw away.
+        who = f"{len(one.sites)} hospitals" if one.sites else "thrown away, the last model stays"
+        say(f"round {number} of {plan.training.rounds}: {who}, {one.seconds:.3f} s")
     return len(rounds)
 
 
