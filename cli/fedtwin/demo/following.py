@@ -49,8 +49,10 @@ def _watch(
             break
         _refuse_too_few(plan, decided, len(watched))
         time.sleep(LOOK_S)
+    _show_decisions(watched, plan, decided)
     _show_rounds(store, plan, shown)
     if record.status != "finished":
+        _refuse_too_few(plan, decided, len(watched))
         logs = "\n".join(path.read_text()[-800:] for path in consortium.folder.glob("*.log"))
         why = record.reason or f"it did not end within {PATIENCE_S:g} s"
         raise ConfigurationError(f"the study is {record.status}: {why}\n{logs}")
