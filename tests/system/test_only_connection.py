@@ -215,6 +215,7 @@ def carry_out(
 def summed() -> StudyPlan:
     value = plan_from_yaml(PLAN).model_dump(mode="json")
     value["sites"] |= {"quorum": 1}
+    value["privacy"] |= {"mode": "local", "vote_noise": None}
     return plan_from_value(value, "the synthetic plan")
 
 

@@ -263,7 +263,7 @@ def test_a_role_can_make_its_own_calls_only(
 BAD_MESSAGES = {
     "garbage": b"\xff" * 100,
     "cut short": pb.RenewRequest(request=b"x" * 50).SerializeToString()[:-20],
-    "text that is no UTF-8": b"\x12\x02\xff\xfe",
+    "unknown text that is no UTF-8": b"\x1a\x02\xff\xfe",
     "unknown field": b"\xa2\x06" + b"\x80\x80\x40" + bytes(1024 * 1024),
 }
 

@@ -23,6 +23,7 @@ PLAN = Path(fedtwin.demo.__file__).parent / "plans" / "synthetic.yaml"
 def add_study(consortium: LocalConsortium, **sites: Any) -> str:
     plan = yaml.safe_load(PLAN.read_text())
     plan["sites"] |= {"quorum": 2, "gathering_s": 0.2, **sites}
+    plan["privacy"] |= {"mode": "local", "vote_noise": None}
     path = consortium.folder / "plan.yaml"
     path.write_text(yaml.safe_dump(plan))
     home = ("--home", str(consortium.server))
