@@ -184,8 +184,8 @@ def test_two_studies_at_once_do_not_meet(
 ) -> None:
     """Flower keeps the identity of its run in a class of the whole process."""
     plans = [
-        plan_for("twice-yogi", "FedYogi", {"eta": 0.2}, training={"rounds": 100}),
-        plan_for("twice-median", "FedMedian", {}, training={"rounds": 100}),
+        plan_for("twice-yogi", "FedYogi", {"eta": 0.2}, training={"rounds": 400}),
+        plan_for("twice-median", "FedMedian", {}, training={"rounds": 400}),
     ]
     adding = [threading.Thread(target=add, args=(hospitals, plan)) for plan in plans]
     for thread in adding:
@@ -345,7 +345,7 @@ def test_a_site_that_lies_fails_alone(
     asyncio.run(asyncio.wait_for(lie(), PATIENCE_S))
     found = finished(plan)
     reasons = ["not finite", "expected the arrays", "claims 1e+12 patients", "num-examples"]
-    reasons += ["norm", "expected the records", "expected the records"]
+    reasons += ["moves the model by", "expected the records", "expected the records"]
     for number, reason in enumerate(reasons, start=1):
         assert reason in refused[number], refused
     hospitals.run("server", "revoke", "liar", "--home", str(hospitals.server))
