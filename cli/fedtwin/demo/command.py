@@ -143,7 +143,7 @@ def _check_places(heart_disease: Path | None, json_file: Path | None, folder: Pa
 
 def _play(consortium: LocalConsortium, heart_disease: Path | None, seed: int) -> dict[str, Any]:
     from fedtwin.demo.comparison import closing_table
-    from fedtwin.demo.following import follow
+    from fedtwin.demo.following import follow, signed_plan
     from fedtwin.demo.table import show_closing
     from fedtwin_client.node.plain_words import as_text, describe
     from fedtwin_protocol.study import plan_from_yaml
@@ -165,6 +165,7 @@ def _play(consortium: LocalConsortium, heart_disease: Path | None, seed: int) ->
     opened = time.monotonic()
     home = str(consortium.server)
     consortium.run("server", "studies", "add", str(plan_file), "--home", home, *consortium.keys)
+    plan = signed_plan(consortium, plan.study)
     _step("each hospital's policy judges the study, and training begins")
     taking_part = follow(consortium, plan, sites)
     trained = time.monotonic()

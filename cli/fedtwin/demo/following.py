@@ -11,10 +11,19 @@ from fedtwin_protocol.errors import ConfigurationError
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_server.coordinator import Home
 from fedtwin_server.store import Store
+from fedtwin_server.study_record import plan_of
 
 PATIENCE_S: Final = 100.0
 LOOK_S: Final = 0.05
 _DECIDED: Final = {"accepted", "declined", "held"}
+
+
+def signed_plan(consortium: LocalConsortium, study: str) -> StudyPlan:
+    """A study's plan as it was signed: with its sites and their keys, where it is secure."""
+    store = Home(folder=consortium.server).store()
+    plan = plan_of(store.study(study))
+    store.close()
+    return plan
 
 
 def follow(consortium: LocalConsortium, plan: StudyPlan, sites: tuple[str, ...]) -> tuple[str, ...]:
