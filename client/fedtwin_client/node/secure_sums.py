@@ -4,8 +4,9 @@ Everything that decides is taken from the signed plan (`SecureTerms`); a message
 there. Guarantees, whatever the coordinator sends:
 1. keys, shares and seeds of one sum are made once and used for that sum alone;
 2. a peer's keys count only with the signature of the key that the plan names for it;
-3. a set of survivors is confirmed once; a second, different one is refused;
-4. shares are given once, only for a set that this site confirmed and at least t sites signed, and
+3. a part is made for one task; another task that asks for one of the same sum is refused;
+4. a set of survivors is confirmed once; a second, different one is refused;
+5. shares are given once, only for a set that this site confirmed and at least t sites signed, and
    of each site either the seed's or the mask key's, never both.
 
 The secrets lie in a file of their own until the sum is over, so that a node that is restarted goes
@@ -163,17 +164,23 @@ class SecureSums:
         sealed = [self._seal(which, state, site) for site in others]
         return {"to": others, "sealed": sealed}
 
-    def mask_keys(self, which: Sum, fields: Fields, now: datetime) -> MaskKeys:
+    def mask_keys(self, which: Sum, fields: Fields, task: str, now: datetime) -> MaskKeys:
         """Step 3: open what the others sealed for this site; keys of this site's masks.
+
+        They are given for one task alone. Two parts of one sum would lie under the same masks, so
+        that their difference would show what this site alone has sent.
 
         Shares that a site did not seal for this one and this sum are left aside: it must not stop
         the others, who hold enough without them.
 
         Raises:
             WireError: too few sites, or one that gave no keys.
-            PolicyError: other shares were shown for this sum before.
+            PolicyError: other shares were shown for this sum before, or another task asked for a
+                part of it.
         """
         terms, state = which.terms, self._known(which)
+        if state.get("part_for", task) != task:
+            raise PolicyError("a part of this sum was asked for before, by another task")
         if "given" not in state:
             raise WireError("a part was asked for before shares were exchanged")
         others = [site for site in state["peers"] if site != self._site]
@@ -186,7 +193,8 @@ class SecureSums:
         received[self._site] = state["given"][self._site]
         if state.get("received", received) != received:
             raise PolicyError("other shares were shown for this sum before")
-        self._save(which, state | {"received": received}, now)
+        state |= {"received": received, "part_for": task}
+        self._save(which, state, now, flushed=True)
         pairs = {
             site: pair_mask_key(
                 _bytes(state, "mask"),
@@ -328,7 +336,7 @@ class SecureSums:
     def _save(
         self, which: Sum, state: Mapping[str, Any], now: datetime, *, flushed: bool = False
     ) -> None:
-        """Keep the state; what must not be lost with the power is what was confirmed.
+        """Keep the state; what must not be lost with the power is what is done once.
 
         After any other loss the sum ends for this site, as if it had vanished.
         """

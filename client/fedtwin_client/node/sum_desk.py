@@ -49,7 +49,7 @@ class SumDesk:
     def mask_order(self, task: pb.Task, plan: StudyPlan, now: datetime) -> dict[str, Any]:
         """What the worker must hide its part under, as plain JSON values."""
         which = sum_of(task, plan, self._sums.site)
-        keys = self._sums.mask_keys(which, sm.fields_of(task.content), now)
+        keys = self._sums.mask_keys(which, sm.fields_of(task.content), task.task_id, now)
         return {
             "sites": list(which.terms.sites),
             "added": [keys.own.hex(), *(key.hex() for key in keys.added)],

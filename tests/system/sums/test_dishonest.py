@@ -166,6 +166,28 @@ def test_alive_and_dead_at_once(sites: Any) -> None:
                 group.answer(site, group.task(kind, sm.content_of(fields)))
 
 
+def test_a_second_part_of_one_sum(sites: Any) -> None:
+    """Asked for under another name, it would lie under the masks of the first one."""
+    group = sites(4)
+    group.silent[steps.CONFIRM] = set(group.keys)
+    asked: dict[str, pb.Task] = {}
+
+    def keep(site: str, step: str, task: pb.Task) -> pb.Task:
+        if step == steps.MASKED:
+            asked[site] = task
+        return task
+
+    group.change = keep
+    run_and_fail(group)
+    for site, task in asked.items():
+        group.answer(site, task)  # as after a crash: of the first one nothing had left
+        again = pb.Task()
+        again.CopyFrom(task)
+        again.task_id = "another"
+        with pytest.raises(PolicyError, match="by another task"):
+            group.answer(site, again)
+
+
 def test_a_second_set_before_the_answer(sites: Any) -> None:
     group = sites(4)
     everybody = sorted(group.keys)
