@@ -44,6 +44,7 @@ FAULTS = {
     "PolicyError": "the site has not accepted this study",
 }
 OTHER_FAULT = "the site could not carry the task out"
+OTHER_CODE = "task"
 
 
 class TaskDesk:
@@ -95,7 +96,7 @@ class TaskDesk:
         plan = study.plan
         purpose, step = step_of(task.kind)
         summed = plan.privacy.mode == "secure" and task.kind != VOTE_TASK
-        if summed != bool(step):
+        if summed != bool(step) or (step and purpose == VOTE_TASK):
             raise WireError(f"a task '{task.kind[:30]}' does not fit mode '{plan.privacy.mode}'")
         first, last = {
             "query.cohort": (0, 0),
@@ -161,8 +162,10 @@ class TaskDesk:
     def fault(self, task: pb.Task, error: FedtwinError) -> pb.Answer:
         """What leaves when a task cannot be carried out: a fixed sentence."""
         log.error("task %s of study %s round %d: %s", task.kind, task.study, task.round, error)
-        text = FAULTS.get(type(error).__name__, OTHER_FAULT)
-        code = type(error).__name__.removesuffix("Error").lower()
+        kind = type(error).__name__
+        text = FAULTS.get(kind, OTHER_FAULT)
+        # Of other faults not even the kind leaves: "cohort" would say that patients have left it.
+        code = kind.removesuffix("Error").lower() if kind in FAULTS else OTHER_CODE
         return pb.Answer(
             task_id=task.task_id,
             study=task.study,
