@@ -50,12 +50,31 @@ class SecureRun(StudyRun):
         self._counts.update(dict.fromkeys(self._terms.sites, 1.0))
         await self._make_room(len(self._present()))
         summed = await self._sum(COUNT, 0, pb.Content(), 1, 1.0)
+        self._check_count(summed)
         smallest = self._plan.sites.smallest_cohort * len(summed.sites)
         self._patients = max(float(round(summed.total[0])), float(smallest))
         self._counted = summed.sites
         mean = self._patients / len(summed.sites)
         self._counts.update(dict.fromkeys(self._terms.sites, mean))
         self._store.keep_total(self._plan.study, COUNT, summed.total.tolist(), summed.sites)
+
+    def _check_count(self, summed: Summed) -> None:
+        """Hold the number of patients against what the sites of a plan can have.
+
+        Raises:
+            WireError: it is larger: some site counted what it cannot have, and every step would
+                come to nothing.
+        """
+        sites = len(summed.sites)
+        noise = self._plan.privacy.cohort_count_noise * sqrt(sites / self._terms.honest_present)
+        most = self._plan.sites.largest_cohort * sites + COUNT_SLACK * noise
+        if (count := float(summed.total[0])) > most:
+            raise WireError(
+                f"the sites count {count:.4g} patients together; {sites} of at most "
+                f"{self._plan.sites.largest_cohort} each (sites.largest_cohort) have {most:.4g}: "
+                "somebody counted what no hospital has; a smaller largest_cohort holds a liar "
+                "closer"
+            )
 
     async def _step(self, number: int, state: pb.RoundState) -> Step:
         """Make a round of whoever stays to its end; in groups, where the plan has them.
