@@ -303,6 +303,11 @@ def add(
     refuse_what_does_not_add_up(plan_from_yaml(plan))
     added = add_study(Home(folder=home), plan, key, initial, now())
     say(f"study {added.study} version {added.version} is open; plan hash {added.hash}")
+    if added.sites.keys:
+        say(
+            "signed with these sites' keys; each hospital reads its own from 'fedtwin client check':"
+        )
+        say(*(f"  {site}: {public}" for site, public in sorted(added.sites.keys.items())))
 
 
 @studies.command("show")

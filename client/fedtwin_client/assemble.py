@@ -39,6 +39,7 @@ from fedtwin_protocol.fetching import Source, check_against_list, fetch_release,
 from fedtwin_protocol.invitation import Invitation, read_invitation
 from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.release import Release, verify_release
+from fedtwin_protocol.site_key import keep_site_key
 from fedtwin_protocol.tuf_client import TufClient
 
 
@@ -137,7 +138,9 @@ def check_node(home: NodeHome, now: datetime) -> list[str]:
     def identity() -> str:
         credentials = load_credentials(home.identity)
         credentials.check(now)
-        return f"valid until {credentials.identity.not_after:%Y-%m-%d %H:%M} UTC, renewed by itself"
+        until = credentials.identity.not_after
+        public = keep_site_key(home.identity).public
+        return f"valid until {until:%Y-%m-%d %H:%M} UTC, renewed by itself; signing key {public}"
 
     def ledger() -> str:
         with Ledger(home.ledger_file) as book:

@@ -26,7 +26,7 @@ def admit_step(
     """The judgement of one step's answers.
 
     Args:
-        step: one of `secure_messages.STEPS`.
+        step: one of `sum_steps.STEPS`.
         label: the sum's.
         terms: what holds for it.
         sites: who took the step before.
