@@ -304,9 +304,7 @@ def add(
     added = add_study(Home(folder=home), plan, key, initial, now())
     say(f"study {added.study} version {added.version} is open; plan hash {added.hash}")
     if added.sites.keys:
-        say(
-            "signed with these sites' keys; each hospital reads its own from 'fedtwin client check':"
-        )
+        say("signed with these sites' keys; a hospital reads its own in 'fedtwin client check':")
         say(*(f"  {site}: {public}" for site, public in sorted(added.sites.keys.items())))
 
 
