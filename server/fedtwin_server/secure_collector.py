@@ -22,7 +22,7 @@ from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.exchange import Admit
 from fedtwin_server.secure_steps import admit_step
 from fedtwin_server.store import Store
-from fedtwin_server.unmasking import rebuild, remaining_masks, unmasked_sum
+from fedtwin_server.unmasking import Rebuilder, remaining_masks, unmasked_sum
 
 AskStep = Callable[[str, Mapping[str, pb.Content], Admit, int], Awaitable[Mapping[str, pb.Answer]]]
 Answers = Mapping[str, pb.Answer]
@@ -86,10 +86,8 @@ class SecureCollector:
         parts = await self._parts(wish, sealed)
         signatures = await self._confirm(wish, sorted(parts))
         shares = await self._unmask(wish, sorted(parts), signatures)
-        work = (wish, keys, sorted(sealed), parts, shares)
-        if wish.values < 100_000:
-            return Summed(total=self._unmasked(*work), sites=tuple(sorted(parts)))
-        total = await asyncio.to_thread(self._unmasked, *work)
+        # In a thread of its own: many values, or many wrong shares, must hold nobody else up.
+        total = await asyncio.to_thread(self._unmasked, wish, keys, sorted(sealed), parts, shares)
         return Summed(total=total, sites=tuple(sorted(parts)))
 
     async def _keys(self, wish: SumWish, present: Sequence[str]) -> dict[str, sm.Fields]:
@@ -172,12 +170,12 @@ class SecureCollector:
         parts: Mapping[str, pb.Content],
         shares: Mapping[str, Mapping[str, bytes]],
     ) -> NDArray[np.float64]:
+        rebuilder = Rebuilder(shares, wish.terms)
+
         def secret(site: str) -> bytes:
             survived = site in parts
-            name = "commitment" if survived else "mask"
-            return rebuild(
-                site, sm.raw(keys[site], name, 32), shares, wish.terms, survived=survived
-            )
+            public = sm.raw(keys[site], "commitment" if survived else "mask", 32)
+            return rebuilder.secret(site, public, survived=survived)
 
         seeds = {site: secret(site) for site in sorted(parts)}
         vanished = {site: secret(site) for site in sharing if site not in parts}

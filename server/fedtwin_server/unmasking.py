@@ -25,34 +25,59 @@ MOST_LEFT_OUT: Final = 2
 Shares = Mapping[str, Mapping[str, bytes]]
 
 
-def rebuild(
-    site: str, public: bytes, shares: Shares, terms: SecureTerms, *, survived: bool
-) -> bytes:
-    """A survivor's seed, or a vanished site's mask key, from the shares that others gave.
+class Rebuilder:
+    """Rebuilds secrets of one sum from the shares that sites gave.
 
     Args:
-        site: whose secret it is.
-        public: the commitment to the seed, or the public mask key.
         shares: by giver, then by whose secret they belong to.
         terms: the sum's.
-        survived: which of the two it is.
-
-    Raises:
-        WireError: no `threshold` of the shares fit together.
     """
-    held = {terms.number(giver): own[site] for giver, own in shares.items() if site in own}
-    for chosen in _choices(sorted(held), terms.threshold):
-        try:
-            secret = combine({holder: held[holder] for holder in chosen}, terms.threshold)
-        except WireError:
-            continue
-        seen = commitment_to(secret) if survived else _public(secret)
-        if seen == public:
-            return secret
-    raise WireError(
-        f"{len(held)} shares of {site}'s secret came in and no {terms.threshold} of them fit: "
-        "too few sites answered, or too many answered wrongly"
-    )
+
+    def __init__(self, shares: Shares, terms: SecureTerms) -> None:
+        self._shares = shares
+        self._terms = terms
+        self._proven: tuple[int, ...] = ()
+
+    def secret(self, site: str, public: bytes, *, survived: bool) -> bytes:
+        """A survivor's seed, or a vanished site's mask key.
+
+        Those whose shares fitted before are asked first: a liar costs the search once a sum.
+
+        Args:
+            site: whose secret it is.
+            public: the commitment to the seed, or the public mask key.
+            survived: which of the two it is.
+
+        Raises:
+            WireError: no `threshold` of the shares fit together.
+        """
+        terms = self._terms
+        held = {
+            terms.number(giver): own[site] for giver, own in self._shares.items() if site in own
+        }
+        for chosen in self._choices(sorted(held)):
+            try:
+                secret = combine({holder: held[holder] for holder in chosen}, terms.threshold)
+            except WireError:
+                continue
+            seen = commitment_to(secret) if survived else _public(secret)
+            if seen == public:
+                self._proven = chosen
+                return secret
+        raise WireError(
+            f"{len(held)} shares of {site}'s secret came in and no {terms.threshold} of them fit: "
+            "too few sites answered, or too many answered wrongly"
+        )
+
+    def _choices(self, holders: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """Sets of `threshold` holders: the proven, the first ones, then others without some."""
+        threshold = self._terms.threshold
+        if self._proven and set(self._proven) <= set(holders):
+            yield self._proven
+        spare = max(0, len(holders) - threshold)
+        for size in range(min(spare, MOST_LEFT_OUT) + 1):
+            for left_out in combinations(holders, size):
+                yield tuple(item for item in holders if item not in left_out)[:threshold]
 
 
 def remaining_masks(
@@ -104,14 +129,6 @@ def unmasked_sum(
         signed = block.view(f"<i{terms.modulus_bits // 8}")
         np.multiply(signed, largest / terms.scale, out=total[start : start + streams.block])
     return total
-
-
-def _choices(holders: Sequence[int], threshold: int) -> Iterator[tuple[int, ...]]:
-    """Sets of `threshold` holders: the first ones, then others without some of them."""
-    spare = max(0, len(holders) - threshold)
-    for size in range(min(spare, MOST_LEFT_OUT) + 1):
-        for left_out in combinations(holders, size):
-            yield tuple(item for item in holders if item not in left_out)[:threshold]
 
 
 def _public(private: bytes) -> bytes:
