@@ -12,10 +12,12 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from figures import Figure
 
+Result = TypeVar("Result")
 PATIENTS, BATCH, COLUMNS = 8192, 2048, 100
 WIDTHS = (COLUMNS, 64, 64, 1)
 REPEATS, WARM_UP = 300, 30
@@ -24,14 +26,9 @@ REPEATS, WARM_UP = 300, 30
 def measure(options: argparse.Namespace) -> list[Figure]:
     """The figure of this module: the ratio of median times."""
     del options
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        plain_ms, private_ms = alternate(_plain_step(), _private_step(), REPEATS, WARM_UP)
-    finally:
-        torch.set_num_threads(threads)
+    plain_ms, private_ms = on_one_thread(
+        lambda: alternate(_plain_step(), _private_step(), REPEATS, WARM_UP)
+    )
     return [
         Figure(
             id="dp-step-ratio",
@@ -119,6 +116,18 @@ def _plan():
             "sites": {"quorum": 1},
         }
     )
+
+
+def on_one_thread(work: Callable[[], Result]) -> Result:
+    """Carry work out with torch on one thread."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return work()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def alternate(

@@ -1,5 +1,6 @@
 """What a benchmark says: one figure, beside what it is compared with and what it should reach."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 
@@ -38,3 +39,28 @@ class Figure:
         plain = asdict(self)
         del plain["higher_is_better"]
         return {**plain, "ratio": round(self.ratio, 4), "reached": self.reached}
+
+
+def graded(
+    means: Mapping[str, Mapping[str, float]],
+    asked: Iterable[tuple[str, str, str, float, float]],
+) -> list[Figure]:
+    """Figures of scores that are better the higher they are.
+
+    Args:
+        means: by group, then by score.
+        asked: id, group, score, baseline and goal of each; those of groups without means are left
+            out.
+    """
+    return [
+        Figure(
+            id=name,
+            value=round(means[group][score], 4),
+            unit="AUROC" if score == "auroc" else "accuracy",
+            baseline=baseline,
+            goal=goal,
+            higher_is_better=True,
+        )
+        for name, group, score, baseline, goal in asked
+        if group in means
+    ]

@@ -20,7 +20,7 @@ from statistics import fmean
 
 import numpy as np
 import yaml
-from figures import Figure
+from figures import Figure, graded
 from heart_data import FLAMBY, ROOT, SITES, SPLITS, find_data, mark, write_mapping, write_table
 from processes import open_store, wait_for
 
@@ -189,15 +189,4 @@ def _figures(means: dict[str, dict[str, float]]) -> list[Figure]:
         ("heart-auroc-dp", "private", "auroc", 0.8251, 0.82),
         ("heart920-auroc-dp", "all", "auroc", 0.836, 0.82),
     )
-    return [
-        Figure(
-            id=name,
-            value=round(means[group][key], 4),
-            unit="AUROC" if key == "auroc" else "accuracy",
-            baseline=baseline,
-            goal=goal,
-            higher_is_better=True,
-        )
-        for name, group, key, baseline, goal in asked
-        if group in means
-    ]
+    return graded(means, asked)

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean
 
 import yaml
-from figures import Figure
+from figures import Figure, graded
 from heart_data import FLAMBY, SITES, SPLITS, find_data, mark
 from heart_local import AT_ONCE, PLANS, Scores, Trial, carry_out, open_hospitals
 
@@ -91,15 +91,4 @@ def _figures(means: dict[str, dict[str, float]]) -> list[Figure]:
         ("secure-heart-auroc", "one/splits", "auroc", 0.8251, 0.823),
         ("secure-heart-auroc-eps025", "quarter/splits", "auroc", 0.8251, 0.82),
     )
-    return [
-        Figure(
-            id=name,
-            value=round(means[group][key], 4),
-            unit="AUROC" if key == "auroc" else "accuracy",
-            baseline=baseline,
-            goal=goal,
-            higher_is_better=True,
-        )
-        for name, group, key, baseline, goal in asked
-        if group in means
-    ]
+    return graded(means, asked)

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 
 import numpy as np
-from dp_step import alternate
+from dp_step import alternate, on_one_thread
 from figures import Figure
 
 PATIENTS, BATCH, RECORDS, WORDS, WIDTH, HEADS, LAYERS = 256, 64, 128, 2000, 64, 4, 2
@@ -24,14 +24,9 @@ REPEATS, WARM_UP = 40, 5
 def measure(options: argparse.Namespace) -> list[Figure]:
     """The figure of this module: the ratio of median times."""
     del options
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        plain_ms, private_ms = alternate(_plain_step(), _private_step(), REPEATS, WARM_UP)
-    finally:
-        torch.set_num_threads(threads)
+    plain_ms, private_ms = on_one_thread(
+        lambda: alternate(_plain_step(), _private_step(), REPEATS, WARM_UP)
+    )
     return [
         Figure(
             id="transformer-dp-step-ratio",
