@@ -89,7 +89,7 @@ class SecureSums:
     """
 
     def __init__(self, path: Path, site: str, key: SiteKey) -> None:
-        self.site = self._site = site
+        self.site = site
         self._key = key
         self._database = Database(
             path,
@@ -113,7 +113,7 @@ class SecureSums:
         Raises:
             PolicyError: the plan does not name this site with its own key.
         """
-        if which.terms.key(self._site) != self._key.public:
+        if which.terms.key(self.site) != self._key.public:
             raise PolicyError(
                 "the plan names another signing key for this hospital than the one it holds: the "
                 "consortium must sign a new version of the plan, or somebody else answers for it"
@@ -128,7 +128,7 @@ class SecureSums:
             self._end_others(which, now)
             self._save(which, state, now)
         mask, channel, commitment = _shown(state)
-        body = sm.keys_body(which.label, self._site, mask, channel, commitment)
+        body = sm.keys_body(which.label, self.site, mask, channel, commitment)
         signature = self._key.sign(sm.KEYS_PURPOSE, body)
         return {
             "mask": mask,
@@ -160,7 +160,7 @@ class SecureSums:
                 given[site] = pair.hex()
             state |= {"peers": peers, "given": given}
             self._save(which, state, now)
-        others = [site for site in sites if site != self._site]
+        others = [site for site in sites if site != self.site]
         sealed = [self._seal(which, state, site) for site in others]
         return {"to": others, "sealed": sealed}
 
@@ -183,14 +183,14 @@ class SecureSums:
             raise PolicyError("a part of this sum was asked for before, by another task")
         if "given" not in state:
             raise WireError("a part was asked for before shares were exchanged")
-        others = [site for site in state["peers"] if site != self._site]
+        others = [site for site in state["peers"] if site != self.site]
         senders = sm.names(fields, "senders", others, terms.threshold - 1)
         sealed = sm.raws(fields, "sealed", len(senders))
         received = {
             sender: self._open(which, state, sender, box)
             for sender, box in zip(senders, sealed, strict=True)
         }
-        received[self._site] = state["given"][self._site]
+        received[self.site] = state["given"][self.site]
         if state.get("received", received) != received:
             raise PolicyError("other shares were shown for this sum before")
         state |= {"received": received, "part_for": task}
@@ -200,15 +200,15 @@ class SecureSums:
                 _bytes(state, "mask"),
                 bytes.fromhex(state["peers"][site][0]),
                 which.label,
-                self._site,
+                self.site,
                 site,
             )
             for site in senders
         }
         return MaskKeys(
             own=self_mask_key(_bytes(state, "seed"), which.label),
-            added=tuple(key for site, key in pairs.items() if site > self._site),
-            subtracted=tuple(key for site, key in pairs.items() if site < self._site),
+            added=tuple(key for site, key in pairs.items() if site > self.site),
+            subtracted=tuple(key for site, key in pairs.items() if site < self.site),
         )
 
     def confirm(self, which: Sum, fields: Fields, now: datetime) -> Fields:
@@ -223,7 +223,7 @@ class SecureSums:
             raise WireError("a set was to be confirmed before parts were sent")
         allowed = sorted(state["received"])
         survivors = sm.names(fields, "survivors", allowed, which.terms.threshold)
-        if self._site not in survivors:
+        if self.site not in survivors:
             raise WireError("this site's part is not in the set that it should confirm")
         if state.get("survivors", survivors) != survivors:
             raise PolicyError("another set of sites was shown for this sum before")
@@ -281,7 +281,7 @@ class SecureSums:
             body = sm.keys_body(which.label, site, *shown)
             check_site_signature(which.terms.key(site), sm.KEYS_PURPOSE, body, signature, site)
             peers[site] = [item.hex() for item in shown]
-        if peers.get(self._site) != [item.hex() for item in _shown(state)]:
+        if peers.get(self.site) != [item.hex() for item in _shown(state)]:
             raise WireError("this site's own keys are not among those that were shown")
         return peers
 
@@ -307,7 +307,7 @@ class SecureSums:
     def _channel(
         self, which: Sum, state: Mapping[str, Any], site: str, *, sending: bool
     ) -> tuple[bytes, str]:
-        ends = (self._site, site) if sending else (site, self._site)
+        ends = (self.site, site) if sending else (site, self.site)
         label = sm.sealing(which.label, *ends)
         public = bytes.fromhex(state["peers"][site][1])
         try:
