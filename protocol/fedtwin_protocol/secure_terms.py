@@ -22,6 +22,8 @@ from fedtwin_protocol.study import StudyPlan
 FEWEST_SITES, MOST_SITES = 3, 100
 # A Skellam or normal variable exceeds so many standard deviations with probability < 1e-30.
 NOISE_REACH = 12.0
+LEAST_SHARE_VARIANCE = 100.0
+"""A share of noise with less, in squared integer steps, hides too little to be called noise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,6 +157,13 @@ def _check_range(plan: StudyPlan, terms: SecureTerms) -> None:
     """
     privacy = plan.privacy
     noises = (privacy.noise_multiplier, privacy.cohort_count_noise, privacy.evaluation_noise or 0.0)
+    least = min(noise for noise in noises if noise > 0)
+    if terms.share_sd(least) ** 2 < LEAST_SHARE_VARIANCE:
+        raise PlanError(
+            f"scale_bits {terms.scale_bits} leaves a site's share of noise {least:g} a standard "
+            f"deviation of {terms.share_sd(least):.2g} steps, and at least "
+            f"{LEAST_SHARE_VARIANCE**0.5:g} are needed: raise privacy.scale_bits"
+        )
     reach = NOISE_REACH * terms.share_sd(max(noises))
     needed = plan.sites.largest_cohort * terms.scale + reach
     if needed > terms.largest_part:

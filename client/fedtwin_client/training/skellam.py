@@ -16,7 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST_VARIANCE: Final = 100.0
+from fedtwin_protocol.secure_terms import LEAST_SHARE_VARIANCE
+
 _SERIES: Final = 0.01
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -33,8 +34,10 @@ def skellam(generator: np.random.Generator, variance: float, size: int) -> Integ
     Raises:
         ValueError: the variance is too small for whole numbers to hide anything.
     """
-    if not LEAST_VARIANCE <= variance < 2.0**100:
-        raise ValueError(f"expected a variance of at least {LEAST_VARIANCE}, got {variance:g}")
+    if not LEAST_SHARE_VARIANCE <= variance < 2.0**100:
+        raise ValueError(
+            f"expected a variance of at least {LEAST_SHARE_VARIANCE}, got {variance:g}"
+        )
     mean = float(ceil(variance / 2))
     return _poisson_less_mean(generator, mean, size) - _poisson_less_mean(generator, mean, size)
 

@@ -308,6 +308,12 @@ def test_terms_come_from_the_plan(named: dict[str, str]) -> None:
             secure_terms(plan_among(some))
 
 
+def test_a_scale_that_leaves_no_noise_is_refused(named: dict[str, str]) -> None:
+    with pytest.raises(PlanError, match="raise privacy.scale_bits"):
+        secure_terms(plan_among(named, scale_bits=4, noise_multiplier=1.0))
+    assert secure_terms(plan_among(named, scale_bits=5, noise_multiplier=1.0)).scale == 32
+
+
 @pytest.mark.parametrize("count", range(3, 101))
 def test_two_sets_can_never_both_be_confirmed(count: int) -> None:
     """2 t > K + T for every number of sites, so honest sites alone cannot be split."""
