@@ -193,7 +193,9 @@ class LogWatch:
         watched = self._read()
         if watched.alarm is not None:
             return
-        online, others = self._online_key(), dict(watched.others)
+        online = self._online_key()
+        # Of names that no signed plan knows, only those of this message: they could go on for ever.
+        others = {site: heard for site, heard in watched.others.items() if site in keys}
         try:
             new = head_from_bytes(news.head, self._consortium, online)
             check_growth(self._held(watched, online), new, list(news.consistency))
