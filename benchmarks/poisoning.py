@@ -113,7 +113,7 @@ def _plan(trial: Trial) -> dict:
         "holdout_fraction": 0,
         "exclude_codes": [mark("benchmark", trial.split)],
     }
-    value["privacy"] |= {"mode": "local", "evaluation_noise": None}
+    value["privacy"] |= {"mode": "local", "evaluation_noise": None, "vote_noise": None}
     value["aggregation"] = {"rule": "sum", "robust": trial.robust}
     value["sites"] |= {"quorum": 3, "gathering_s": 60}
     return value
