@@ -105,10 +105,15 @@ def open_hospitals(local: LocalConsortium, data: Path) -> None:
     for site in SITES:
         table = local.folder / f"processed.{site}.data"
         write_table(data, site, table)
-        local.enrol(site, POLICY)
-        words = ("--mapping", str(local.folder / "mapping.yaml"), "--home", str(local.site(site)))
-        local.run("client", "records", "table", str(table), *words)
-        local.start_site(site)
+        open_hospital(local, site, table)
+
+
+def open_hospital(local: LocalConsortium, site: str, table: Path) -> None:
+    """Enrol a hospital, read its table, and start its node."""
+    local.enrol(site, POLICY)
+    words = ("--mapping", str(local.folder / "mapping.yaml"), "--home", str(local.site(site)))
+    local.run("client", "records", "table", str(table), *words)
+    local.start_site(site)
 
 
 def _plan(trial: Trial) -> dict:
