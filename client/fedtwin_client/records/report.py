@@ -127,6 +127,11 @@ class Tally:
         line = {"file": place.file, "line": place.line, "reason": reason, "raw": text[:_RAW_LIMIT]}
         self._file.write(json.dumps(line, ensure_ascii=True) + "\n")
 
+    def commonest(self) -> str:
+        """The commonest reasons why things were not used, to end a sentence with."""
+        reasons = [f"{reason} ({count})" for reason, count in self.reasons.most_common(3)]
+        return f": {', '.join(reasons)}" if reasons else ""
+
     def close(self) -> None:
         """Finish the quarantine file."""
         if self._file is not None:
