@@ -74,9 +74,9 @@ def finish_erasures(store: Path) -> None:
 
 
 def _remove(store: Path, subject_id: int, keyring: Keyring | None) -> Erased:
-    with Tail(store, keyring) as tail:
-        events = tail.erase(subject_id)
     manifest = read_manifest(store)
+    with Tail(store, keyring) as tail:
+        events = tail.erase(subject_id, 0 if manifest is None else manifest.live_through)
     if manifest is not None:
         before = sum(file.rows for file in manifest.files)
         manifest = rewrite(store, manifest, keyring, without=subject_id)

@@ -14,7 +14,12 @@ from fedtwin_client.store.staging import BUCKETS, SCHEMA
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import RecordError
 
-_ORDER = [(name, "ascending") for name in ("time", "available_time", "source", "code")]
+_ORDER = [
+    ("time", "ascending", "at_start"),
+    ("available_time", "ascending", "at_end"),
+    ("source", "ascending", "at_end"),
+    ("code", "ascending", "at_end"),
+]
 
 
 def patient_events(timeline: Timeline, subject_id: int) -> pa.Table:
@@ -40,7 +45,7 @@ def patient_events(timeline: Timeline, subject_id: int) -> pa.Table:
     found = pa.concat_tables([part for part in parts if part.num_rows] or [live.events])
     if not live.events.num_rows:
         return found  # one file alone is in order
-    return found.take(pc.sort_indices(found, sort_keys=_ORDER, null_placement="at_start"))
+    return found.take(pc.sort_indices(found, sort_keys=_ORDER))
 
 
 def _written(path: Path, key: bytes | None, subject_id: int, replaced: list[str]) -> pa.Table:

@@ -247,17 +247,20 @@ class Tail:
             db.execute("DELETE FROM newest WHERE seen < ?", (_us(now - _REMEMBERED),))
             db.executemany("DELETE FROM aside WHERE number = ?", [(one,) for one in asides])
 
-    def erase(self, subject_id: int) -> int:
+    def erase(self, subject_id: int, after: int) -> int:
         """Remove a patient's events, and all that was put aside, which may speak of them.
 
         Returns:
-            How many events there were.
+            How many events had come after a number; the others are the files'.
 
         Raises:
             RecordError: the file cannot be written.
         """
         with self._written() as db:
-            gone = db.execute("DELETE FROM events WHERE subject_id = ?", (subject_id,)).rowcount
+            (gone,) = db.execute(
+                "SELECT count(*) FROM events WHERE subject_id = ? AND seq > ?", (subject_id, after)
+            ).fetchone()
+            db.execute("DELETE FROM events WHERE subject_id = ?", (subject_id,))
             db.execute("DELETE FROM aside")
         try:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
