@@ -12,6 +12,7 @@ from fedtwin_client.at_rest.files import is_sealed, read_sealed
 from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.policy import load_policy
+from fedtwin_client.records.merges import FILE, Merges
 from fedtwin_client.records.pseudonyms import Identity, IdentityMap, pseudonym
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.erasure import erase_patient
@@ -161,7 +162,10 @@ def _pseudonyms(
     home: NodeHome, secret: bytes, numbers: Iterable[str], system: str | None
 ) -> frozenset[int]:
     whose = system or _only_system(home)
-    return frozenset(pseudonym(secret, _identity(whose, number)) for number in numbers)
+    # Who was merged into another patient is that patient now, and an objection holds for both.
+    wholes = Merges(home.records).wholes() if _has_map(home) else {}
+    found = (pseudonym(secret, _identity(whose, number)) for number in numbers)
+    return frozenset(wholes.get(subject, subject) for subject in found)
 
 
 def _identity(system: str, number: str) -> Identity:
@@ -185,5 +189,8 @@ def _only_system(home: NodeHome) -> str:
 
 
 def _known(home: NodeHome) -> frozenset[int]:
-    path = home.records / "identities.sqlite"
-    return IdentityMap(path).known() if path.exists() else frozenset()
+    return IdentityMap(home.records / FILE).known() if _has_map(home) else frozenset()
+
+
+def _has_map(home: NodeHome) -> bool:
+    return (home.records / FILE).exists()

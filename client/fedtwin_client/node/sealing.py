@@ -36,6 +36,13 @@ from fedtwin_protocol.credentials import read_private, write_atomically
 from fedtwin_protocol.errors import ConfigurationError
 
 _NEXT: Final = ".next"
+_LONG_FILES: Final = (
+    ("records/quarantine", "*.ndjson"),
+    ("records/quarantine", "*.json"),
+    ("records/downloads", "*/*.*json"),
+    ("fhir", "*.key.pem"),
+    ("fhir", "*.json"),
+)
 _SECRET: Final = "pseudonym.key"  # noqa: S105 - a file's name
 
 
@@ -114,8 +121,12 @@ def seal(home: NodeHome, *, take_plain: bool = False) -> None:
     for path in files_of(home.folder, "*.sqlite"):
         _seal_database(path, keyring)
     _seal_records(home.records, keyring)
-    for path in sorted((home.records / "quarantine").glob("*.ndjson")):
-        _seal_file(path, keyring)
+    # What is half fetched is fetched again: a file that is not closed cannot be sealed anew.
+    for path in (home.records / "downloads").glob("*/*.part"):
+        path.unlink()
+    for folder, pattern in _LONG_FILES:
+        for path in sorted((home.folder / folder).glob(pattern)):
+            _seal_file(path, keyring)
     if (home.folder / _SECRET).exists():
         _keep_secret(home, read_secret(home, keyring), keyring)
     _finish(home.folder, keyring)

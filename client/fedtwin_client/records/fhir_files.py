@@ -7,21 +7,28 @@ from pathlib import Path
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir import LOOKED_UP, FhirReader
 from fedtwin_client.records.pseudonyms import Identity
-from fedtwin_client.records.resources import find_files, mentions, read_resources
+from fedtwin_client.records.resources import (
+    OpenFile,
+    find_files,
+    mentions,
+    open_plain,
+    read_resources,
+)
 from fedtwin_client.records.source import Desk, OpenSource, Version
-from fedtwin_client.records.subjects import Subjects
+from fedtwin_client.records.subjects import Subjects, Systems
 from fedtwin_protocol.errors import RecordError
 
 _SERVER = re.compile(r"[a-z0-9][a-z0-9-]{0,60}\Z")
 
 
-def fhir_files(paths: Sequence[Path], server: str, identifier_system: str | None) -> OpenSource:
+def fhir_files(paths: Sequence[Path], server: str, identifier_system: Systems) -> OpenSource:
     """FHIR records in files.
 
     Args:
         paths: files and folders.
         server: a name for where the records come from; ids of two servers do not meet.
-        identifier_system: whose identifier makes the pseudonym; none: the server's own id.
+        identifier_system: whose identifier makes the pseudonym, of several the first that a patient
+            has; none: the server's own id.
 
     Raises:
         RecordError: there is no such file, or the name is none.
@@ -51,10 +58,16 @@ class FhirFiles:
     """
 
     def __init__(
-        self, files: Sequence[Path], server: str, identifier_system: str | None, desk: Desk
+        self,
+        files: Sequence[Path],
+        server: str,
+        identifier_system: Systems,
+        desk: Desk,
+        opened: OpenFile = open_plain,
     ) -> None:
         self.title = f"{len(files)} FHIR files from {server}"
         self._files = files
+        self._opened = opened
         self._tally = desk.reading.tally
         self._subjects = Subjects(
             desk.pseudonyms,
@@ -81,10 +94,10 @@ class FhirFiles:
             RecordError: a file cannot be read, or none holds a resource.
         """
         for file in self._files:
-            for found in mentions(file, LOOKED_UP):
+            for found in mentions(file, LOOKED_UP, self._opened):
                 self._reader.learn(found)
         for file in self._files:
-            for found in read_resources(file, self._tally):
+            for found in read_resources(file, self._tally, self._opened):
                 yield from self._reader.read(found)
         if self._tally.reasons and not self._tally.read:
             listed = ", ".join(str(file) for file in self._files[:5])

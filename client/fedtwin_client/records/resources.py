@@ -8,7 +8,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
@@ -18,8 +18,10 @@ from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
 
 Resource: TypeAlias = dict[str, Any]
+OpenFile: TypeAlias = Callable[[Path], BinaryIO]
 _ENDINGS = (".ndjson", ".jsonl", ".json", ".ndjson.gz", ".jsonl.gz", ".json.gz")
 _SINGLE_LIMIT = 512 * 1024 * 1024
+_ADDRESS = re.compile(r"(?:^|/)([A-Z][A-Za-z]{1,59})/([A-Za-z0-9\-.]{1,64})$")
 
 
 def _refuse(constant: str) -> float:
@@ -38,11 +40,14 @@ class Found:
         resource: parsed JSON with a `resourceType`.
         place: its file and line; for an entry of a bundle, the entry's number.
         address: the entry's fullUrl; empty outside bundles.
+        deleted: it is a bundle's word that the resource was deleted; of the resource there are only
+            type, id and, as `meta.lastUpdated`, when.
     """
 
     resource: Resource
     place: Place
     address: str = ""
+    deleted: bool = False
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
@@ -66,40 +71,53 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
-def read_resources(file: Path, tally: Tally) -> Iterator[Found]:
-    """All resources of a file; what cannot be read is put aside.
+def open_plain(file: Path) -> BinaryIO:
+    """A file's bytes, unpacked where its name ends in `.gz`."""
+    if file.suffix == ".gz":
+        return cast("BinaryIO", gzip.open(file, "rb"))
+    return file.open("rb")
+
+
+def read_resources(file: Path, tally: Tally, opened: OpenFile = open_plain) -> Iterator[Found]:
+    """All resources of a file, and deletions; what cannot be read is put aside.
+
+    Args:
+        file: NDJSON, a bundle or a single resource.
+        tally: the account.
+        opened: opens it.
 
     Raises:
         RecordError: the file cannot be opened, or is damaged below the level of lines.
     """
     try:
         if ".ndjson" in file.name or ".jsonl" in file.name:
-            yield from _lines(file, tally)
+            yield from _lines(file, tally, opened)
         else:
-            yield from _whole(file, tally)
+            yield from _whole(file, tally, opened)
     except (OSError, EOFError, zlib.error) as error:
         raise RecordError(f"cannot read {file}: {error}; nothing was imported") from error
 
 
-def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
+def mentions(file: Path, kinds: Iterable[str], opened: OpenFile = open_plain) -> Iterator[Found]:
     """The resources of some types, passing over other lines without parsing them.
 
     Args:
         file: NDJSON, a bundle or a single resource.
         kinds: wanted values of `resourceType`.
+        opened: opens it.
     """
     wanted = set(kinds)
     pattern = re.compile(rb'"resourceType"\s*:\s*"(?:' + "|".join(sorted(wanted)).encode() + rb')"')
     try:
         if ".ndjson" in file.name or ".jsonl" in file.name:
-            with _open(file) as stream:
+            with opened(file) as stream:
                 for number, line in enumerate(stream, start=1):
                     resource = _parse(line) if pattern.search(line) else None
                     if isinstance(resource, dict) and resource.get("resourceType") in wanted:
                         yield Found(resource=resource, place=Place(file.name, number))
             return
-        for found in _whole(file, Tally(quarantine=None)):
-            if found.resource["resourceType"] in wanted:
+        for found in _whole(file, Tally(quarantine=None), opened):
+            if found.resource["resourceType"] in wanted and not found.deleted:
                 yield found
     except (OSError, EOFError, zlib.error) as error:
         raise RecordError(f"cannot read {file}: {error}; nothing was imported") from error
@@ -133,12 +151,6 @@ def _is_fhir(file: Path) -> bool:
     return file.is_file() and file.name.endswith(_ENDINGS) and not file.name.startswith(".")
 
 
-def _open(file: Path) -> BinaryIO:
-    if file.suffix == ".gz":
-        return cast("BinaryIO", gzip.open(file, "rb"))
-    return file.open("rb")
-
-
 def _parse(data: bytes) -> Any:
     """Parsed JSON, or none: not JSON, not UTF-8, or a number or text that none of them allows."""
     try:
@@ -151,8 +163,8 @@ def _parse(data: bytes) -> Any:
         return None
 
 
-def _lines(file: Path, tally: Tally) -> Iterator[Found]:
-    with _open(file) as stream:
+def _lines(file: Path, tally: Tally, opened: OpenFile) -> Iterator[Found]:
+    with opened(file) as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
@@ -164,15 +176,15 @@ def _lines(file: Path, tally: Tally) -> Iterator[Found]:
                 yield from _checked(value, place, "", tally, _text(line) if value is None else "")
 
 
-def _whole(file: Path, tally: Tally) -> Iterator[Found]:
-    with _open(file) as stream:
+def _whole(file: Path, tally: Tally, opened: OpenFile) -> Iterator[Found]:
+    with opened(file) as stream:
         data = stream.read(_SINGLE_LIMIT + 1)
     if len(data) > _SINGLE_LIMIT:
         raise RecordError(f"{file} is larger than 512 MiB; split it, or export NDJSON instead")
     value = _parse(data)
     first = data.lstrip(b"\xef\xbb\xbf \r\n").partition(b"\n")[0]
     if value is None and isinstance(_parse(first), dict):  # NDJSON under another name
-        yield from _lines(file, tally)
+        yield from _lines(file, tally, opened)
         return
     yield from _checked(value, Place(file.name, 1), "", tally, _text(data) if value is None else "")
 
@@ -198,11 +210,30 @@ def _entries(bundle: Resource, place: Place, tally: Tally) -> Iterator[Found]:
         resource = entry.get("resource") if isinstance(entry, dict) else None
         address = entry.get("fullUrl") if isinstance(entry, dict) else None
         if resource is None:
-            tally.skip("a bundle's entry without a resource", inner)
+            deletion = _deletion(entry, inner)
+            if deletion is None:
+                tally.skip("a bundle's entry without a resource", inner)
+            else:
+                yield deletion
         else:
             yield from _checked(
                 resource, inner, address if isinstance(address, str) else "", tally, ""
             )
+
+
+def _deletion(entry: Any, place: Place) -> Found | None:
+    """What an entry says was deleted, as histories and Bulk Data write it; none if nothing."""
+    request = entry.get("request") if isinstance(entry, dict) else None
+    if not isinstance(request, dict) or request.get("method") != "DELETE":
+        return None
+    match = _ADDRESS.search(str(request.get("url")))
+    if match is None:
+        return None
+    resource: Resource = {"resourceType": match[1], "id": match[2]}
+    response = entry.get("response")
+    if isinstance(response, dict) and response.get("lastModified"):
+        resource["meta"] = {"lastUpdated": response["lastModified"]}
+    return Found(resource=resource, place=place, deleted=True)
 
 
 def _text(data: bytes) -> str:

@@ -144,6 +144,49 @@ def rewrite(
     return following
 
 
+def move(folder: Path, previous: Manifest, keyring: Keyring | None, moves: pa.Table) -> Manifest:
+    """Give events of some patients to others, writing the files of both anew.
+
+    Args:
+        folder: the store's.
+        previous: the store's state.
+        keyring: the node's; none: nothing is encrypted.
+        moves: columns `moving` and `moving_to`, pseudonyms, and `moving_source`: the one event that
+            is moved, or none for all of the patient's.
+
+    Returns:
+        The new state, which is the store's when this returns.
+
+    Raises:
+        RecordError: the disk is full or another fault; the store is then what it was.
+    """
+    subjects = moves["moving"].to_pylist() + moves["moving_to"].to_pylist()
+    buckets = {subject % 64 for subject in subjects}
+    files = {file.bucket: file for file in previous.files if file.bucket not in buckets}
+    affected = tuple(file for file in previous.files if file.bucket in buckets)
+    if not affected:
+        return previous
+    with _explained(folder), closing(_engine(folder / "staging", keyring)) as db:
+        db.execute(_MACROS)
+        db.register("moves", moves)
+        db.register("affected", _old_events(folder, affected, keyring))
+        for bucket in sorted(buckets):
+            rows = db.sql(
+                f"SELECT {_COLUMNS} FROM (SELECT affected.* REPLACE"  # noqa: S608 - constants
+                " (coalesce(moving_to, subject_id) AS subject_id) FROM affected LEFT JOIN moves"
+                " ON subject_id = moving AND (moving_source IS NULL OR moving_source = source))"
+                f" WHERE bucket_of(subject_id) = {bucket} {_ORDER}"
+            )
+            path = f"events/{previous.generation + 1:06d}-{bucket:02d}.parquet"
+            written = _write_bucket(rows, path, folder, keyring)
+            if written.rows:
+                files[bucket] = written.model_copy(update={"bucket": bucket})
+        sync_folder(folder / "events")
+        following = _next(previous, tuple(files[bucket] for bucket in sorted(files)), None)
+        write_manifest(folder, following)
+    return following
+
+
 def _next(previous: Manifest, files: tuple[EventFile, ...], history: PastImport | None) -> Manifest:
     live = {file.path for file in files}
     return Manifest(

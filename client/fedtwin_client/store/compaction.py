@@ -10,6 +10,7 @@ something that was put aside stands in two quarantine files.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,11 +19,13 @@ import pyarrow as pa
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
 from fedtwin_client.records.events import Event
+from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.jobs import job_in, staging_in
 from fedtwin_client.store.manifest import Manifest, read_manifest
+from fedtwin_client.store.merging import finish_merges
 from fedtwin_client.store.staging import Staging
 from fedtwin_client.store.tail import FILE, Tail
 
@@ -43,7 +46,9 @@ def compact(store: Path, now: datetime) -> int:
         RecordError: an import runs, or the disk is full; the store is then what it was.
     """
     with job_in(store) as previous:
-        return compact_within(store, previous, now)
+        events = compact_within(store, previous, now)
+        finish_merges(store, read_manifest(store) or previous)
+        return events
 
 
 def compact_within(store: Path, previous: Manifest, now: datetime) -> int:
@@ -83,8 +88,12 @@ def _staged(
         erased = consents.erased()
     staging = Staging(folder, None if keyring is None else fresh_key(), erased)
     numbers = {origin: staging.version(origin, None) for origin in tail.origins(after, through)}
+    # Whoever holds the tail may not know yet of a merge that an import has made.
+    wholes = Merges(store).wholes()
     for event in _events(tail.events(after, through)):
-        staging.add(numbers[event.source.partition("#")[0]], [event])
+        whole = wholes.get(event.subject_id, event.subject_id)
+        kept = event if whole == event.subject_id else replace(event, subject_id=whole)
+        staging.add(numbers[event.source.partition("#")[0]], [kept])
     staging.flush()
     return staging
 

@@ -13,23 +13,27 @@ from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir_files import fhir_files
+from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.moments import read_zone
-from fedtwin_client.records.pseudonyms import Identity, IdentityMap, Pseudonyms
+from fedtwin_client.records.pseudonyms import IdentityMap, Pseudonyms
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import ImportReport, Tally
-from fedtwin_client.records.source import Desk, OpenSource
+from fedtwin_client.records.source import Desk, OpenSource, Source
+from fedtwin_client.records.subjects import Systems
 from fedtwin_client.records.tables import table_file
 from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.compaction import compact_within
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.jobs import job_in, staging_in
 from fedtwin_client.store.manifest import Manifest, read_manifest
+from fedtwin_client.store.merging import finish_merges, pseudonyms_of
 from fedtwin_client.store.staging import Staging
 from fedtwin_protocol.errors import ConfigurationError
 
 _OUTDATED = "an older version of a resource that comes twice"
 _ERASED = "events of patients who are erased here"
 _ERASED_CONSENT = "consents of patients who are erased here"
+_MERGED = "patients found to be one with another"
 _NOT_RESEARCH = "a Consent that says nothing of research"
 
 
@@ -40,7 +44,7 @@ def import_fhir(
     secret: bytes,
     now: datetime,
     server: str = "fhir",
-    identifier_system: str | None = None,
+    identifier_system: Systems = None,
     zone: str = "UTC",
 ) -> ImportReport:
     """Import FHIR R4 records.
@@ -51,7 +55,8 @@ def import_fhir(
         secret: the site's 32 bytes that pseudonyms are made with.
         now: aware; records that lie after it are put aside.
         server: a name for where the records come from; ids of two servers do not meet.
-        identifier_system: whose identifier makes the pseudonym; none: the server's own id.
+        identifier_system: whose identifier makes the pseudonym, of several the first that a patient
+            has; none: the server's own id.
         zone: IANA time zone of dates without one.
 
     Returns:
@@ -109,15 +114,15 @@ def import_source(
         RecordError: nothing can be read or the store cannot be written; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    pseudonyms = Pseudonyms(secret)
     with _job(store, now) as job:
+        pseudonyms = job.pseudonyms(secret)
         reading = Reading(source=source, zone=read_zone(zone), now=now, tally=job.tally)
         known = job.identities.addresses()
         records = opening(Desk(reading=reading, pseudonyms=pseudonyms, known=known))
         for version in records.versions():
             number = job.staging.version(version.origin, version.updated)
             job.staging.add(number, version.events)
-        return job.finish(records.title, pseudonyms, records.learned, records.consents)
+        return job.finish(records, pseudonyms, secret)
 
 
 class _Job:
@@ -131,27 +136,36 @@ class _Job:
         self.identities = IdentityMap(folder / "identities.sqlite")
         with Consents(folder) as consents:
             self._erased = consents.erased()
+        self._merges = Merges(folder)
         name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{previous.generation + 1:06d}.ndjson"
         self.tally = Tally(quarantine=folder / "quarantine" / name, keyring=self._keyring)
         staging_key = None if self._keyring is None else fresh_key()
         self.staging = Staging(staging, staging_key, self._erased)
 
+    def pseudonyms(self, secret: bytes) -> Pseudonyms:
+        """Those of this import, with who is known to be one person."""
+        return pseudonyms_of(self._folder, secret)
+
     def finish(
         self,
-        title: str,
+        records: Source,
         pseudonyms: Pseudonyms,
-        addresses: Mapping[str, Identity],
-        consents: Mapping[str, Consent],
+        secret: bytes,
     ) -> ImportReport:
         """Consents first, then the way back to patients, then what they are about."""
+        title = records.title
         self.staging.flush()
-        self._take_consents(consents)
+        self._take_consents(records.consents)
         known = {
             address: identity
-            for address, identity in addresses.items()
+            for address, identity in records.learned.items()
             if pseudonyms.of(identity) not in self._erased
         }
         self.identities.record(pseudonyms.identities(self.staging.subjects), known)
+        merges = pseudonyms.take_merges()
+        if merges:
+            self._merges.record(merges, secret, self._now)
+            self.tally.notes[_MERGED] += len(merges)
         taken = take_over(
             self._folder,
             self.staging,
@@ -160,6 +174,7 @@ class _Job:
             origin=title,
             now=self._now,
         )
+        finish_merges(self._folder, read_manifest(self._folder) or self._previous)
         if self.staging.refused:
             self.tally.reasons[_ERASED] += self.staging.refused
         if taken.outdated:
@@ -189,10 +204,11 @@ def _job(folder: Path, now: datetime) -> Iterator[_Job]:
     """The store to itself, with nothing live that would lie above what is imported."""
     if now.tzinfo is None:
         raise ConfigurationError("expected a time with its zone, found one without")
-    with job_in(folder) as before:
-        compact_within(folder, before, now)
+    with job_in(folder) as found:
+        compact_within(folder, found, now)
+        before = finish_merges(folder, read_manifest(folder) or found)
         with staging_in(folder) as staging:
-            job = _Job(folder, staging, read_manifest(folder) or before, now)
+            job = _Job(folder, staging, before, now)
             try:
                 yield job
             finally:

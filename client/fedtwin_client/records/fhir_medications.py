@@ -1,0 +1,43 @@
+"""Which drug a FHIR R4 resource speaks of: named in it, contained in it, or described elsewhere."""
+
+from fedtwin_client.records.codes import codes_of
+from fedtwin_client.records.reading import UnusableError
+from fedtwin_client.records.resources import Found, Resource, list_of
+from fedtwin_client.records.subjects import local_address
+
+
+class Medications:
+    """The Medication resources that were seen, by address."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, list[str]] = {}
+
+    def learn(self, found: Found) -> None:
+        """Remember a Medication's codes."""
+        codes = codes_of(found.resource.get("code"))
+        for reference in (f"Medication/{found.resource.get('id')}", found.address):
+            address = local_address(reference, "Medication")
+            if address is not None:
+                self._codes[address] = codes
+
+    def known(self, reference: str) -> bool:
+        """Whether a reference leads to a Medication that was seen."""
+        return local_address(reference, "Medication") in self._codes
+
+    def codes(self, resource: Resource) -> list[str]:
+        """Codes of the drug that a resource speaks of, best vocabulary first.
+
+        Raises:
+            UnusableError: it refers to a Medication that was not seen.
+        """
+        reference = resource.get("medicationReference")
+        written = reference.get("reference") if isinstance(reference, dict) else None
+        if not isinstance(written, str):
+            return codes_of(resource.get("medicationCodeableConcept"))
+        for contained in list_of(resource, "contained"):
+            if isinstance(contained, dict) and written == f"#{contained.get('id')}":
+                return codes_of(contained.get("code"))
+        address = local_address(written, "Medication")
+        if address is None or address not in self._codes:
+            raise UnusableError("refers to a Medication that is not in this import")
+        return self._codes[address]
