@@ -4,6 +4,7 @@ fhir/NAME.key.pem        the node's key for that server        fhir/NAME.json   
 records/downloads/NAME/  what is being fetched, until it is imported
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,12 +28,14 @@ from fedtwin_client.records.fhir_server.keys import (
     read_key,
 )
 from fedtwin_client.records.fhir_server.paged import Search, Searched
+from fedtwin_client.records.fhir_server.polling import Polled, PollingDoor
 from fedtwin_client.records.fhir_server.signing_in import SignedIn, discover
 from fedtwin_client.records.fhir_server.web import Clock, Web
 from fedtwin_client.store.imports import import_source
 from fedtwin_client.store.locking import hold
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
+_log = logging.getLogger(__name__)
 LAST: Final = "last"
 SCOPES: Final = "system/*.read"
 _OVERLAP: Final = timedelta(minutes=10)
@@ -174,6 +177,33 @@ def open_web(home: NodeHome, server: FhirServer, clock: Clock, told: Callable[[s
         web.shut()
         raise
     return web
+
+
+def polling_door(
+    home: NodeHome, server: FhirServer, now: Callable[[], datetime], every_s: float = 60.0
+) -> PollingDoor:
+    """A door that asks a server for changes, from now on or from where it was before.
+
+    Raises:
+        RecordError: no type is named, or one is none.
+        ConfigurationError: the site key is not at hand.
+    """
+    check_server(server.name)
+    if not server.types:
+        raise RecordError(f"name the resource types that '{server.name}' is asked for")
+    return PollingDoor(
+        server.name,
+        lambda clock: open_web(home, server, clock, _log.info),
+        Folder(home.folder / "fhir" / server.name, keyring_of(home.folder)),
+        Polled(
+            types=server.types,
+            since=_since(home, server) or now().isoformat(timespec="seconds"),
+            systems=tuple(server.systems),
+            every_s=every_s,
+            count=server.page,
+        ),
+        now,
+    )
 
 
 def _fetcher(

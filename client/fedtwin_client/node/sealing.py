@@ -42,6 +42,7 @@ _LONG_FILES: Final = (
     ("records/downloads", "*/*.*json"),
     ("fhir", "*.key.pem"),
     ("fhir", "*.json"),
+    ("fhir", "*/*.json"),
 )
 _SECRET: Final = "pseudonym.key"  # noqa: S105 - a file's name
 

@@ -51,17 +51,20 @@ class FhirReader:
         medications: the Medications that were learned.
     """
 
-    def __init__(self, reading: Reading, subjects: Subjects) -> None:
+    def __init__(
+        self, reading: Reading, subjects: Subjects, medications: Medications | None = None
+    ) -> None:
         """Start a reader.
 
         Args:
             reading: the import's rules and account.
             subjects: leads from references to pseudonyms.
+            medications: that were learned before; none: of this reader alone.
         """
         self._reading = reading
         self._subjects = subjects
         self.consents: dict[str, Consent] = {}
-        self.medications = Medications()
+        self.medications = Medications() if medications is None else medications
         self._readers: dict[str, Callable[[Found, str], list[Event]]] = {
             "Patient": self._patient,
             "Observation": self._observation,

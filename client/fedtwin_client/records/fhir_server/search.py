@@ -28,8 +28,15 @@ def search_url(base: str, kind: str, named: Sequence[tuple[str, str]], count: in
     return f"{base}/{kind}?{urlencode([*named, ('_count', str(count))])}"
 
 
-def pages(web: Web, url: str) -> Iterator[tuple[dict[str, Any], str | None]]:
+def pages(
+    web: Web, url: str, first: dict[str, Any] | None = None
+) -> Iterator[tuple[dict[str, Any], str | None]]:
     """The pages of a search or a history, each with the next one's address.
+
+    Args:
+        web: to the server.
+        url: of the first page.
+        first: the first page, if it is at hand.
 
     Raises:
         RecordError: the server refuses; a page is no Bundle; the next one lies elsewhere or was
@@ -38,7 +45,8 @@ def pages(web: Web, url: str) -> Iterator[tuple[dict[str, Any], str | None]]:
     seen = {url}
     following: str | None = url
     while following is not None:
-        bundle = web.get_json(following)
+        bundle = first or web.get_json(following)
+        first = None
         if bundle.get("resourceType") != "Bundle":
             raise RecordError(
                 f"expected a Bundle from {shown(following)}, found "
@@ -75,7 +83,11 @@ def history(web: Web, kind: str, since: str, count: int) -> Iterator[dict[str, A
         return None
     if answer.status != 200:
         raise refusal(answer)
-    return (bundle for bundle, _ in pages(web, url))
+    try:
+        first = answer.json()
+    except RecordError:  # it came half
+        first = None
+    return (bundle for bundle, _ in pages(web, url, first))
 
 
 def _next(bundle: dict[str, Any], url: str) -> str | None:
