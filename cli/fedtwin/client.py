@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 
-from fedtwin import client_ledger
+from fedtwin import client_fhir, client_ledger, client_quarantine
 from fedtwin.client_meds import export, meds
-from fedtwin.client_patients import consent, erase, keys, quarantine
+from fedtwin.client_patients import consent, erase, keys, merged, unmerge
 from fedtwin.paper import (
     LogLevel,
-    console,
     data_folder,
     now,
     refuse_misplaced,
@@ -73,43 +72,12 @@ app.add_typer(records, name="records", no_args_is_help=True)
 app.add_typer(consent, name="consent", invoke_without_command=True)
 app.add_typer(keys, name="keys", invoke_without_command=True)
 records.command("erase")(erase)
-records.command("quarantine")(quarantine)
+records.command("merged")(merged)
+records.command("unmerge")(unmerge)
+client_fhir.register(records)
+client_quarantine.register(records)
 records.command("meds")(meds)
 records.command("export")(export)
-
-
-@records.command("fhir")
-def records_fhir(
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders: NDJSON or bundles.")],
-    home: Folder = DEFAULT_HOME,
-    server: Annotated[str, typer.Option(help="A name for where they come from.")] = "fhir",
-    zone: Annotated[str, typer.Option(help="Time zone of dates without one.")] = "UTC",
-    identifier_system: Annotated[
-        str | None,
-        typer.Option(help="Whose number makes the pseudonym; without it Patient.id does."),
-    ] = None,
-) -> None:
-    """Import FHIR R4 records; what was not used is counted with its reason.
-
-    Example: fedtwin client records fhir export/ --server epic
-    """
-    from fedtwin_client.assemble import site_secret
-    from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.store.imports import import_fhir
-
-    place = NodeHome(folder=home)
-    secret = site_secret(place)
-    with console.status("reading"):
-        report = import_fhir(
-            paths,
-            place.records,
-            secret=secret,
-            now=now(),
-            server=server,
-            identifier_system=identifier_system,
-            zone=zone,
-        )
-    say(*report.lines())
 
 
 @records.command("table")

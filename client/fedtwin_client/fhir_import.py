@@ -17,6 +17,7 @@ from fedtwin_client.at_rest.files import read_whole, write_whole
 from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.records.fhir_files import check_server
+from fedtwin_client.records.fhir_lines import fhir_recipe
 from fedtwin_client.records.fhir_server.downloads import Folder
 from fedtwin_client.records.fhir_server.export import Asked, Export
 from fedtwin_client.records.fhir_server.fetched import fetched
@@ -148,6 +149,7 @@ def import_from_server(
             now=clock.now(),
             source=server.name,
             zone=server.zone,
+            recipe=fhir_recipe(server.name, tuple(server.systems), server.zone),
         )
         _remember(home, server, through)
         trouble = finish()

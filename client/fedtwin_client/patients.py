@@ -8,14 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from fedtwin_client.at_rest.files import is_sealed, read_sealed
-from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.policy import load_policy
 from fedtwin_client.records.merges import FILE, Merges
 from fedtwin_client.records.pseudonyms import Identity, IdentityMap, pseudonym
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.erasure import erase_patient
+from fedtwin_client.store.merging import unmerge as undo_merge
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 NO_PART: Final = "takes no part by consent, objection or erasure"
@@ -117,6 +116,38 @@ def erase(
     ]
 
 
+def merged_in_words(home: NodeHome) -> list[str]:
+    """Who was merged into whom, oldest first, by their numbers."""
+    merges = Merges(home.records).all() if _has_map(home) else []
+    people = IdentityMap(home.records / FILE) if merges else None
+    lines = []
+    for merge in merges:
+        assert people is not None
+        one, into = people.who_is(merge.subject_id), people.who_is(merge.into)
+        lines.append(
+            f"{one.value} ({one.system}) is {into.value} ({into.system}) since {merge.since[:10]}"
+        )
+    return lines or ["no patient was merged into another one"]
+
+
+def unmerge(
+    home: NodeHome, secret: bytes, number: str, system: str | None, now: datetime
+) -> list[str]:
+    """Take back that a patient is one with another.
+
+    Raises:
+        RecordError: the patient was not merged into another one.
+    """
+    whose = system or _only_system(home)
+    events = undo_merge(home.records, pseudonym(secret, _identity(whose, number)), now)
+    return [
+        f"a patient by themselves again, with {events} events; the two are kept apart from now on",
+        "what came in since they were merged stays with the other one: import the patient's "
+        "records again, which puts it where it belongs",
+        "if one of them objected or denied, both are left out of research; see 'consent lift'",
+    ]
+
+
 def consent_counts(home: NodeHome, now: datetime) -> list[str]:
     """How many patients take part, and how many do not; these numbers stay here."""
     rule = load_policy(home.policy_file).consent
@@ -136,26 +167,6 @@ def absent_from(home: NodeHome, subject_ids: frozenset[int], now: datetime) -> f
     rule = load_policy(home.policy_file).consent
     with Consents(home.records) as consents:
         return consents.absent(rule, subject_ids, now)
-
-
-def put_aside(home: NodeHome, name: str | None) -> Iterable[str]:
-    """The names of the quarantine files, or what is in one of them, line by line.
-
-    Raises:
-        ConfigurationError: there is none of that name, or it does not open.
-    """
-    folder = home.records / "quarantine"
-    names = sorted(path.name for path in folder.glob("*.ndjson"))
-    if name is None:
-        return names or ["nothing is put aside"]
-    path = folder / Path(name).name
-    if path.name not in names:
-        listed = ", ".join(names) or "none"
-        raise ConfigurationError(f"there is no quarantine file '{path.name}'; there are: {listed}")
-    keyring = keyring_of(home.folder)
-    if keyring is None or not is_sealed(path):
-        return path.read_text(encoding="utf-8").splitlines()
-    return b"".join(read_sealed(path, keyring)).decode("utf-8").splitlines()
 
 
 def _pseudonyms(

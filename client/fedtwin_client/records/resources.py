@@ -128,6 +128,12 @@ def resources_of(value: Resource, place: Place, tally: Tally) -> Iterator[Found]
     yield from _checked(value, place, "", tally, "")
 
 
+def resources_in(text: str, place: Place, tally: Tally) -> Iterator[Found]:
+    """The resources of one text, as a line of a file would give them."""
+    value = _parse(text.encode("utf-8", "surrogatepass"))
+    yield from _checked(value, place, "", tally, text if value is None else "")
+
+
 def text_of(resource: Resource, key: str) -> str:
     """A member that must be text; empty where it is absent.
 

@@ -13,11 +13,12 @@ from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir_files import fhir_files
+from fedtwin_client.records.fhir_lines import fhir_recipe
 from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.pseudonyms import IdentityMap, Pseudonyms
 from fedtwin_client.records.reading import Reading
-from fedtwin_client.records.report import ImportReport, Tally
+from fedtwin_client.records.report import ImportReport, Recipe, Tally
 from fedtwin_client.records.source import Desk, OpenSource, Source
 from fedtwin_client.records.subjects import Systems
 from fedtwin_client.records.tables import table_file
@@ -67,7 +68,10 @@ def import_fhir(
         ConfigurationError: the secret or the time handed in is not usable.
     """
     opening = fhir_files(paths, server, identifier_system)
-    return import_source(opening, store, secret=secret, now=now, source=server, zone=zone)
+    recipe = fhir_recipe(server, identifier_system, zone)
+    return import_source(
+        opening, store, secret=secret, now=now, source=server, zone=zone, recipe=recipe
+    )
 
 
 def import_table(
@@ -95,7 +99,14 @@ def import_table(
 
 
 def import_source(
-    opening: OpenSource, store: Path, *, secret: bytes, now: datetime, source: str, zone: str
+    opening: OpenSource,
+    store: Path,
+    *,
+    secret: bytes,
+    now: datetime,
+    source: str,
+    zone: str,
+    recipe: Recipe | None = None,
 ) -> ImportReport:
     """Import the records of any source.
 
@@ -106,6 +117,7 @@ def import_source(
         now: aware; records that lie after it are put aside.
         source: the name of the source, with which every event's `source` starts.
         zone: IANA time zone of dates without one.
+        recipe: how to read mended lines of it again; none: they cannot be replayed.
 
     Returns:
         The account of the import.
@@ -115,6 +127,7 @@ def import_source(
         ConfigurationError: the secret or the time handed in is not usable.
     """
     with _job(store, now) as job:
+        job.tally.recipe = recipe
         pseudonyms = job.pseudonyms(secret)
         reading = Reading(source=source, zone=read_zone(zone), now=now, tally=job.tally)
         known = job.identities.addresses()
