@@ -25,6 +25,11 @@ VOCABULARIES = {
     "http://hl7.org/fhir/sid/icd-9-cm": "ICD9",
     "http://hl7.org/fhir/sid/ndc": "NDC",
     "http://hl7.org/fhir/sid/cvx": "CVX",
+    "http://www.ama-assn.org/go/cpt": "CPT4",
+    "http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets": "HCPCS",
+    "http://hl7.org/fhir/sid/icd-10-pcs": "ICD10PCS",
+    "http://www.cms.gov/Medicare/Coding/ICD10": "ICD10PCS",
+    "http://fhir.de/CodeSystem/bfarm/ops": "OPS",
 }
 _SHARED = frozenset(VOCABULARIES.values())
 PRIORITY = ("LOINC", "SNOMED", "RXNORM", "ATC", "ICD10")

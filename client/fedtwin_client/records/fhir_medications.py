@@ -1,4 +1,8 @@
-"""Which drug a FHIR R4 resource speaks of: named in it, contained in it, or described elsewhere."""
+"""Which drug a FHIR R4 resource speaks of: named in it, contained in it, or described elsewhere.
+
+A Medication without a code of its own, such as an infusion that the pharmacy mixes, is its
+ingredients.
+"""
 
 from fedtwin_client.records.codes import codes_of
 from fedtwin_client.records.reading import UnusableError
@@ -14,7 +18,7 @@ class Medications:
 
     def learn(self, found: Found) -> None:
         """Remember a Medication's codes."""
-        codes = codes_of(found.resource.get("code"))
+        codes = _codes(found.resource)
         for reference in (f"Medication/{found.resource.get('id')}", found.address):
             address = local_address(reference, "Medication")
             if address is not None:
@@ -36,8 +40,22 @@ class Medications:
             return codes_of(resource.get("medicationCodeableConcept"))
         for contained in list_of(resource, "contained"):
             if isinstance(contained, dict) and written == f"#{contained.get('id')}":
-                return codes_of(contained.get("code"))
+                return _codes(contained)
         address = local_address(written, "Medication")
         if address is None or address not in self._codes:
             raise UnusableError("refers to a Medication that is not in this import")
         return self._codes[address]
+
+
+def _codes(medication: Resource) -> list[str]:
+    codes = codes_of(medication.get("code"))
+    if codes:
+        return codes
+    ingredients = medication.get("ingredient")
+    found = [
+        code
+        for item in (ingredients if isinstance(ingredients, list) else ())
+        if isinstance(item, dict)
+        for code in codes_of(item.get("itemCodeableConcept"))
+    ]
+    return list(dict.fromkeys(found))
