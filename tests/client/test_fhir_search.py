@@ -143,6 +143,16 @@ def test_answers_that_are_no_pages_are_told(
         search(web, tmp_path).fetch()
 
 
+def test_a_server_that_gives_a_part_and_no_next_page_is_refused(
+    server: Double, web: Web, tmp_path: Path
+) -> None:
+    server.on("/fhir/Observation", Say(bundle(observation(1)) | {"total": 7}))
+    with pytest.raises(RecordError, match="there are 7, gives 1 and names no next page"):
+        search(web, tmp_path).fetch()
+    server.on("/fhir/Observation", Say(bundle(observation(1)) | {"total": 1}))
+    search(web, tmp_path).fetch()
+
+
 def test_a_killed_search_goes_on_or_starts_a_type_anew(
     server: Double, web: Web, tmp_path: Path
 ) -> None:

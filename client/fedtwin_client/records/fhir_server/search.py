@@ -39,8 +39,8 @@ def pages(
         first: the first page, if it is at hand.
 
     Raises:
-        RecordError: the server refuses; a page is no Bundle; the next one lies elsewhere or was
-            there before.
+        RecordError: the server refuses; a page is no Bundle; the next one lies elsewhere, was there
+            before, or is missing.
     """
     seen = {url}
     following: str | None = url
@@ -66,6 +66,8 @@ def pages(
                     "read; tell the server's operator, or ask for fewer a page (--page)"
                 )
             seen.add(ahead)
+        elif len(seen) == 1:
+            _refuse_part(bundle, following)
         yield bundle, ahead
         following = ahead
 
@@ -88,6 +90,21 @@ def history(web: Web, kind: str, since: str, count: int) -> Iterator[dict[str, A
     except RecordError:  # it came half
         first = None
     return (bundle for bundle, _ in pages(web, url, first))
+
+
+def _refuse_part(bundle: dict[str, Any], url: str) -> None:
+    """Refuse a first page that is not all, and says nothing of a next one."""
+    entries, total = bundle.get("entry"), bundle.get("total")
+    found = 0
+    for entry in entries if isinstance(entries, list) else ():
+        search = entry.get("search") if isinstance(entry, dict) else None
+        mode = search.get("mode") if isinstance(search, dict) else None
+        found += mode in {None, "match"}
+    if isinstance(total, int) and not isinstance(total, bool) and total > found:
+        raise RecordError(
+            f"{shown(url)} says that there are {total}, gives {found} and names no next page: the "
+            "server does not page. Ask for more a page (--page), or export instead"
+        )
 
 
 def _next(bundle: dict[str, Any], url: str) -> str | None:
