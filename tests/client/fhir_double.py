@@ -1,6 +1,7 @@
 """A FHIR server in this process that does what a test tells it to, also badly."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,7 +93,7 @@ class Double:
 
 
 @contextmanager
-def double() -> Iterator[Double]:
+def double(tls: ssl.SSLContext | None = None) -> Iterator[Double]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -126,6 +127,10 @@ def double() -> Iterator[Double]:
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listening.daemon_threads = True
     server = Double(listening.server_port)
+    if tls is not None:
+        listening.socket = tls.wrap_socket(listening.socket, server_side=True)
+        server.origin = server.origin.replace("http:", "https:")
+        server.base = f"{server.origin}/fhir"
     thread = threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

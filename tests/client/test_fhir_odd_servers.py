@@ -1,12 +1,18 @@
 """Whatever a FHIR server answers, the node ends in a sentence; and its files stay sealed."""
 
 import json
+import ssl
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -132,6 +138,44 @@ def test_a_token_that_is_none_is_refused() -> None:
                 )
                 tokens.renew()
                 assert tokens.token() == "a"
+
+
+def test_a_server_whose_certificate_nobody_vouches_for_is_not_spoken_to(tmp_path: Path) -> None:
+    """Unless the hospital's CA is named."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "fhir")])
+    address = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    today = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(today - timedelta(days=1))
+        .not_valid_after(today + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    ca = tmp_path / "ca.crt"
+    ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (tmp_path / "key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ca, tmp_path / "key")
+    clock = Ticking()
+    time = Clock(now=clock.now, wait=clock.wait)
+    with double(context) as server:
+        server.on("/fhir/metadata", Say({"resourceType": "CapabilityStatement"}))
+        with (
+            Web(server.base, time) as web,
+            pytest.raises(RecordError, match=r"is not trusted.*--ca"),
+        ):
+            discover(web)
+        assert (server.requests, clock.waits) == ([], [])
+        with Web(server.base, time, ca=ca) as web:
+            assert discover(web).token_url is None
 
 
 def test_a_file_that_broke_off_goes_on_after_its_last_whole_piece(tmp_path: Path) -> None:
