@@ -72,7 +72,7 @@ ANYTHING = st.recursive(
     max_leaves=15,
 )
 BODIES = ANYTHING.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
-QUICK = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @QUICK
