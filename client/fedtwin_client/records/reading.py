@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from fedtwin_client.records.analytes import analyte, analyte_conversion
 from fedtwin_client.records.moments import Moment, read_moment
 from fedtwin_client.records.report import Place, Tally
-from fedtwin_client.records.units import normal_unit
+from fedtwin_client.records.units import Conversion, normal_unit
 
 OLDEST_YEAR = 1870
 # One word of a few letters; a patient's name or number that stands in the wrong field is longer.
@@ -41,6 +41,14 @@ class Number(NamedTuple):
     """A checked value in the unit its code is kept in, and the unit as it was written."""
 
     value: float
+    unit: str | None
+    src_unit: str | None
+
+
+class KeptUnit(NamedTuple):
+    """How a code's numbers are kept: converted or as they are, and in which unit."""
+
+    convert: Conversion | None
     unit: str | None
     src_unit: str | None
 
@@ -142,11 +150,21 @@ def checked_number(code: str, value: float, unit: str | None) -> Number:
     Raises:
         UnusableError: a known code with no unit, an unknown one, or one of another kind.
     """
+    kept = kept_unit(code, unit)
+    return Number(value if kept.convert is None else kept.convert(value), kept.unit, kept.src_unit)
+
+
+def kept_unit(code: str, unit: str | None) -> KeptUnit:
+    """The unit that a code's numbers are kept in, and how to get there.
+
+    Raises:
+        UnusableError: a known code with no unit, an unknown one, or one of another kind.
+    """
     written = unit.strip() if unit and unit.strip() else None
     normal = normal_unit(written)
     known = analyte(code)
     if known is None:
-        return Number(value, normal or written, written)
+        return KeptUnit(None, normal or written, written)
     if written is None:
         raise UnusableError(f"no unit for {known.name}, which is kept in {known.unit}")
     if normal is None:
@@ -154,7 +172,7 @@ def checked_number(code: str, value: float, unit: str | None) -> Number:
     convert = analyte_conversion(code, normal, known.unit)
     if convert is None:
         raise UnusableError(f"{_shown(written)} does not fit {known.name}, kept in {known.unit}")
-    return Number(convert(value), known.unit, written)
+    return KeptUnit(convert, known.unit, written)
 
 
 def _shown(unit: str) -> str:

@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 from fedtwin_client.at_rest.files import SealedWriter
 from fedtwin_client.at_rest.keyring import Keyring
 
-_EXAMPLES = 3
+EXAMPLES = 3
 _RAW_LIMIT = 20_000
 
 
@@ -161,5 +161,5 @@ class Tally:
 
     def _example(self, reason: str, place: Place) -> None:
         places = self.examples.setdefault(reason, [])
-        if len(places) < _EXAMPLES:
+        if len(places) < EXAMPLES:
             places.append(str(place))
