@@ -30,6 +30,8 @@ _MOST_REFUSALS: Final = 20
 _SAMPLE: Final = 256
 _LONG_LINE: Final = 1_500
 _MOST_BRACKETS: Final = 300
+_MANY_DIGITS: Final = 600  # Python can be told to stop anywhere from 640 digits on
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{600}")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _ROW: Final = re.compile(r"in row (\d+)")
 _BARE: Final = re.compile(r'(?:":|[\[,]|\A)[-+0-9nNiI]')
@@ -114,7 +116,7 @@ class ColumnReader:
                 f"SELECT * FROM read_json('/proc/self/fd/{handle}',"  # noqa: S608 - names checked
                 f" columns = {_types(more)},"
                 " format = 'newline_delimited', ignore_errors = true,"
-                " maximum_object_size = 8388608)"
+                " maximum_object_size = 4194304)"
             )
             return self._db.sql(sql).to_arrow_table().combine_chunks()
         finally:
@@ -273,10 +275,10 @@ class _Lines:
         return self._data[start : start + int(self._lengths[row])]
 
     def nested(self) -> Mask:
-        """Rows that may be nested more deeply than Python's reader goes."""
+        """Rows that may hold what Python's reader refuses to go into."""
         deep = np.zeros(len(self._starts), dtype=np.bool_)
         for row in np.flatnonzero(self._lengths > _LONG_LINE).tolist():
-            deep[row] = _brackets(self._line(row)) > _MOST_BRACKETS
+            deep[row] = _is_extreme(self._line(row))
         return deep
 
     def count_values(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -302,14 +304,17 @@ def _is_plain(line: bytes) -> bool:
         and line[-1:] == b"}"
         and b"NaN" not in line
         and b"Inf" not in line
-        and _brackets(line) <= _MOST_BRACKETS
+        and not _is_extreme(line)
         and (b"\\" not in line or _SURROGATE.search(line) is None)
         and _is_utf8(line)
     )
 
 
-def _brackets(line: bytes) -> int:
-    return line.count(b"[") + line.count(b"{")
+def _is_extreme(line: bytes) -> bool:
+    """Whether a line may be nested too deeply, or hold a whole number of too many digits."""
+    if line.count(b"[") + line.count(b"{") > _MOST_BRACKETS:
+        return True
+    return len(line) > _MANY_DIGITS and _LONG_NUMBER.search(line) is not None
 
 
 def _is_utf8(line: bytes) -> bool:

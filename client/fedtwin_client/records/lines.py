@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 LONGEST_LINE: Final = 16 * 1024 * 1024
-PIECE: Final = 16 * 1024 * 1024
+PIECE: Final = 8 * 1024 * 1024
 _SHOWN: Final = 20_000
 
 Progress = Callable[[int], None]

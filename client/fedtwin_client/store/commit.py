@@ -40,6 +40,7 @@ from fedtwin_client.store.staging import SCHEMA, Staging
 from fedtwin_protocol.errors import RecordError
 
 POSITION = pa.field("file_row_number", pa.int64())
+_REPEATED = ("subject_id", "code", "unit", "src_unit", "comparator", "status")
 _COLUMNS = ", ".join(SCHEMA.names)
 _ORDER = "ORDER BY subject_id, time NULLS FIRST, available_time, source, code"
 
@@ -159,6 +160,7 @@ def _explained(folder: Path) -> Iterator[None]:
 def _engine(staging: Path, keyring: Keyring | None) -> duckdb.DuckDBPyConnection:
     db = duckdb.connect()
     db.execute("SET TimeZone = 'UTC'")
+    db.execute("SET threads = 1")  # a bucket is small; more threads cost more than they save
     spill = str(staging / "spill") if keyring is None else ""  # DuckDB cannot encrypt it offline
     db.execute("SET temp_directory = $folder", {"folder": spill})
     return db
@@ -266,7 +268,7 @@ def _write_bucket(
 
 def _write_sealed(rows: duckdb.DuckDBPyRelation, target: Path, key: bytes) -> int:
     count = 0
-    with open_writer(target, SCHEMA.append(POSITION), key) as writer:
+    with open_writer(target, SCHEMA.append(POSITION), key, _REPEATED) as writer:
         for batch in rows.to_arrow_reader(122_880):
             place = pa.array(np.arange(count, count + batch.num_rows), type=pa.int64())
             table = pa.Table.from_batches([batch]).cast(SCHEMA).append_column(POSITION, place)

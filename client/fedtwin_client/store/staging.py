@@ -31,7 +31,7 @@ from fedtwin_client.records.events import Event
 
 __all__ = ["BUCKETS", "SCHEMA", "Staging"]
 BUCKETS: Final = 64
-_ROWS_AT_ONCE: Final = 200_000
+_ROWS_AT_ONCE: Final = 100_000
 _REPEATED: Final = ("code", "unit", "src_unit", "comparator", "status")
 _LENGTH: Final = struct.Struct("<Q")
 
