@@ -12,7 +12,6 @@ from fedtwin import client_ledger
 from fedtwin.client_patients import consent, erase, keys, quarantine
 from fedtwin.paper import (
     LogLevel,
-    console,
     data_folder,
     now,
     refuse_misplaced,
@@ -20,6 +19,7 @@ from fedtwin.paper import (
     show_table,
     start_log,
 )
+from fedtwin.reading_bar import reading_bar
 
 app = typer.Typer(rich_markup_mode=None)
 app.add_typer(client_ledger.app, name="ledger")
@@ -96,7 +96,7 @@ def records_fhir(
 
     place = NodeHome(folder=home)
     secret = site_secret(place)
-    with console.status("reading"):
+    with reading_bar(paths) as progress:
         report = import_fhir(
             paths,
             place.records,
@@ -105,6 +105,7 @@ def records_fhir(
             server=server,
             identifier_system=identifier_system,
             zone=zone,
+            progress=progress,
         )
     say(*report.lines())
 

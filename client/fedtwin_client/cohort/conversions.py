@@ -4,6 +4,8 @@ Converted numbers are tidied to 12 significant digits, so that a value that was 
 unit comes back as it was written, and a threshold is not crossed by the last bit.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+
 import duckdb
 import pyarrow as pa
 
@@ -40,9 +42,45 @@ def unit_conversions(
     Raises:
         CohortError: a stored unit cannot be converted.
     """
+    return conversions_of(stored_units(db, codes), codes, unit, asked_by)
+
+
+def stored_units(
+    db: duckdb.DuckDBPyConnection, codes: Iterable[str]
+) -> dict[str, list[tuple[str | None, int]]]:
+    """The units that each code's numbers are stored in, with how many there are.
+
+    Args:
+        db: a connection with the view `events`.
+        codes: as the store writes them.
+    """
+    found: dict[str, list[tuple[str | None, int]]] = {}
+    for code, stored, count in db.execute(_UNITS, {"codes": sorted(codes)}).fetchall():
+        found.setdefault(code, []).append((stored, count))
+    return found
+
+
+def conversions_of(
+    units: Mapping[str, Sequence[tuple[str | None, int]]],
+    codes: Sequence[str],
+    unit: str,
+    asked_by: str,
+) -> pa.Table:
+    """As `unit_conversions`, of units that are known already.
+
+    Args:
+        units: of each code, from `stored_units`.
+        codes: as the store writes them.
+        unit: the unit wanted.
+        asked_by: the feature or endpoint, for the error.
+
+    Raises:
+        CohortError: a stored unit cannot be converted.
+    """
     wanted = normal_unit(unit) or unit
     rows = []
-    for code, stored, count in db.execute(_UNITS, {"codes": codes}).fetchall():
+    listed = [(code, *found) for code in codes for found in units.get(code, ())]
+    for code, stored, count in listed:
         found = (normal_unit(stored) or stored) if stored else "1"
         convert = analyte_conversion(code, found, wanted)
         if convert is None:
