@@ -148,6 +148,16 @@ def test_every_summary_is_that_of_what_was_known(timeline: Timeline, index: Inde
         other("word_first", "category", "category", categories=("x", "y", "z"), summary="first"),
         other("here", "presence", "index", window_days=365),
     )
+    assert compared(timeline, features, index) > 150
+
+
+def test_one_date_and_one_window_for_all(timeline: Timeline) -> None:
+    index = IndexDate(date=datetime(2023, 5, 1, tzinfo=UTC))
+    assert compared(timeline, tuple(numbers(200, (1.0, 9.0))), index) > 80
+
+
+def compared(timeline: Timeline, features: tuple[Feature, ...], index: IndexDate) -> int:
+    """Compare every value; how many there were."""
     plan: Any = Plan(features, index)
     with closing(timeline.connect()) as db:
         db.execute(TIDY)
@@ -157,7 +167,7 @@ def test_every_summary_is_that_of_what_was_known(timeline: Timeline, index: Inde
     kept = set(selected.subject_ids.tolist())
     assert len(kept) == 12
     indexes = {who: when for who, when in rows if who in kept}
-    compared = 0
+    count = 0
     for feature in features:
         values, outside = expected(timeline, feature, indexes)
         column = raw.columns[feature.name]
@@ -168,9 +178,9 @@ def test_every_summary_is_that_of_what_was_known(timeline: Timeline, index: Inde
             )
             close = feature.summary == "mean" and math.isclose(value, wanted, rel_tol=1e-14)
             assert same or close, (feature.name, value, wanted)
-            compared += who in values
+            count += who in values
         assert raw.implausible.get(feature.name, 0) == outside
-    assert compared > 150
+    return count
 
 
 def test_the_feature_whose_unit_does_not_fit_is_named(timeline: Timeline) -> None:

@@ -7,7 +7,7 @@ store keeps a patient's events), so that equal times never make the result depen
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -39,12 +39,14 @@ _CHOSEN = """
 CREATE TEMP TABLE chosen AS
 SELECT place, subject_id, index_time FROM places JOIN people USING (subject_id)
 """
-# The first lines of WHERE follow from the last; they spare the joins what no patient can use.
-_IN_TIME = """
-    e.time <= {latest} AND e.available_time <= {latest} AND e.time >= {earliest}
+# What no patient can use is left out before the joins. That is all where every patient has the same
+# index date and every question the same window.
+_BOUNDS = "e.time <= {latest} AND e.available_time <= {latest} AND e.time >= {earliest}"
+_EACH = """
     AND e.time <= c.index_time AND e.available_time <= c.index_time
     AND (q.days IS NULL OR e.time >= c.index_time - to_days(q.days))
 """
+_CONVERTED = "tidy(e.numeric_value * q.factor + q.shift, q.factor, q.shift)"
 _NUMBERS = """
 SELECT series, place, {summaries}, count(*) - count(value) AS outside
 FROM (
@@ -53,7 +55,7 @@ FROM (
     FROM (
         SELECT q.series, q.low, q.high, c.place, e.file_row_number AS position,
             CASE WHEN q.presence THEN 1.0
-                ELSE tidy(e.numeric_value * q.factor + q.shift, q.factor, q.shift) END AS value
+                ELSE {number} END AS value
         FROM events AS e
         JOIN questions AS q
             ON e.code = q.code AND (q.unit IS NULL OR coalesce(e.unit, '') = q.unit)
@@ -111,7 +113,7 @@ def raw_features(db: duckdb.DuckDBPyConnection, plan: StudyPlan, selected: Selec
     db.execute("CREATE TEMP TABLE questions AS SELECT * FROM asked")  # with statistics, for joins
     db.register("places", _places(selected.subject_ids))
     db.execute(_CHOSEN)
-    in_time = _IN_TIME.format(**_bounds(db))
+    in_time, number = _in_time(db), _number(db)
     patients = len(selected.subject_ids)
     columns: dict[str, Any] = {
         feature.name: _start(feature, selected, patients) for feature in plan.features
@@ -120,7 +122,7 @@ def raw_features(db: duckdb.DuckDBPyConnection, plan: StudyPlan, selected: Selec
     asked = {_summary(feature) for alike in series for feature in alike}
     summaries = ", ".join(text for name, text in _SUMMARIES.items() if name in asked)
     numbers = db.execute(
-        _NUMBERS.format(summaries=summaries or "0 AS nothing", in_time=in_time)
+        _NUMBERS.format(summaries=summaries or "0 AS nothing", in_time=in_time, number=number)
     ).fetchnumpy()
     outside = np.bincount(
         np.asarray(numbers["series"], dtype=np.int64),
@@ -140,16 +142,27 @@ def raw_features(db: duckdb.DuckDBPyConnection, plan: StudyPlan, selected: Selec
     return RawFeatures(columns=columns, implausible=implausible)
 
 
-def _bounds(db: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """The latest index date, and the start of the earliest window, as SQL."""
-    (latest, earliest), *_ = db.execute(
-        "SELECT max(index_time), min(index_time) - to_days((SELECT CASE"
-        " WHEN count(days) = count(*) THEN max(days) END FROM questions)) FROM chosen"
+def _in_time(db: duckdb.DuckDBPyConnection) -> str:
+    """The condition, as SQL, that a value may be used."""
+    ((latest, first, longest, windows),) = db.execute(
+        "SELECT max(index_time), min(index_time),"
+        " (SELECT CASE WHEN count(days) = count(*) THEN max(days) END FROM questions),"
+        " (SELECT count(DISTINCT coalesce(days, -1)) FROM questions) FROM chosen"
     ).fetchall()
-    return {
-        "latest": f"TIMESTAMP '{latest or datetime.min}'",
-        "earliest": f"TIMESTAMP '{earliest or datetime.min}'",
-    }
+    whole = first is None or longest is None
+    earliest = datetime.min if whole else first - timedelta(days=longest)
+    bounds = _BOUNDS.format(
+        latest=f"TIMESTAMP '{latest or datetime.min}'", earliest=f"TIMESTAMP '{earliest}'"
+    )
+    return bounds if latest == first and windows <= 1 else bounds + _EACH
+
+
+def _number(db: duckdb.DuckDBPyConnection) -> str:
+    """A value in the unit that is asked for, as SQL."""
+    ((converting,),) = db.execute(
+        "SELECT count(*) FROM questions WHERE factor <> 1.0 OR shift <> 0.0"
+    ).fetchall()
+    return _CONVERTED if converting else "e.numeric_value"
 
 
 def _series(features: tuple[Feature, ...]) -> list[list[Feature]]:
