@@ -1,12 +1,14 @@
 """The parts of a plan that say which patients, and what is predicted of them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
 from fedtwin_protocol.contract import Code, Part
 
 EndpointKind = Literal["event", "value_above", "time_to_event", "value", "count"]
+LARGEST_VALUE: Final = 5.0
+"""Bound of a scaled value of an endpoint or a record, either way."""
 
 
 class IndexDate(Part):

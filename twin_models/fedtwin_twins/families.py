@@ -20,6 +20,7 @@ plan's scaled unit), exp(z) for `poisson_regression`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,10 @@ class RecordRows:
 
     codes: NDArray[np.integer]
     numbers: Given
+
+    def where(self, chosen: NDArray[Any]) -> "RecordRows":
+        """Some of the patients, by mark or place."""
+        return RecordRows(codes=self.codes[chosen], numbers=self.numbers[chosen])
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -93,7 +98,8 @@ def predicted(family: str, scores: Given) -> Array:
     if family == "linear_regression":
         return np.asarray(scores, np.float64)
     if family == "poisson_regression":
-        return np.asarray(np.exp(scores), np.float64)
+        with np.errstate(over="ignore"):  # a count beyond all bounds is infinite
+            return np.asarray(np.exp(scores), np.float64)
     return logistic(scores)
 
 

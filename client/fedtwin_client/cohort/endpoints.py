@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 
 from fedtwin_client.cohort.conversions import unit_conversions
 from fedtwin_client.cohort.times import stored_codes
-from fedtwin_protocol.study_patients import Endpoint
+from fedtwin_protocol.study_patients import LARGEST_VALUE, Endpoint
 
 DAY_US: Final = 86_400e6
-LARGEST_VALUE: Final = 5.0
-"""Bound of a scaled value, either way."""
 _EVENTS_AFTER = """
 SELECT subject_id, count(DISTINCT time)::DOUBLE AS number,
     (epoch_us(min(time)) - epoch_us(any_value(index_time)))::DOUBLE / $day AS days
