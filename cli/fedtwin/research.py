@@ -189,7 +189,6 @@ def audit(
     )
     from fedtwin_protocol.card_audits import audit_file
     from fedtwin_research.audits.page import audit_page
-    from fedtwin_research.audits.repeat import NOT_REPEATED
 
     subject = _subject(study, trust, draft)
     plan, shown = subject.plan, subject.card.audits
@@ -204,7 +203,7 @@ def audit(
     wrong = unlike_the_card(shown, audits, chosen)
     say(*(f"FAIL {line}" for line in wrong))
     say("the card holds no audits" if not shown else f"the card holds {len(shown)} audits")
-    say("cannot be repeated here:", *(f"  {line}" for line in NOT_REPEATED))
+    say("cannot be repeated here:", *(f"  {line}" for line in repeated.not_repeated))
     if json_file is not None:
         write_file(json_file, file.to_bytes())
     if page is not None:

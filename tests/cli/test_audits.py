@@ -50,7 +50,7 @@ def test_a_failed_audit_ends_with_status_1(
     monkeypatch.setattr(
         repeating,
         "learn_as_planned",
-        lambda plan, pool, seed: learn(plan, pool, seed, noised=False),
+        lambda plan, family, pool, seed: learn(plan, family, pool, seed, noised=False),
     )
     ended = type_in("research", "audit", published.folder, "--trust", published.trust)
     assert ended.status == 1
