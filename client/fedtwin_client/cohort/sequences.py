@@ -58,8 +58,8 @@ class Sequences:
     codes: NDArray[np.int32]
     numbers: NDArray[np.float32]
 
-    def where(self, chosen: NDArray[np.bool_]) -> "Sequences":
-        """The patients who are chosen, (patients,)."""
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "Sequences":
+        """The patients who are chosen, by mark or place."""
         return Sequences(codes=self.codes[chosen], numbers=self.numbers[chosen])
 
 

@@ -12,13 +12,15 @@ from math import sqrt
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedtwin_client.cohort.rows import CohortRows
+from fedtwin_client.cohort.sequences import Sequences
 from fedtwin_client.training.apps import TaskInput
 from fedtwin_client.training.built_in import BuiltIn
 from fedtwin_client.training.masked_part import noisy_whole_numbers
 from fedtwin_client.training.noise import Floats
-from fedtwin_protocol.made_up import made_up_rows
+from fedtwin_protocol.made_up import made_up_records, made_up_rows
 from fedtwin_protocol.parameters import flatten
 from fedtwin_protocol.payload import Array, Payload
 from fedtwin_protocol.secure_terms import secure_terms
@@ -30,34 +32,122 @@ FAR: Final = 1e3
 """Size of the columns of patients whose contribution must be clipped."""
 REPORTED: Final = 500.0
 """The cohort count that divides steps at a site."""
+_MOST_RECORDS: Final = 4
 AppOf = Callable[[StudyPlan, CohortRows, bytes], Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
-    """Made-up patients: columns (patients, columns) and outcomes (patients,)."""
+    """Made-up patients.
+
+    Attributes:
+        features: (patients, columns).
+        outcomes: 0 or 1, (patients,).
+        days: to the event or out of sight, (patients,), for a time to event.
+        sequences: records, for families that read them.
+    """
 
     features: Floats
     outcomes: Floats
+    days: Floats | None = None
+    sequences: Sequences | None = None
 
-    def more(self, features: Floats, outcome: float, patients: int) -> "Made":
-        """These and so many patients of one kind."""
-        return Made(
-            features=np.concatenate([self.features, np.tile(features, (patients, 1))]),
-            outcomes=np.concatenate([self.outcomes, np.full(patients, outcome)]),
-        )
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All arrays by name, patients along their first axis."""
+        found: dict[str, NDArray[Any]] = {"features": self.features, "outcomes": self.outcomes}
+        if self.days is not None:
+            found["days"] = self.days
+        if self.sequences is not None:
+            found |= {"codes": self.sequences.codes, "numbers": self.sequences.numbers}
+        return found
+
+    def and_these(self, others: "Made") -> "Made":
+        """Both; of one plan."""
+        more = others.arrays()
+        return made_of({name: np.concatenate([a, more[name]]) for name, a in self.arrays().items()})
 
     def repeated(self, patients: int) -> "Made":
         """These and the first of them so many times more."""
-        return self.more(self.features[0], float(self.outcomes[0]), patients)
+        first = {name: array[[0] * patients] for name, array in self.arrays().items()}
+        return self.and_these(made_of(first))
+
+
+def made_of(arrays: Mapping[str, NDArray[Any]]) -> Made:
+    """Patients of arrays by name, as `Made.arrays` gives them."""
+    sequences = None
+    if "codes" in arrays:
+        sequences = Sequences(codes=arrays["codes"], numbers=arrays["numbers"])
+    return Made(
+        features=arrays["features"],
+        outcomes=arrays["outcomes"],
+        days=arrays.get("days"),
+        sequences=sequences,
+    )
 
 
 def make_up(plan: StudyPlan, patients: int, seed: int) -> Made:
-    """Patients of the plan's columns with outcomes by the toss of a coin."""
+    """Patients of the plan's columns with outcomes by the toss of a coin.
+
+    A time to event is drawn evenly up to the horizon; of records, each patient has none to a few.
+    """
     outcomes = np.random.Generator(np.random.PCG64(seed + 1)).random(patients) < 0.5
-    return Made(
-        features=made_up_rows(plan.contract, patients, seed), outcomes=outcomes.astype(np.float64)
+    generator = np.random.Generator(np.random.PCG64(seed + 3))
+    lengths = generator.integers(0, _MOST_RECORDS + 1, patients)
+    return _made(
+        plan,
+        made_up_rows(plan.contract, patients, seed),
+        outcomes.astype(np.float64),
+        generator.integers(1, max(plan.endpoint.horizon_days, 1) + 1, patients),
+        _records(plan, lengths, seed),
     )
+
+
+def all_alike(plan: StudyPlan, features: Floats, outcome: float, patients: int) -> Made:
+    """So many patients with the same columns, outcome, time and record.
+
+    A time to event is in the first interval, or there is no event by the horizon.
+
+    Args:
+        plan: the study.
+        features: (columns,).
+        outcome: 0 or 1.
+        patients: how many.
+    """
+    days = (*plan.endpoint.interval_days, plan.endpoint.horizon_days)[0 if outcome else -1]
+    one = _records(plan, np.ones(1, np.int64), 1)
+    return _made(
+        plan,
+        np.tile(features, (patients, 1)),
+        np.full(patients, outcome),
+        np.full(patients, days),
+        None if one is None else one.where(np.zeros(patients, np.intp)),
+    )
+
+
+def _made(
+    plan: StudyPlan,
+    features: Floats,
+    outcomes: Floats,
+    days: NDArray[np.integer[Any]],
+    sequences: Sequences | None,
+) -> Made:
+    timed = plan.endpoint.kind == "time_to_event"
+    return Made(
+        features=features,
+        outcomes=outcomes,
+        days=days.astype(np.float64) if timed else None,
+        sequences=sequences,
+    )
+
+
+def _records(plan: StudyPlan, lengths: NDArray[np.integer[Any]], seed: int) -> Sequences | None:
+    if plan.sequence is None:
+        return None
+    codes, numbers = made_up_records(plan.sequence, lengths, seed + 4)
+    return Sequences(codes=codes, numbers=numbers)
 
 
 class TrialRounds:
@@ -140,7 +230,7 @@ class TrialRounds:
 
     def _apps_of(self, made: Made, sites: int) -> list[Any]:
         if id(made) not in self._apps:
-            nobody = Made(features=made.features[:0], outcomes=made.outcomes[:0])
+            nobody = made_of({name: array[:0] for name, array in made.arrays().items()})
             self._apps[id(made)] = [
                 self._app_of(self._plan, self._cohort(whose), os.urandom(32))
                 for whose in [made] + [nobody] * (sites - 1)
@@ -153,6 +243,8 @@ class TrialRounds:
             subject_ids=np.arange(patients),
             features=made.features,
             labels=made.outcomes,
+            days=made.days,
+            sequences=made.sequences,
             holdout=np.full(patients, self._kind in {"evaluate", VOTE_TASK}),
             columns=self._plan.contract.columns,
             exclusions={},
