@@ -158,7 +158,8 @@ def recalibrate_counts(log_means: Given, seen: Given) -> Recalibration:
     value = _loss(point, scores, counts)
     for _ in range(_MOST_STEPS):
         gradient, curvature = _derivatives(point, scores, counts)
-        step = np.linalg.solve(curvature, gradient)
+        # Scores of a model that ran away make a curvature that cannot be inverted.
+        step = np.linalg.lstsq(curvature, gradient, rcond=None)[0]
         if float(gradient @ step) < 1e-18:
             break
         length = 1.0
