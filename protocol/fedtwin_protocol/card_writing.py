@@ -115,7 +115,10 @@ def endpoint_in_words(plan: StudyPlan) -> str:
         what = f"{_ASKED[endpoint.kind]} {codes}"
     else:
         what = f"the first of {codes} above {endpoint.threshold:g} {endpoint.unit}"
-    return f"{endpoint.name}: {what}, within {endpoint.horizon_days} days after the index date"
+    bounds = f", learned from {endpoint.bounds_in_words}" if endpoint.bounds_in_words else ""
+    return (
+        f"{endpoint.name}: {what}, within {endpoint.horizon_days} days after the index date{bounds}"
+    )
 
 
 def population_in_words(plan: StudyPlan) -> str:
@@ -142,7 +145,7 @@ _RECALIBRATION = (
 )
 _RECALIBRATED = {
     "value": ("their patients and in how they measure", "values"),
-    "count": ("how common the outcome is", "counts"),
+    "count": ("how common the outcome is", "log counts"),
 }
 
 

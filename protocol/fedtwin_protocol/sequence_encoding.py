@@ -48,9 +48,7 @@ def sequence_arrays(
     Returns:
         codes (patients, most_records) and numbers (patients, most_records, 3).
     """
-    counts = np.bincount(records.places, minlength=patients)
-    first = np.cumsum(counts) - np.minimum(counts, sequence.most_records)
-    slots = np.arange(len(records.places)) - first[records.places]
+    slots = _slots(sequence, records)
     kept = slots >= 0
     where = (records.places[kept], slots[kept])
     codes = np.zeros((patients, sequence.most_records), np.int32)
@@ -65,10 +63,18 @@ def sequence_arrays(
 
 
 def implausible(sequence: Sequence, records: RawRecords) -> NDArray[np.bool_]:
-    """Whose value is looked at and lies outside the word's plausible range, (records,)."""
+    """Which kept records have a value that is looked at and is out of range, (records,)."""
     low, high, *_ = _of_words(sequence, records)
     outside = ~((records.values >= low) & (records.values <= high))
-    return np.asarray(outside & ~np.isnan(records.values) & ~np.isnan(low), np.bool_)
+    outside &= ~np.isnan(records.values) & ~np.isnan(low)
+    return np.asarray(outside & (_slots(sequence, records) >= 0), np.bool_)
+
+
+def _slots(sequence: Sequence, records: RawRecords) -> NDArray[np.integer[Any]]:
+    """Each record's place among the patient's most recent; below 0 where it is older."""
+    counts = np.bincount(records.places)
+    first = np.cumsum(counts) - np.minimum(counts, sequence.most_records)
+    return np.asarray(np.arange(len(records.places)) - first[records.places])
 
 
 def _scaled(sequence: Sequence, records: RawRecords) -> NDArray[np.float64]:

@@ -9,10 +9,10 @@ that is no number, in an unknown unit, or out of its plausible range is refused 
 row; a missing value is treated by the contract's rule, and counted in the warnings.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +36,6 @@ from fedtwin_research.prediction import (
 )
 from fedtwin_twins.families import scores_of
 from fedtwin_twins.survival import risk_curve
-
-AT_ONCE: Final = 256
-"""Patients whose records are read together; bounds the memory, and changes nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +85,12 @@ class ReleasedModel:
             checked = record_rows(plan.sequence, records, columns.rows)
             read, told = checked.rows, (*told, *checked.warnings)
         scores = np.full(columns.rows, np.nan)
-        for chosen in _blocks(np.flatnonzero(keep), AT_ONCE if read is not None else columns.rows):
-            scores[chosen] = scores_of(
+        if keep.any():
+            scores[keep] = scores_of(
                 plan.model.family,
                 self.release.parameters,
-                matrix[chosen],
-                None if read is None else read.where(chosen),
+                matrix[keep],
+                None if read is None else read.where(keep),
                 plan.model.heads,
             )
         told = (*told, *beyond_the_learned(plan.endpoint, scores), *self._said_by_card())
@@ -199,9 +196,3 @@ def open_release(study: str, folder: Path | str | None = None) -> ReleasedModel:
     """
     place = default_folder() if folder is None else Path(folder)
     return ReleasedModel(Library(place).open(study))
-
-
-def _blocks(places: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
-    """Places, so many at a time."""
-    for start in range(0, len(places), max(size, 1)):
-        yield places[start : start + size]

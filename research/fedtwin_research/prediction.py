@@ -117,19 +117,16 @@ def in_own_unit(endpoint: Endpoint, family: str, scores: Floats) -> Floats:
 def beyond_the_learned(endpoint: Endpoint, scores: Floats) -> list[str]:
     """Sentences about values and counts beyond those that the model was taught with."""
     if endpoint.kind == "value":
-        low, high = (
-            endpoint.center + edge * endpoint.scale for edge in (-LARGEST_VALUE, LARGEST_VALUE)
-        )
-        beyond, taught = np.abs(scores) > LARGEST_VALUE, f"{low:g} to {high:g} {endpoint.unit}"
+        beyond = np.abs(scores) > LARGEST_VALUE
     elif endpoint.kind == "count":
-        beyond, taught = scores > np.log(endpoint.most), f"counts of at most {endpoint.most}"
+        beyond = scores > np.log(endpoint.most)
     else:
         return []
     if not beyond.any():
         return []
     return [
         f"what is foretold for {int(beyond.sum())} of {len(scores)} patients lies beyond what the "
-        f"model was taught, {taught}"
+        f"model was taught, {endpoint.bounds_in_words}"
     ]
 
 

@@ -1,4 +1,4 @@
-"""A node's check of its own privacy knows every built-in family, and finds what was taken out."""
+"""What a node's check finds in sums of values, counts and times, and in models over records."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,8 +13,8 @@ import fedtwin.demo
 from fedtwin_client.cohort.rows import CohortRows
 from fedtwin_client.training.built_in import BuiltIn
 from fedtwin_client.training.noise import NoiseSource
-from fedtwin_client.training.self_check import check_independence, check_privacy, check_training
-from fedtwin_protocol.study import FAMILY_ENDPOINTS, StudyPlan, plan_from_yaml
+from fedtwin_client.training.self_check import check_independence, check_training
+from fedtwin_protocol.study import StudyPlan, plan_from_yaml
 
 HEART = Path(fedtwin.demo.__file__).parent / "plans" / "heart-disease.yaml"
 ENDPOINTS: dict[str, dict[str, Any]] = {
@@ -100,13 +100,6 @@ def mean_days(study: StudyPlan, rows: CohortRows, noise: NoiseSource | bytes) ->
     return BuiltIn(study, replace(rows, days=1 + ranks * 299), noise)
 
 
-@pytest.mark.parametrize("family", ENDPOINTS)
-def test_the_node_as_it_is_passes(family: str) -> None:
-    findings = check_privacy(plan(family), seed=1)
-    assert [one.name for one in findings] == ["independence", "moments-update", "moments-count"]
-    assert [one.name for one in findings if not one.passed] == []
-
-
 @pytest.mark.parametrize("seed", [0, 2])
 @pytest.mark.parametrize("family", ENDPOINTS)
 def test_too_little_noise_and_a_loose_clip_are_found(family: str, seed: int) -> None:
@@ -122,14 +115,3 @@ def test_models_over_records_do_not_mix_patients(family: str) -> None:
 
 def test_times_that_depend_on_other_patients_are_found() -> None:
     assert not check_independence(plan("discrete_hazard"), 1, mean_days).passed
-
-
-def test_too_little_noise_of_a_model_over_records_is_found() -> None:
-    assert not check_training(plan("recurrent"), 1, quieter).passed
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILY_ENDPOINTS)
-def test_every_built_in_family_passes_whatever_the_seed(family: str) -> None:
-    for seed in range(3):
-        assert all(one.passed for one in check_privacy(plan(family), seed))

@@ -53,7 +53,7 @@ def at_a_site(given: Given, plan: Sequence = PLAN) -> Sequences:
         }
         db.register("events", pa.table(events))
         db.register("chosen", pa.table(chosen))
-        return raw_sequences(db, plan, len(given))
+        return raw_sequences(db, plan, len(given)).rows
 
 
 def random_records(seed: int, patients: int) -> Given:

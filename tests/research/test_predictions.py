@@ -63,7 +63,7 @@ def test_what_lies_beyond_what_was_taught_is_told() -> None:
     many = release(a_plan("poisson_regression"), weights=np.array([900.0, 0.0]))
     found = many.predict(PATIENTS)
     assert found[1] == np.inf
-    assert any("counts of at most 50" in line for line in found.warnings)
+    assert any("was taught, 0 to 50" in line for line in found.warnings)
     assert not any("taught" in line for line in many.predict(PATIENTS[:1]).warnings)
 
 
@@ -81,7 +81,7 @@ def test_every_built_in_family_predicts_and_says_what(family: str) -> None:
 def test_the_card_says_what_is_recalibrated() -> None:
     for family, what in (
         ("linear_regression", "predicted values"),
-        ("poisson_regression", "predicted counts"),
+        ("poisson_regression", "predicted log counts"),
         ("discrete_hazard", "predicted log-odds"),
     ):
         assert what in release(a_plan(family)).card.recalibration

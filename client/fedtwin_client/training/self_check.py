@@ -13,15 +13,7 @@ import numpy as np
 
 from fedtwin_client.training.built_in import BuiltIn
 from fedtwin_client.training.noise import Floats
-from fedtwin_client.training.trial_rounds import (
-    FAR,
-    REPORTED,
-    AppOf,
-    TrialRounds,
-    all_alike,
-    made_of,
-    make_up,
-)
+from fedtwin_client.training.trial_rounds import FAR, REPORTED, AppOf, Made, TrialRounds, make_up
 from fedtwin_protocol.parameters import flatten, initial_parameters
 from fedtwin_protocol.payload import Array
 from fedtwin_protocol.study import StudyPlan
@@ -69,7 +61,7 @@ def check_independence(plan: StudyPlan, seed: int, app_of: AppOf = BuiltIn) -> F
     parameters = _parameters(bare, seed)
 
     def exact_sum(rows: Rows) -> Floats:
-        return TrialRounds(bare, "train", parameters, app_of).release(made_of(rows), 0)
+        return TrialRounds(bare, "train", parameters, app_of).release(Made(**rows), 0)
 
     made = make_up(bare, _PATIENTS, seed)
     features = made.features.copy()
@@ -102,7 +94,7 @@ def check_training(plan: StudyPlan, seed: int, app_of: AppOf = BuiltIn) -> Findi
     probes = [
         Probe(
             name=f"unlike patients with outcome {outcome:g}",
-            rows=quiet.and_these(all_alike(plan, far, outcome, more)),
+            rows=quiet.more(far, outcome, more, plan.endpoint.horizon_days),
             patients=more,
         )
         for outcome in (0.0, 1.0)
@@ -146,7 +138,7 @@ def check_vote(plan: StudyPlan, seed: int, app_of: AppOf = BuiltIn) -> Finding:
     probes = [
         Probe(
             name=f"unlike held-out patients with outcome {outcome:g}",
-            rows=quiet.and_these(all_alike(plan, FAR * quiet.features[0], outcome, more)),
+            rows=quiet.more(FAR * quiet.features[0], outcome, more, plan.endpoint.horizon_days),
             patients=more,
         )
         for outcome in (0.0, 1.0)

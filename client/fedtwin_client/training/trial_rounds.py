@@ -7,7 +7,7 @@ share of the noise, one of them has the patients. Masks cancel in the sum and ar
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import sqrt
 from typing import Any, Final
 
@@ -32,7 +32,6 @@ FAR: Final = 1e3
 """Size of the columns of patients whose contribution must be clipped."""
 REPORTED: Final = 500.0
 """The cohort count that divides steps at a site."""
-_MOST_RECORDS: Final = 4
 AppOf = Callable[[StudyPlan, CohortRows, bytes], Any]
 
 
@@ -42,112 +41,66 @@ class Made:
 
     Attributes:
         features: (patients, columns).
-        outcomes: 0 or 1, (patients,).
-        days: to the event or out of sight, (patients,), for a time to event.
-        sequences: records, for families that read them.
+        outcomes: (patients,) 0 or 1, which every kind of endpoint can be.
+        days: (patients,) to the event or out of sight, for a time to event.
+        codes: (patients, records) of a sequence, for families that read records.
+        numbers: (patients, records, 3), beside `codes`.
     """
 
     features: Floats
     outcomes: Floats
     days: Floats | None = None
-    sequences: Sequences | None = None
-
-    def __len__(self) -> int:
-        return len(self.outcomes)
+    codes: NDArray[np.int32] | None = None
+    numbers: NDArray[np.float32] | None = None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All arrays by name, patients along their first axis."""
-        found: dict[str, NDArray[Any]] = {"features": self.features, "outcomes": self.outcomes}
-        if self.days is not None:
-            found["days"] = self.days
-        if self.sequences is not None:
-            found |= {"codes": self.sequences.codes, "numbers": self.sequences.numbers}
-        return found
+        """What there is, by name; `Made(**arrays)` is the same patients."""
+        named = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: array for name, array in named if array is not None}
 
-    def and_these(self, others: "Made") -> "Made":
-        """Both; of one plan."""
-        more = others.arrays()
-        return made_of({name: np.concatenate([a, more[name]]) for name, a in self.arrays().items()})
+    def more(self, features: Floats, outcome: float, patients: int, day: float = 1.0) -> "Made":
+        """These and so many patients of one kind, in sight until a day, with full sequences."""
+        alike: dict[str, Any] = {
+            "features": features,
+            "outcomes": outcome,
+            "days": day,
+            "codes": 1,
+            "numbers": 1.0,
+        }
+        grown = {}
+        for name, array in self.arrays().items():
+            shape = (patients, *array.shape[1:])
+            one = np.broadcast_to(alike[name], shape).astype(array.dtype)
+            grown[name] = np.concatenate([array, one])
+        return Made(**grown)
 
     def repeated(self, patients: int) -> "Made":
         """These and the first of them so many times more."""
-        first = {name: array[[0] * patients] for name, array in self.arrays().items()}
-        return self.and_these(made_of(first))
-
-
-def made_of(arrays: Mapping[str, NDArray[Any]]) -> Made:
-    """Patients of arrays by name, as `Made.arrays` gives them."""
-    sequences = None
-    if "codes" in arrays:
-        sequences = Sequences(codes=arrays["codes"], numbers=arrays["numbers"])
-    return Made(
-        features=arrays["features"],
-        outcomes=arrays["outcomes"],
-        days=arrays.get("days"),
-        sequences=sequences,
-    )
+        return Made(
+            **{
+                name: np.concatenate([array, np.repeat(array[:1], patients, axis=0)])
+                for name, array in self.arrays().items()
+            }
+        )
 
 
 def make_up(plan: StudyPlan, patients: int, seed: int) -> Made:
-    """Patients of the plan's columns with outcomes by the toss of a coin.
-
-    A time to event is drawn evenly up to the horizon; of records, each patient has none to a few.
-    """
-    outcomes = np.random.Generator(np.random.PCG64(seed + 1)).random(patients) < 0.5
-    generator = np.random.Generator(np.random.PCG64(seed + 3))
-    lengths = generator.integers(0, _MOST_RECORDS + 1, patients)
-    return _made(
-        plan,
-        made_up_rows(plan.contract, patients, seed),
-        outcomes.astype(np.float64),
-        generator.integers(1, max(plan.endpoint.horizon_days, 1) + 1, patients),
-        _records(plan, lengths, seed),
-    )
-
-
-def all_alike(plan: StudyPlan, features: Floats, outcome: float, patients: int) -> Made:
-    """So many patients with the same columns, outcome, time and record.
-
-    A time to event is in the first interval, or there is no event by the horizon.
-
-    Args:
-        plan: the study.
-        features: (columns,).
-        outcome: 0 or 1.
-        patients: how many.
-    """
-    days = (*plan.endpoint.interval_days, plan.endpoint.horizon_days)[0 if outcome else -1]
-    one = _records(plan, np.ones(1, np.int64), 1)
-    return _made(
-        plan,
-        np.tile(features, (patients, 1)),
-        np.full(patients, outcome),
-        np.full(patients, days),
-        None if one is None else one.where(np.zeros(patients, np.intp)),
-    )
-
-
-def _made(
-    plan: StudyPlan,
-    features: Floats,
-    outcomes: Floats,
-    days: NDArray[np.integer[Any]],
-    sequences: Sequences | None,
-) -> Made:
-    timed = plan.endpoint.kind == "time_to_event"
+    """Patients of the plan's columns and records with outcomes by the toss of a coin."""
+    generator = np.random.Generator(np.random.PCG64(seed + 1))
+    outcomes = (generator.random(patients) < 0.5).astype(np.float64)
+    days = codes = numbers = None
+    if plan.endpoint.kind == "time_to_event":
+        days = plan.endpoint.horizon_days * (1 - generator.random(patients))
+    if plan.sequence is not None:
+        lengths = generator.integers(0, plan.sequence.most_records + 1, patients)
+        codes, numbers = made_up_records(plan.sequence, lengths, seed + 3)
     return Made(
-        features=features,
+        features=made_up_rows(plan.contract, patients, seed),
         outcomes=outcomes,
-        days=days.astype(np.float64) if timed else None,
-        sequences=sequences,
+        days=days,
+        codes=codes,
+        numbers=numbers,
     )
-
-
-def _records(plan: StudyPlan, lengths: NDArray[np.integer[Any]], seed: int) -> Sequences | None:
-    if plan.sequence is None:
-        return None
-    codes, numbers = made_up_records(plan.sequence, lengths, seed + 4)
-    return Sequences(codes=codes, numbers=numbers)
 
 
 class TrialRounds:
@@ -230,7 +183,7 @@ class TrialRounds:
 
     def _apps_of(self, made: Made, sites: int) -> list[Any]:
         if id(made) not in self._apps:
-            nobody = made_of({name: array[:0] for name, array in made.arrays().items()})
+            nobody = Made(**{name: array[:0] for name, array in made.arrays().items()})
             self._apps[id(made)] = [
                 self._app_of(self._plan, self._cohort(whose), os.urandom(32))
                 for whose in [made] + [nobody] * (sites - 1)
@@ -239,12 +192,15 @@ class TrialRounds:
 
     def _cohort(self, made: Made) -> CohortRows:
         patients = len(made.outcomes)
+        sequences = None
+        if made.codes is not None and made.numbers is not None:
+            sequences = Sequences(codes=made.codes, numbers=made.numbers)
         return CohortRows(
             subject_ids=np.arange(patients),
             features=made.features,
             labels=made.outcomes,
             days=made.days,
-            sequences=made.sequences,
+            sequences=sequences,
             holdout=np.full(patients, self._kind in {"evaluate", VOTE_TASK}),
             columns=self._plan.contract.columns,
             exclusions={},
