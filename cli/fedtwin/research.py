@@ -1,4 +1,4 @@
-"""`fedtwin research …`: fetch, verify and read released models; get public data."""
+"""`fedtwin research …`: fetch, verify, read and ask released models; get public data."""
 
 import asyncio
 import json
@@ -127,6 +127,62 @@ def show(
 
     model = open_release(study)
     say(*model.explain())
+
+
+@app.command()
+def predict(
+    study: Annotated[str, typer.Argument(help="A study whose release was fetched.")],
+    patients: Annotated[
+        Path, typer.Argument(help="CSV file: the names that 'show' lists, then one patient a line.")
+    ],
+    out: Annotated[Path, typer.Option(help="Write the predictions there, as CSV.")],
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file, for models that read records: patient (line in the first file, from 0),"
+            " code, value, unit, days_before."
+        ),
+    ] = None,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option(help="COLUMN=UNIT, for a column in another unit than the contract's."),
+    ] = None,
+) -> None:
+    """Predict for patients in a file, and say what the numbers are.
+
+    Example: fedtwin research predict coronary-risk-5y patients.csv --out risks.csv
+    --unit cholesterol=mmol/L
+    """
+    from fedtwin.auditing import write_file
+    from fedtwin_research.bench import open_release
+    from fedtwin_research.prediction import named
+    from fedtwin_research.tables import prediction_table, read_patients, read_records
+
+    model = open_release(study)
+    found = model.predict(
+        read_patients(patients, model.contract),
+        units=_units(unit or []),
+        records=None if records is None else read_records(records),
+    )
+    write_file(out, prediction_table(found).encode())
+    say(*found.warnings)
+    say(f"{len(found)} patients, {named(found.kind, found.unit)} of each: {out}")
+
+
+def _units(given: list[str]) -> dict[str, str]:
+    """Units by column.
+
+    Raises:
+        ConfigurationError: an option is no COLUMN=UNIT.
+    """
+    from fedtwin_protocol.errors import ConfigurationError
+
+    for one in given:
+        if not all(one.partition("=")):
+            raise ConfigurationError(
+                f"expected --unit COLUMN=UNIT, such as cholesterol=mmol/L, found {one!r}"
+            )
+    return {name: unit for name, _, unit in (one.partition("=") for one in given)}
 
 
 @app.command()
