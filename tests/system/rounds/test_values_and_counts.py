@@ -151,7 +151,7 @@ def test_a_secure_study_of_a_count_reaches_the_hospitals_report(clinics: Clinics
     assert alone["deviance_explained"] <= 0
     assert before["deviance_explained"] > 0.1
     said = clinics.consortium.run(
-        *("client", "studies", "check", "again"),
+        *("client", "check", "--study", "again"),
         *("--home", str(clinics.consortium.site("aal"))),
     )
     assert "beyond the plan's bounds, 0 to 4" in said
