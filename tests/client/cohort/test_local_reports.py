@@ -199,3 +199,21 @@ def test_without_held_out_patients_there_are_no_figures(hospital: Timeline) -> N
         for when in ("before", "after", "no_model"):
             assert report[when].pop("patients") == 0
             assert not any(report[when].values()), (kind, report[when])
+
+
+@pytest.mark.parametrize("kind", ["value", "count", "time_to_event", "event"])
+def test_held_out_patients_put_nothing_right(hospital: Timeline, kind: str) -> None:
+    """Recalibration and the mean alone would flatter if they had seen whom they are tried on."""
+    asked = asked_of(kind)
+    rows = build_cohort(hospital, asked, NOW)
+    turned = np.where(rows.holdout, 1 - rows.labels, rows.labels)
+    parameters = initial_parameters(asked) | {"weights": np.array([0.7])}
+    reports = [
+        BuiltIn(asked, replace(rows, labels=labels), SeededNoise(3)).local_report(parameters)
+        for labels in (rows.labels, turned)
+    ]
+    assert reports[0]["before"] != reports[1]["before"]
+    assert reports[0]["recalibration"] == reports[1]["recalibration"]
+    if kind in {"value", "count"}:
+        alone = [report["no_model"]["mean_predicted"] for report in reports]
+        assert alone[0] == alone[1]
