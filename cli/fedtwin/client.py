@@ -360,7 +360,8 @@ def report(
 ) -> None:
     """The released model on this hospital's own patients, before and after recalibration.
 
-    Nothing of it leaves. Example: fedtwin client report heart-disease-risk
+    Beside it stands the mean of the training patients, which is what needs no model. Nothing of it
+    leaves. Example: fedtwin client report heart-disease-risk
     """
     from fedtwin_client.assemble import report_release
 
@@ -369,11 +370,12 @@ def report(
         say(json.dumps(found))
         return
     rows = [
-        [when, *(_figure(found[when][key]) for key in found["before"])]
-        for when in ("before", "after")
+        [when.replace("_", " "), *(_figure(found[when][key]) for key in found["before"])]
+        for when in ("before", "after", "no_model")
     ]
+    unit = f", in {found['unit']}" if found["unit"] else ""
     show_table(
-        f"{study}: {found['held_out_patients']} held-out patients, local recalibration",
+        f"{study}: {found['held_out_patients']} held-out patients, local recalibration{unit}",
         ["", *(key.replace("_", " ") for key in found["before"])],
         rows,
     )

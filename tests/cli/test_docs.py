@@ -73,7 +73,7 @@ def test_command_lines_were_found_and_every_command_is_in_a_guide() -> None:
         *("client consent import", "client consent withdraw", "client consent show"),
         *("client records erase", "client keys rotate", "client keys seal"),
         *("research enrol", "research fetch", "research show", "research verify"),
-        *("research audit", "client check --privacy"),
+        *("research audit", "research predict", "client check --privacy"),
         "research data heart-disease",
     ):
         assert f"fedtwin {typed}" in written or typed in _unit_files(), typed

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fedtwin_client.cohort.conversions import unit_conversions
+from fedtwin_client.cohort.conversions import stored_units, unit_conversions
 from fedtwin_client.cohort.selection import Selected
 from fedtwin_client.cohort.times import stored_codes
 from fedtwin_protocol.contract import Feature
@@ -127,6 +127,8 @@ def raw_features(db: duckdb.DuckDBPyConnection, plan: StudyPlan, selected: Selec
 
 def _questions(db: duckdb.DuckDBPyConnection, features: tuple[Feature, ...]) -> pa.Table:
     rows: list[dict[str, Any]] = []
+    measured = (feature for feature in features if feature.kind == "number")
+    stored = stored_units(db, (code for one in measured for code in stored_codes(one.codes)))
     for number, feature in enumerate(features):
         asked = {
             "feature": number,
@@ -138,8 +140,8 @@ def _questions(db: duckdb.DuckDBPyConnection, features: tuple[Feature, ...]) -> 
         if feature.kind == "number":
             assert feature.plausible is not None
             low, high = feature.plausible
-            units = unit_conversions(db, codes, feature.unit, f"feature '{feature.name}'")
-            rows += [{**asked, **unit, "low": low, "high": high} for unit in units.to_pylist()]
+            units = unit_conversions(stored, codes, feature.unit, f"feature '{feature.name}'")
+            rows += [{**asked, **unit, "low": low, "high": high} for unit in units]
         elif feature.kind in {"flag", "presence", "category"}:
             rows += [{**asked, "code": code} for code in codes]
     return pa.Table.from_pylist(rows, schema=_QUESTIONS)

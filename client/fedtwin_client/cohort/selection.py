@@ -6,7 +6,8 @@ A patient is left out for the first reason that holds, in this order:
 5. lacks a required code; 6. has an excluding code; 7. the endpoint is not known.
 
 Codes count for 5 and 6 only if they happened and were known by the index date. Only the endpoint
-looks ahead: at (index date, index date + horizon].
+looks ahead: at (index date, index date + horizon]. Of index events, deaths, the end of the record
+and the endpoint nothing counts that happened after now, or was not known by now.
 """
 
 from collections import Counter
@@ -29,13 +30,14 @@ CREATE TEMP TABLE people AS
 WITH births AS (
     SELECT subject_id, min(time) AS birth FROM events WHERE code = $birth GROUP BY subject_id
 ), deaths AS (
-    SELECT subject_id, min(time) AS death FROM events WHERE code = $death GROUP BY subject_id
+    SELECT subject_id, min(time) AS death FROM events
+    WHERE code = $death AND time <= $now AND available_time <= $now GROUP BY subject_id
 ), sexes AS (
     SELECT subject_id, CASE WHEN count(DISTINCT text_value) = 1 THEN min(text_value) END AS sex
     FROM events WHERE code = $sex GROUP BY subject_id
 ), records AS (
     SELECT subject_id, max(time) AS last_time FROM events
-    WHERE time <= $now OR time IS NULL GROUP BY subject_id
+    WHERE (time <= $now AND available_time <= $now) OR time IS NULL GROUP BY subject_id
 ), aged AS (
     SELECT *, date_sub('year', birth, index_time) AS years
     FROM records LEFT JOIN indexes USING (subject_id) LEFT JOIN births USING (subject_id)
@@ -50,7 +52,8 @@ FROM aged
 _INDEX_BY_EVENT = """
 CREATE TEMP TABLE indexes AS
 SELECT subject_id, CASE WHEN $last THEN max(time) ELSE min(time) END AS index_time FROM events
-WHERE code IN (SELECT unnest($codes::VARCHAR[])) AND time <= $now GROUP BY subject_id
+WHERE code IN (SELECT unnest($codes::VARCHAR[]))
+    AND time <= $now AND available_time <= $now GROUP BY subject_id
 """
 _INDEX_BY_DATE = """
 CREATE TEMP TABLE indexes AS
@@ -75,6 +78,7 @@ class Selected:
             number of events.
         days: (patients,) days from the index date to the event, or to where the patient is lost
             from sight; none unless the endpoint is a time to event.
+        clipped: (patients,) whose outcome lies beyond the plan's bounds.
         exclusions: how many patients each reason left out.
     """
 
@@ -83,6 +87,7 @@ class Selected:
     sex: NDArray[np.float64]
     labels: NDArray[np.float64]
     days: NDArray[np.float64] | None
+    clipped: NDArray[np.bool_]
     exclusions: dict[str, int]
 
 
@@ -130,6 +135,7 @@ def select_patients(db: duckdb.DuckDBPyConnection, plan: StudyPlan, now: datetim
         sex=_floats(people["sex"])[keep],
         labels=outcome.labels[keep],
         days=None if outcome.days is None else outcome.days[keep],
+        clipped=outcome.clipped[keep],
         exclusions=exclusions,
     )
 
