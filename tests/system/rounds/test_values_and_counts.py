@@ -30,6 +30,7 @@ SHARED: dict[str, Any] = {
     "privacy__evaluation_noise": None,
     "sites__quorum": 3,
     "sites__deadline_s": 60,
+    "sites__gathering_s": 1,
 }
 VALUE: dict[str, Any] = {
     "endpoint": {
