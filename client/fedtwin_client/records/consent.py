@@ -63,6 +63,21 @@ class Statement:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Consent:
+    """The newest version of a Consent.
+
+    Attributes:
+        updated: when the source says it was last changed; none if it does not.
+        subject_id: whose it is; none if that cannot be told.
+        statements: what it says of research, perhaps nothing.
+    """
+
+    updated: datetime | None
+    subject_id: int | None
+    statements: list[Statement]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Span:
     """A time between two moments."""
 

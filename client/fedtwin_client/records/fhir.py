@@ -7,52 +7,22 @@ makes nothing: a value that was withdrawn or spoilt must not live on. Other type
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from fedtwin_client.records.codes import codes_of, is_local
-from fedtwin_client.records.consent import Statement, statements_of
+from fedtwin_client.records.consent import Consent, statements_of
 from fedtwin_client.records.events import BIRTH, DEATH, SEX, Event
 from fedtwin_client.records.moments import Moment, read_moment
 from fedtwin_client.records.observation import observation_events
 from fedtwin_client.records.reading import Reading, Times, UnusableError
 from fedtwin_client.records.resources import Found, Resource, list_of, text_of
+from fedtwin_client.records.source import Version
 from fedtwin_client.records.subjects import Subjects, local_address
 
 READ = ("Patient", "Observation", "Condition", "MedicationRequest", "Consent")
 LOOKED_UP = ("Patient", "Medication")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Version:
-    """One version of a record, with the events it makes.
-
-    Attributes:
-        origin: the record; its newest version replaces all earlier ones.
-        updated: when the source says it was last changed; none if it does not.
-        events: what it makes, perhaps nothing.
-    """
-
-    origin: str
-    updated: datetime | None
-    events: list[Event]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Consent:
-    """The newest version of a Consent.
-
-    Attributes:
-        updated: when the source says it was last changed; none if it does not.
-        subject_id: whose it is; none if that cannot be told.
-        statements: what it says of research, perhaps nothing.
-    """
-
-    updated: datetime | None
-    subject_id: int | None
-    statements: list[Statement]
 
 
 class FhirReader:

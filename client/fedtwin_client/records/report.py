@@ -123,9 +123,13 @@ class Tally:
             else:
                 handle = os.open(self.quarantine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 self._file = os.fdopen(handle, "w", encoding="utf-8")
-        text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
-        line = {"file": place.file, "line": place.line, "reason": reason, "raw": text[:_RAW_LIMIT]}
+        line = {"file": place.file, "line": place.line, "reason": reason, "raw": raw_text(raw)}
         self._file.write(json.dumps(line, ensure_ascii=True) + "\n")
+
+    def commonest(self) -> str:
+        """The commonest reasons why things were not used, to end a sentence with."""
+        reasons = [f"{reason} ({count})" for reason, count in self.reasons.most_common(3)]
+        return f": {', '.join(reasons)}" if reasons else ""
 
     def close(self) -> None:
         """Finish the quarantine file."""
@@ -158,3 +162,9 @@ class Tally:
         places = self.examples.setdefault(reason, [])
         if len(places) < _EXAMPLES:
             places.append(str(place))
+
+
+def raw_text(raw: object) -> str:
+    """What was read, as the quarantine keeps it: text, of a limited length."""
+    text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
+    return text[:_RAW_LIMIT]

@@ -5,6 +5,7 @@ hospital's patient number) the Patient resources of the import, or of an earlier
 reference to that number, so that several sources meet in one patient.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from fedtwin_client.records.pseudonyms import Identity, Pseudonyms
@@ -35,7 +36,7 @@ class Subjects:
         *,
         server: str,
         identifier_system: str | None,
-        known: dict[str, Identity],
+        known: Mapping[str, Identity],
     ) -> None:
         """Start with the patients of earlier imports.
 

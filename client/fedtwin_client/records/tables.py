@@ -7,18 +7,22 @@ rest of the row is used.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import BIRTH, SEX, Event
-from fedtwin_client.records.mapping import ColumnMeaning, MarkTable, TableMapping
+from fedtwin_client.records.mapping import ColumnMeaning, MarkTable, TableMapping, read_mapping
 from fedtwin_client.records.moments import Moment, read_with_format, whole_day, years_before
-from fedtwin_client.records.pseudonyms import Identity, Pseudonyms
-from fedtwin_client.records.reading import Reading, UnusableError, checked_number, finite
+from fedtwin_client.records.pseudonyms import Identity
+from fedtwin_client.records.reading import UnusableError, checked_number, finite
 from fedtwin_client.records.rows import Row, read_rows
+from fedtwin_client.records.source import Desk, OpenSource, Version
+from fedtwin_protocol.errors import RecordError
 
 _NUMBER = re.compile(r"(<=|>=|<|>)?\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\Z")
 _YES = {"1", "1.0", "true", "yes", "y", "t"}
@@ -35,43 +39,79 @@ class _Column:
     number: int
 
 
-class TableReader:
-    """Reads one table by one mapping."""
+def table_file(path: Path, mapping: Path) -> tuple[OpenSource, TableMapping]:
+    """A table as a source, and what its columns mean.
 
-    def __init__(
-        self, path: Path, mapping: TableMapping, reading: Reading, pseudonyms: Pseudonyms
-    ) -> None:
+    Args:
+        path: CSV or Parquet.
+        mapping: the YAML file that says what its columns mean.
+
+    Raises:
+        RecordError: the mapping is wrong, or there is no such file.
+    """
+    meaning = read_mapping(mapping)
+    if not path.is_file():
+        raise RecordError(f"expected a table, found no file {path}")
+    return lambda desk: TableReader(path, meaning, desk), meaning
+
+
+class TableReader:
+    """Reads one table by one mapping; all of it is one record.
+
+    Attributes:
+        title: what is imported, in words.
+        learned: nothing: tables name patients by their own number.
+        consents: none.
+    """
+
+    learned: Mapping[str, Identity] = MappingProxyType({})
+    consents: Mapping[str, Consent] = MappingProxyType({})
+
+    def __init__(self, path: Path, mapping: TableMapping, desk: Desk) -> None:
         """Start a reader.
 
         Args:
             path: the table.
             mapping: what its columns mean.
-            reading: the import's rules and account.
-            pseudonyms: gives out subject_ids.
+            desk: the import's rules, account and pseudonyms.
         """
-        self.origin = f"{reading.source}/{path.name}".replace("#", "%23")
+        self.title = f"{path.name} as {mapping.name}"
+        self.origin = f"{desk.reading.source}/{path.name}".replace("#", "%23")
         self._path = path
         self._mapping = mapping
-        self._reading = reading
-        self._pseudonyms = pseudonyms
+        self._reading = desk.reading
+        self._pseudonyms = desk.pseudonyms
         self._columns = _columns(mapping)
         self._missing = MarkTable((mark, None) for mark in mapping.missing)
         self._sex = _sex_marks(mapping)
         self._seen: set[bytes] = set()
         self._births: dict[int, datetime] = {}
         self._sexes: dict[int, str] = {}
+        self._used = 0
 
-    def read(self) -> Iterator[list[Event]]:
-        """The events of each row.
+    def versions(self) -> Iterator[Version]:
+        """The table's one version.
 
         Raises:
-            RecordError: the file cannot be read, or lacks a column that the mapping names.
+            RecordError: the file cannot be read, lacks a column that the mapping names, or has no
+                row that can be used.
         """
+        yield Version(origin=self.origin, updated=None, events=self._events())
+        if not self._used:
+            raise RecordError(
+                f"found no row in {self._path} that can be used{self._reading.tally.commonest()}; "
+                "nothing was imported, and what came from this file before is still there"
+            )
+
+    def _events(self) -> Iterator[Event]:
         for row in read_rows(self._path, self._mapping, self._reading.tally):
             try:
-                yield self._row(row)
+                events = self._row(row)
             except UnusableError as error:
                 self._reading.unusable(error, row.place, row.cells)
+                continue
+            self._used += len(events)
+            yield from events
 
     def _row(self, row: Row) -> list[Event]:
         subject = self._subject(row)

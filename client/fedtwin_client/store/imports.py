@@ -1,36 +1,32 @@
-"""The doors into the store: FHIR and tables, each all or nothing.
+"""The door into the store: any source of records, all or nothing.
 
 One import runs at a time (a lock file). Patients' identities are written to the site's map before
 their events become part of the store, so that no pseudonym is ever without its way back.
 """
 
-import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import keyring_of
-from fedtwin_client.records.fhir import LOOKED_UP, Consent, FhirReader
-from fedtwin_client.records.mapping import read_mapping
+from fedtwin_client.records.consent import Consent
+from fedtwin_client.records.fhir_files import fhir_files
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.pseudonyms import Identity, IdentityMap, Pseudonyms
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import ImportReport, Tally
-from fedtwin_client.records.resources import find_files, mentions, read_resources
-from fedtwin_client.records.subjects import Subjects
-from fedtwin_client.records.tables import TableReader
+from fedtwin_client.records.source import Desk, OpenSource
+from fedtwin_client.records.tables import table_file
 from fedtwin_client.store.commit import take_over
+from fedtwin_client.store.compaction import compact_within
 from fedtwin_client.store.consents import Consents
-from fedtwin_client.store.erasure import finish_erasures
-from fedtwin_client.store.locking import clear, lock_store
+from fedtwin_client.store.jobs import job_in, staging_in
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.staging import Staging
-from fedtwin_protocol.errors import ConfigurationError, RecordError
+from fedtwin_protocol.errors import ConfigurationError
 
-_SERVER = re.compile(r"[a-z0-9][a-z0-9-]{0,60}\Z")
 _OUTDATED = "an older version of a resource that comes twice"
 _ERASED = "events of patients who are erased here"
 _ERASED_CONSENT = "consents of patients who are erased here"
@@ -65,34 +61,8 @@ def import_fhir(
         RecordError: nothing can be read or the store cannot be written; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    if not _SERVER.match(server):
-        raise RecordError(f"expected a server name of a-z, 0-9 and '-', found '{server}'")
-    files = find_files(paths)
-    pseudonyms = Pseudonyms(secret)
-    with _job(store, now) as job:
-        reading = Reading(source=server, zone=read_zone(zone), now=now, tally=job.tally)
-        subjects = Subjects(
-            pseudonyms,
-            server=server,
-            identifier_system=identifier_system,
-            known=job.identities.addresses(),
-        )
-        reader = FhirReader(reading, subjects)
-        for file in files:
-            for found in mentions(file, LOOKED_UP):
-                reader.learn(found)
-        for file in files:
-            for found in read_resources(file, job.tally):
-                for version in reader.read(found):
-                    number = job.staging.version(version.origin, version.updated)
-                    job.staging.add(number, version.events)
-        if job.tally.reasons and not job.tally.read:
-            listed = ", ".join(str(path) for path in paths)
-            raise RecordError(
-                f"found no FHIR resource in {listed}{_first(job.tally)}; nothing was imported"
-            )
-        title = f"{len(files)} FHIR files from {server}"
-        return job.finish(title, pseudonyms, subjects.learned, reader.consents)
+    opening = fhir_files(paths, server, identifier_system)
+    return import_source(opening, store, secret=secret, now=now, source=server, zone=zone)
 
 
 def import_table(
@@ -114,39 +84,46 @@ def import_table(
         RecordError: the table or its mapping is wrong; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    meaning = read_mapping(mapping)
+    opening, meaning = table_file(path, mapping)
+    source, zone = f"table:{meaning.name}", meaning.timezone
+    return import_source(opening, store, secret=secret, now=now, source=source, zone=zone)
+
+
+def import_source(
+    opening: OpenSource, store: Path, *, secret: bytes, now: datetime, source: str, zone: str
+) -> ImportReport:
+    """Import the records of any source.
+
+    Args:
+        opening: opens the source.
+        store: the timeline store's folder; made where there is none.
+        secret: the site's 32 bytes that pseudonyms are made with.
+        now: aware; records that lie after it are put aside.
+        source: the name of the source, with which every event's `source` starts.
+        zone: IANA time zone of dates without one.
+
+    Returns:
+        The account of the import.
+
+    Raises:
+        RecordError: nothing can be read or the store cannot be written; nothing was imported.
+        ConfigurationError: the secret or the time handed in is not usable.
+    """
     pseudonyms = Pseudonyms(secret)
-    if not path.is_file():
-        raise RecordError(f"expected a table, found no file {path}")
     with _job(store, now) as job:
-        reading = Reading(
-            source=f"table:{meaning.name}",
-            zone=read_zone(meaning.timezone),
-            now=now,
-            tally=job.tally,
-        )
-        reader = TableReader(path, meaning, reading, pseudonyms)
-        version = job.staging.version(reader.origin, None)
-        for events in reader.read():
-            job.staging.add(version, events)
-        if not job.staging.subjects:
-            raise RecordError(
-                f"found no row in {path} that can be used{_first(job.tally)}; nothing was "
-                "imported, and what came from this file before is still there"
-            )
-        return job.finish(f"{path.name} as {meaning.name}", pseudonyms, {}, {})
-
-
-def _first(tally: Tally) -> str:
-    """The commonest reasons why things were not used, for a sentence."""
-    reasons = [f"{reason} ({count})" for reason, count in tally.reasons.most_common(3)]
-    return f": {', '.join(reasons)}" if reasons else ""
+        reading = Reading(source=source, zone=read_zone(zone), now=now, tally=job.tally)
+        known = job.identities.addresses()
+        records = opening(Desk(reading=reading, pseudonyms=pseudonyms, known=known))
+        for version in records.versions():
+            number = job.staging.version(version.origin, version.updated)
+            job.staging.add(number, version.events)
+        return job.finish(records.title, pseudonyms, records.learned, records.consents)
 
 
 class _Job:
     """One import under way."""
 
-    def __init__(self, folder: Path, previous: Manifest, now: datetime) -> None:
+    def __init__(self, folder: Path, staging: Path, previous: Manifest, now: datetime) -> None:
         self._folder = folder
         self._previous = previous
         self._now = now
@@ -157,7 +134,7 @@ class _Job:
         name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{previous.generation + 1:06d}.ndjson"
         self.tally = Tally(quarantine=folder / "quarantine" / name, keyring=self._keyring)
         staging_key = None if self._keyring is None else fresh_key()
-        self.staging = Staging(folder / "staging", staging_key, self._erased)
+        self.staging = Staging(staging, staging_key, self._erased)
 
     def finish(
         self,
@@ -209,28 +186,14 @@ class _Job:
 
 @contextmanager
 def _job(folder: Path, now: datetime) -> Iterator[_Job]:
-    """Lock the store, clear what a killed import left, and clear up at the end."""
+    """The store to itself, with nothing live that would lie above what is imported."""
     if now.tzinfo is None:
         raise ConfigurationError("expected a time with its zone, found one without")
-    _attempt(folder, lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
-    with lock_store(folder):
-        finish_erasures(folder)
-        previous = read_manifest(folder) or Manifest()
-        staging = folder / "staging"
-        _attempt(folder, lambda: clear(folder, previous))
-        _attempt(folder, lambda: staging.mkdir(mode=0o700))
-        job = _Job(folder, previous, now)
-        try:
-            yield job
-        except OSError as error:
-            raise RecordError(f"cannot write to {folder}: {error}; nothing was imported") from error
-        finally:
-            job.tally.close()
-            shutil.rmtree(staging, ignore_errors=True)
-
-
-def _attempt(folder: Path, action: Callable[[], None]) -> None:
-    try:
-        action()
-    except OSError as error:
-        raise RecordError(f"cannot write to {folder}: {error.strerror}") from error
+    with job_in(folder) as before:
+        compact_within(folder, before, now)
+        with staging_in(folder) as staging:
+            job = _Job(folder, staging, read_manifest(folder) or before, now)
+            try:
+                yield job
+            finally:
+                job.tally.close()
