@@ -11,9 +11,14 @@ documentation, "Gene Definition Exceptions").
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Final
 
-from fedtwin_twins.genes.genotypes import Genotype, diplotype_name, name_order
+from fedtwin_twins.genes.genotypes import Genotype, name_order
 from fedtwin_twins.genes.tables import GeneTable
+
+_MOST_BLOCKS: Final = 12
+_MOST_NAMES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,42 @@ def call_variants(table: GeneTable, given: Mapping[int, Genotype]) -> Variants |
         table: of the gene; its alleles differ from the reference at one position, or are paired.
         given: genotypes of covered positions, one or two chromosomes each.
     """
+    blocks: dict[str, list[int]] = {}
+    for position, genotype in given.items():
+        if genotype.heterozygous:
+            blocks.setdefault(genotype.block(position), []).append(position)
+    if len(blocks) <= 1:
+        return _with_strands(table, given, known=True)
+    if all(len(positions) == 1 for positions in blocks.values()) or len(blocks) > _MOST_BLOCKS:
+        return _with_strands(table, given, known=False)
+    return _in_phase_sets(table, given, list(blocks.values()))
+
+
+def _in_phase_sets(
+    table: GeneTable, given: Mapping[int, Genotype], blocks: Sequence[Sequence[int]]
+) -> Variants | None:
+    """Strands are known within phase sets only: the lowest activity of all arrangements counts."""
+    found = []
+    for turned in product((False, True), repeat=len(blocks) - 1):
+        arranged = dict(given)
+        for positions, turn in zip(blocks[1:], turned, strict=True):
+            for position in positions:
+                alleles = given[position].alleles
+                arranged[position] = Genotype(alleles[::-1] if turn else alleles, phased=True)
+        one = _with_strands(table, arranged, known=True)
+        if one is None:
+            return None
+        found.append(one)
+    lowest = min(found, key=lambda one: sum(_activity(table, name) for name in one.lowest))
+    names = sorted({one.name for one in found})
+    name = " OR ".join(names) if len(names) <= _MOST_NAMES else lowest.name
+    remark = "strands are known in part; the arrangement of lowest activity counts"
+    return Variants(name, lowest.lowest, (*lowest.remarks, remark))
+
+
+def _with_strands(
+    table: GeneTable, given: Mapping[int, Genotype], *, known: bool
+) -> Variants | None:
     by_base = {
         (position, base): allele.name
         for allele in table.alleles
@@ -58,9 +99,6 @@ def call_variants(table: GeneTable, given: Mapping[int, Genotype]) -> Variants |
             if name is None:
                 return None
             strands[strand].append(name)
-    # Positions that differ, and not their blocks, say whether strands are known.
-    different = {p: g for p, g in given.items() if g.heterozygous}
-    known = len({g.block(p) for p, g in different.items()}) <= 1
     remarks = _add_paired(table, given, strands, known)
     if known or size == 1:
         return _by_strand(table, strands, reference, remarks)
@@ -112,12 +150,11 @@ def _carriers(table: GeneTable, given: Mapping[int, Genotype], position: int) ->
 def _by_strand(
     table: GeneTable, strands: Sequence[Sequence[str]], reference: str, remarks: tuple[str, ...]
 ) -> Variants:
-    named, lowest = [], []
-    for strand in strands:
-        variants = sorted(set(strand), key=name_order) or [reference]
-        lowest.append(_by_activity(table, variants)[0])
-        named.append(variants[0] if len(variants) == 1 else f"[{' + '.join(variants)}]")
-    return Variants(diplotype_name(named), tuple(lowest), remarks)
+    named = [sorted(set(strand), key=name_order) or [reference] for strand in strands]
+    named.sort(key=lambda names: (len(names), [name_order(name) for name in names]))
+    lowest = tuple(_by_activity(table, names)[0] for names in named)
+    shown = [names[0] if len(names) == 1 else f"[{' + '.join(names)}]" for names in named]
+    return Variants("/".join(shown), lowest, remarks)
 
 
 def _all_together(
