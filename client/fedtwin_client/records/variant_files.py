@@ -22,6 +22,7 @@ _COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 _GZIP = b"\x1f\x8b"
 _BINARY = (b"BCF\x02", b"CRAM", b"BAM\x01")
 _END = re.compile(r"(?:^|;)END=(\d{1,10})(?:;|\Z)")
+_AF = re.compile(rb"(?:^|;)AF=([^;]+)")
 _CONTIG = re.compile(r"##contig=<(.*)>\s*\Z")
 _FIELD = re.compile(r'(\w+)=("[^"]*"|[^,]*)')
 _CHROMOSOME = re.compile(r"(?:chr)?(\d{1,2}|X|Y|M|MT)\Z", re.IGNORECASE)
@@ -77,6 +78,7 @@ class VcfRecord(NamedTuple):
         filter: as it stands.
         format: the keys of the genotype columns.
         samples: the genotype columns.
+        frequencies: of the alternatives (INFO AF), as they stand.
         raw: the start of the line, for the quarantine.
     """
 
@@ -90,6 +92,7 @@ class VcfRecord(NamedTuple):
     filter: str
     format: Sequence[str]
     samples: Sequence[str]
+    frequencies: str
     raw: str
 
 
@@ -250,6 +253,7 @@ class VcfFile:
             mark,
             rest[0].split(":"),
             rest[1:],
+            _frequency(head[7]),
             _shown(line),
         )
 
@@ -332,6 +336,11 @@ def _named(text: str) -> Iterator[str]:
         if pattern.search(text):
             yield name
             return
+
+
+def _frequency(info: bytes) -> str:
+    match = _AF.search(info) if b"AF=" in info else None
+    return match[1].decode("ascii", errors="replace") if match else ""
 
 
 def _printable(text: str) -> str:
