@@ -1,41 +1,33 @@
 """Ready calls of genes: PharmCAT's reports and reported diplotypes, as a source.
 
-- `*.report.tsv`: PharmCAT's table of calls, of one sample or of many (`Sample ID`);
-- `*.phenotype.json`, also gzipped: its Phenotyper's results;
-- reported calls (PharmCAT's "outside call" format): gene, diplotype, phenotype, activity score,
-  separated by tabs, without column names; lines that begin with `#` are remarks.
-
 What the report says is kept as it says it. Only where a reported diplotype has no phenotype is it
 looked up in this node's tables, with the source in `status`.
 """
 
-import csv
-import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.gene_events import GeneResult, gene_events, gene_origin
+from fedtwin_client.records.gene_report_files import ReadyCall, read_calls
 from fedtwin_client.records.people import People, Person
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import Times, UnusableError
-from fedtwin_client.records.report import Place, Tally
+from fedtwin_client.records.report import Place
 from fedtwin_client.records.source import Desk, OpenSource, Version
-from fedtwin_client.records.variant_files import numbered_lines
 from fedtwin_protocol.errors import RecordError
-from fedtwin_twins.genes.phenotypes import Meaning, meaning_of, split_diplotype
+from fedtwin_twins.genes.phenotypes import INDETERMINATE, Meaning, meaning_of, split_diplotype
 from fedtwin_twins.genes.tables import GeneTable
 
-_LONGEST_LINE = 32 * 1024 * 1024
 _LONGEST_TEXT = 1000
 _NO_CALL = {"", "no call", "unknown/unknown", "n/a", "no result"}
+_DISAGREES = "; this node's tables give another phenotype for the diplotype"
 _SCORE = re.compile(r"(≥|>=)?\s*(\d{1,2}(?:\.\d{1,3})?)\Z")
-_VERSION = re.compile(r"PharmCAT\s+(v?[\w.+-]{1,40})")
 _TERMS = {
     "pm": "Poor Metabolizer",
     "im": "Intermediate Metabolizer",
@@ -44,29 +36,6 @@ _TERMS = {
     "rm": "Rapid Metabolizer",
     "um": "Ultrarapid Metabolizer",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReadyCall:
-    """One gene as a report has it.
-
-    Attributes:
-        gene: HGNC symbol.
-        sample: whose it is; none if the report does not say.
-        diplotype: none if there is none.
-        phenotype: none if there is none.
-        activity_score: as it is written.
-        status: where it is from, and its limits.
-        place: where it stands.
-    """
-
-    gene: str
-    sample: str | None
-    diplotype: str | None
-    phenotype: str | None
-    activity_score: str | None
-    status: str
-    place: Place
 
 
 def gene_reports(
@@ -117,9 +86,13 @@ class GeneReports:
         used = 0
         for path in self._paths:
             kind, calls = read_calls(path, self._tally)
+            self._check_samples(path, calls)
+            times = Counter((call.sample, call.gene) for call in calls)
             for call in calls:
                 self._tally.read["calls"] += 1
                 try:
+                    if times[call.sample, call.gene] > 1:
+                        raise UnusableError(f"{call.gene[:20]}: called more than once in a report")
                     version = self._version(kind, call)
                 except UnusableError as error:
                     raw = f"{call.gene}\t{call.diplotype}\t{call.phenotype}\t{call.activity_score}"
@@ -134,6 +107,11 @@ class GeneReports:
                 "nothing was imported"
             )
 
+    def _check_samples(self, path: Path, calls: Sequence[ReadyCall]) -> None:
+        samples = sorted({call.sample for call in calls if call.sample})
+        if self._people.one is not None and len(samples) > 1:
+            self._people.of_samples(samples, path.name)
+
     def _version(self, kind: str, call: ReadyCall) -> Version:
         """One gene.
 
@@ -145,8 +123,13 @@ class GeneReports:
             raise UnusableError(f"{call.gene[:20]}: a gene that no model here uses", wrong=False)
         person = self._person(call)
         result = _result(table, call)
+        if result.status.endswith(_DISAGREES):
+            self._tally.note(
+                f"{table.gene}: a reported phenotype that is not what this node's tables say",
+                call.place,
+            )
         times = self._times(person, call.place)
-        subject = self._desk.pseudonyms.of(Identity(self._people.system, person.patient))
+        subject = self._people.subject(self._desk, person)
         origin = gene_origin(self._desk.reading.source, kind, subject, table.gene)
         events = gene_events(origin, subject, times, result)
         return Version(origin=origin, updated=None, events=events)
@@ -160,171 +143,7 @@ class GeneReports:
         return person
 
     def _times(self, person: Person, place: Place) -> Times:
-        try:
-            return self._desk.reading.times([person.date], person.reported)
-        except UnusableError as error:
-            raise RecordError(
-                f"the date '{person.date[:40]}' of the sample in {place.file}: {error.reason}; "
-                "write it as 2026-03-01"
-            ) from error
-
-
-def read_calls(path: Path, tally: Tally) -> tuple[str, list[ReadyCall]]:
-    """The calls of one file, and its kind: `pharmcat` or `reported`.
-
-    Raises:
-        RecordError: it cannot be read, or is none of the three kinds.
-    """
-    lines = [(number, _decoded(line, path, number)) for number, line in _whole(path)]
-    first = next((text for _, text in lines if text.strip()), "")
-    if first.lstrip().startswith(("{", "[")):
-        return "pharmcat", list(_of_json("".join(text for _, text in lines), path))
-    if first.startswith(("PharmCAT", "Gene\t", "Sample ID\t")):
-        return "pharmcat", list(_of_report(lines, path))
-    return "reported", list(_of_lines(lines, path, tally))
-
-
-def _whole(path: Path) -> Iterator[tuple[int, bytes]]:
-    size = 0
-    for number, line in numbered_lines(path, _LONGEST_LINE):
-        size += len(line)
-        if size > 8 * _LONGEST_LINE:
-            raise RecordError(f"{path} is larger than any report; is it the right file?")
-        yield number, line
-
-
-def _decoded(line: bytes, path: Path, number: int) -> str:
-    try:
-        return line.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise RecordError(
-            f"line {number} of {path} is not UTF-8 text ({error.reason}); save it as UTF-8, which "
-            "'≥' in diplotypes needs"
-        ) from error
-
-
-def _of_report(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[ReadyCall]:
-    match = _VERSION.match(lines[0][1])
-    version = match[1] if match else "of a version that it does not say"
-    start = 0 if lines[0][1].startswith(("Gene\t", "Sample ID\t")) else 1
-    header = lines[start][1].rstrip("\r\n").split("\t") if len(lines) > start else []
-    if not {"Gene", "Source Diplotype", "Phenotype"} <= set(header):
-        raise RecordError(
-            f"expected the columns Gene, Source Diplotype and Phenotype in line {start + 1} of "
-            f"{path}: give PharmCAT's report.tsv"
-        )
-    for number, text in lines[start + 1 :]:
-        if not text.strip():
-            continue
-        cells = text.rstrip("\r\n").split("\t")
-        row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
-        status = f"PharmCAT {version}"
-        if row.get("Outside Call", "").lower() == "yes":
-            status += "; reported to it, not called by it"
-        if row.get("Missing positions", "no").lower() not in {"no", ""}:
-            status += "; positions not covered"
-        yield ReadyCall(
-            gene=row.get("Gene", ""),
-            sample=row.get("Sample ID"),
-            diplotype=row.get("Source Diplotype"),
-            phenotype=row.get("Phenotype"),
-            activity_score=row.get("Activity Score"),
-            status=status,
-            place=Place(path.name, number),
-        )
-
-
-def _of_json(text: str, path: Path) -> Iterator[ReadyCall]:
-    try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path} is not whole JSON: {str(error)[:100]}") from error
-    reports = raw.get("geneReports") if isinstance(raw, dict) else None
-    if not isinstance(reports, dict):
-        what = (
-            "PharmCAT's matcher results, without phenotypes"
-            if isinstance(raw, dict) and "results" in raw
-            else "something else"
-        )
-        raise RecordError(
-            f"expected PharmCAT's phenotype.json (with 'geneReports') in {path}, found {what}"
-        )
-    metadata = raw.get("matcherMetadata")
-    sample = metadata.get("sampleId") if isinstance(metadata, dict) else None
-    place = Place(path.name, 1)
-    for gene, report in reports.items():
-        # Format 2 nests the sources of guidelines: {"CPIC": {gene: ...}}.
-        inner = {gene: report}
-        if isinstance(report, dict) and "sourceDiplotypes" not in report:
-            inner = {name: item for name, item in report.items() if isinstance(item, dict)}
-        for name, item in inner.items():
-            yield _of_gene_report(str(name), item, sample, place)
-
-
-def _of_gene_report(gene: str, report: Any, sample: Any, place: Place) -> ReadyCall:
-    report = report if isinstance(report, dict) else {}
-    listed = report.get("sourceDiplotypes")
-    diplotypes = [item for item in listed or [] if isinstance(item, dict)]
-    looked_up = report.get("recommendationDiplotypes")
-    deciding = [item for item in looked_up or [] if isinstance(item, dict)]
-    # Genes whose lowest functions count have their phenotype in what was looked up.
-    lowest = bool(report.get("matcherComponentHaplotypes")) or gene == "DPYD"
-    read_from = deciding if lowest and deciding else diplotypes
-    status = f"PharmCAT, definitions {str(report.get('alleleDefinitionVersion') or 'unknown')[:10]}"
-    if report.get("callSource") == "OUTSIDE":
-        status += "; reported to it, not called by it"
-    missing = [
-        item
-        for item in report.get("variants") or []
-        if isinstance(item, dict) and item.get("call") is None
-    ]
-    if missing:
-        status += f"; {len(missing)} positions not covered"
-    joiner = " AND " if lowest and len(deciding) == 1 and len(diplotypes) > 1 else " OR "
-    return ReadyCall(
-        gene=gene,
-        sample=sample if isinstance(sample, str) else None,
-        diplotype=joiner.join(_texts(item.get("label") for item in diplotypes)),
-        phenotype=" / ".join(_texts(_phenotypes(item) for item in read_from)),
-        activity_score=" / ".join(_texts(item.get("activityScore") for item in read_from)),
-        status=status,
-        place=place,
-    )
-
-
-def _phenotypes(item: Mapping[str, Any]) -> str | None:
-    listed = item.get("phenotypes")
-    return ", ".join(_texts(listed)) if isinstance(listed, list) else None
-
-
-def _texts(values: Any) -> list[str]:
-    return list(dict.fromkeys(value for value in values if isinstance(value, str) and value))
-
-
-def _of_lines(lines: Sequence[tuple[int, str]], path: Path, tally: Tally) -> Iterator[ReadyCall]:
-    """Reported calls: gene, diplotype, phenotype, activity score."""
-    rows = csv.reader((text for _, text in lines), delimiter="\t", quoting=csv.QUOTE_NONE)
-    for (number, text), row in zip(lines, rows, strict=False):
-        if not text.strip() or text.startswith("#"):
-            continue
-        place = Place(path.name, number)
-        cells = [cell.strip() for cell in row] + ["", "", "", ""]
-        if len(row) < 2 or not re.match(r"[A-Z][A-Z0-9-]{1,19}\Z", cells[0]):
-            tally.put_aside(
-                "expected gene, diplotype, phenotype and activity score, separated by tabs",
-                place,
-                text.rstrip("\r\n"),
-            )
-            continue
-        yield ReadyCall(
-            gene=cells[0],
-            sample=None,
-            diplotype=cells[1],
-            phenotype=cells[2],
-            activity_score=cells[3],
-            status="reported",
-            place=place,
-        )
+        return self._people.times(self._desk, person)
 
 
 def _result(table: GeneTable, call: ReadyCall) -> GeneResult:
@@ -334,9 +153,7 @@ def _result(table: GeneTable, call: ReadyCall) -> GeneResult:
         UnusableError: nothing was called, or a cell is not what it should be.
     """
     diplotype = _plain(call.diplotype)
-    phenotype = _plain(call.phenotype)
-    if phenotype is not None:
-        phenotype = _TERMS.get(phenotype.lower(), phenotype)
+    phenotype = _one_phenotype(_plain(call.phenotype))
     score, at_least = _score(call.activity_score)
     if diplotype is None and phenotype is None and score is None:
         raise UnusableError(f"{table.gene}: not called", wrong=False)
@@ -366,7 +183,7 @@ def _completed(table: GeneTable, result: GeneResult, diplotype: str) -> GeneResu
     except ValueError as error:
         raise UnusableError(f"{table.gene}: {error}") from error
     if result.phenotype is not None and meaning.phenotype != result.phenotype:
-        return result
+        return replace(result, status=f"{result.status}{_DISAGREES}")
     if meaning == Meaning(None):
         return result
     return replace(
@@ -378,6 +195,14 @@ def _completed(table: GeneTable, result: GeneResult, diplotype: str) -> GeneResu
         at_least=meaning.at_least if result.activity_score is None else result.at_least,
         status=f"{result.status}; phenotype by this node's tables {table.version}",
     )
+
+
+def _one_phenotype(text: str | None) -> str | None:
+    """CPIC's term; several different ones, of diplotypes that fit equally well, are open."""
+    if text is None:
+        return None
+    parts = {_TERMS.get(part.lower(), part) for part in text.split(" / ")}
+    return parts.pop() if len(parts) == 1 else INDETERMINATE
 
 
 def _plain(text: str | None) -> str | None:

@@ -246,14 +246,8 @@ class VariantFiles:
 
     def _of_person(self, person: Person) -> Iterator[Version]:
         place = self._places[person]
-        try:
-            times = self._desk.reading.times([person.date], person.reported)
-        except UnusableError as error:
-            raise RecordError(
-                f"the date '{person.date[:40]}' of a sample in {place.file}: {error.reason}; "
-                "write it as 2026-03-01"
-            ) from error
-        subject = self._desk.pseudonyms.of(Identity(self._people.system, person.patient))
+        times = self._people.times(self._desk, person)
+        subject = self._people.subject(self._desk, person)
         found = self._found[person]
         for table in self._tables.values():
             chromosome = plain_chromosome(table.chromosome)

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedtwin_client.records.pseudonyms import written_identity
+from fedtwin_client.records.reading import Times, UnusableError
+from fedtwin_client.records.source import Desk
 from fedtwin_client.records.variant_files import numbered_lines
 from fedtwin_protocol.errors import RecordError
 
@@ -57,6 +60,24 @@ class People:
                 "of each in a file with the columns sample,patient,date and give it as --samples"
             )
         return {samples[0]: self.one}
+
+    def subject(self, desk: Desk, person: Person) -> int:
+        """A person's pseudonym."""
+        return desk.pseudonyms.of(written_identity(self.system, person.patient))
+
+    def times(self, desk: Desk, person: Person) -> Times:
+        """When a person's sample was taken, and when its result became known.
+
+        Raises:
+            RecordError: a date that cannot be.
+        """
+        try:
+            return desk.reading.times([person.date], person.reported)
+        except UnusableError as error:
+            found = " and ".join(text[:40] for text in (person.date, person.reported) if text)
+            raise RecordError(
+                f"expected dates such as 2026-03-01 for a sample, found {found}: {error.reason}"
+            ) from error
 
 
 def one_person(patient: str, date: str | None, reported: str | None, system: str) -> People:

@@ -174,19 +174,13 @@ class PolygenicScores:
 
     def _of_person(self, person: Person, total: RunningScore, score: Score) -> Version | None:
         place = self._places[person]
-        try:
-            times = self._desk.reading.times([person.date], person.reported)
-        except UnusableError as error:
-            raise RecordError(
-                f"the date '{person.date[:40]}' of a sample in {place.file}: {error.reason}; "
-                "write it as 2026-03-01"
-            ) from error
+        times = self._people.times(self._desk, person)
         missing = score.count - total.matched
         if missing:
             self._tally.reasons[f"{score.identifier}: a variant without a usable genotype"] += (
                 missing
             )
-        subject = self._desk.pseudonyms.of(Identity(self._people.system, person.patient))
+        subject = self._people.subject(self._desk, person)
         share = total.size / score.size
         if share < self._options.least_coverage:
             self._tally.put_aside(
