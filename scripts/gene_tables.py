@@ -145,9 +145,9 @@ def _table(
         "loci": [[item["position"], item["rsid"], item["ref"], item["alts"]] for item in variants],
         "reference_bases": _bases(variants),
         "alleles": [
-            _allele(item, definition["variants"], ignored, lookups, suballeles)
+            allele
             for item in definition["namedAlleles"]
-            if item["name"] not in exemption.get("ignoredAlleles", [])
+            if (allele := _allele(item, definition["variants"], ignored, suballeles)) is not None
         ],
         "functions": dict(sorted(lookups.items())),
         "phenotypes": pairs,
@@ -163,22 +163,21 @@ def _allele(
     item: dict[str, Any],
     variants: list[dict[str, Any]],
     ignored: set[int],
-    lookups: dict[str, str],
     suballeles: dict[str, str],
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
+    """One allele; none if nothing is left that defines it."""
     bases = {
         str(variant["position"]): base
         for variant, base in zip(variants, item["alleles"], strict=True)
         if base is not None and variant["position"] not in ignored
     }
-    made: dict[str, Any] = {"name": item["name"], "bases": bases}
     if item["reference"]:
         known = {str(v["position"]): v["ref"] for v in variants if v["position"] not in ignored}
         assert bases == known, f"{item['name']} is not the reference genome's"
-        made = {"name": item["name"], "reference": True}
-    if item["name"] in suballeles:
-        made["shown_as"] = suballeles[item["name"]]
-    return made
+        return {"name": item["name"], "reference": True}
+    shown = suballeles.get(item["name"])
+    made = {"name": item["name"], "bases": bases}
+    return None if not bases else made if shown is None else made | {"shown_as": shown}
 
 
 def _pairs(functional: dict[str, Any], lookups: dict[str, str]) -> list[list[Any]]:
