@@ -110,8 +110,7 @@ def _table(
     gene: str, folder: Path, exemption: dict[str, Any], functions: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     definition = _read(folder / "alleles" / f"{gene}_translation.json")
-    ignored = {item["position"] for item in exemption.get("ignoredPositions", [])}
-    variants = [item for item in definition["variants"] if item["position"] not in ignored]
+    variants = definition["variants"]
     table: dict[str, Any] = {
         "format": "fedtwin-gene-table/1",
         "gene": gene,
@@ -135,7 +134,6 @@ def _table(
     else:
         lookups = {item["name"]: item["lookupKey"] for item in functional["namedAlleles"]}
         pairs = _pairs(functional, lookups)
-    suballeles = definition["suballelesMap"]
     return table | {
         "calling": "variants" if gene == "DPYD" else "diplotype",
         "undocumented_as_reference": gene in UNDOCUMENTED_AS_REFERENCE,
@@ -145,9 +143,9 @@ def _table(
         "loci": [[item["position"], item["rsid"], item["ref"], item["alts"]] for item in variants],
         "reference_bases": _bases(variants),
         "alleles": [
-            allele
+            _allele(item, variants, definition["suballelesMap"])
             for item in definition["namedAlleles"]
-            if (allele := _allele(item, definition["variants"], ignored, suballeles)) is not None
+            if item["name"] not in exemption.get("ignoredAlleles", [])
         ],
         "functions": dict(sorted(lookups.items())),
         "phenotypes": pairs,
@@ -160,24 +158,20 @@ def _one_position() -> dict[str, Any]:
 
 
 def _allele(
-    item: dict[str, Any],
-    variants: list[dict[str, Any]],
-    ignored: set[int],
-    suballeles: dict[str, str],
-) -> dict[str, Any] | None:
-    """One allele; none if nothing is left that defines it."""
+    item: dict[str, Any], variants: list[dict[str, Any]], suballeles: dict[str, str]
+) -> dict[str, Any]:
     bases = {
         str(variant["position"]): base
         for variant, base in zip(variants, item["alleles"], strict=True)
-        if base is not None and variant["position"] not in ignored
+        if base is not None
     }
     if item["reference"]:
-        known = {str(v["position"]): v["ref"] for v in variants if v["position"] not in ignored}
+        known = {str(variant["position"]): variant["ref"] for variant in variants}
         assert bases == known, f"{item['name']} is not the reference genome's"
         return {"name": item["name"], "reference": True}
     shown = suballeles.get(item["name"])
     made = {"name": item["name"], "bases": bases}
-    return None if not bases else made if shown is None else made | {"shown_as": shown}
+    return made if shown is None else made | {"shown_as": shown}
 
 
 def _pairs(functional: dict[str, Any], lookups: dict[str, str]) -> list[list[Any]]:
