@@ -88,7 +88,7 @@ class Chromosome:
         known = [
             (self.bases[record.position + index], base)
             for index, base in enumerate(record.reference[:_LONGEST_SHIFT])
-            if record.position + index in self.bases
+            if base != "N" and record.position + index in self.bases
         ]
         return any(expected != found for expected, found in known) if known else None
 
