@@ -141,21 +141,15 @@ def _of_json(text: str, path: Path) -> Iterator[ReadyCall]:
 
 def _of_gene_report(gene: str, report: Any, sample: Any, place: Place) -> ReadyCall:
     report = report if isinstance(report, dict) else {}
-    listed = report.get("sourceDiplotypes")
-    diplotypes = [item for item in listed or [] if isinstance(item, dict)]
-    looked_up = report.get("recommendationDiplotypes")
-    deciding = [item for item in looked_up or [] if isinstance(item, dict)]
+    diplotypes = _objects(report.get("sourceDiplotypes"))
+    deciding = _objects(report.get("recommendationDiplotypes"))
     # Genes whose lowest functions count have their phenotype in what was looked up.
     lowest = bool(report.get("matcherComponentHaplotypes")) or gene == "DPYD"
     read_from = deciding if lowest and deciding else diplotypes
     status = f"PharmCAT, definitions {str(report.get('alleleDefinitionVersion') or 'unknown')[:10]}"
     if report.get("callSource") == "OUTSIDE":
         status += "; reported to it, not called by it"
-    missing = [
-        item
-        for item in report.get("variants") or []
-        if isinstance(item, dict) and item.get("call") is None
-    ]
+    missing = [item for item in _objects(report.get("variants")) if item.get("call") is None]
     if missing:
         status += f"; {len(missing)} positions not covered"
     joiner = " AND " if lowest and len(deciding) == 1 and len(diplotypes) > 1 else " OR "
@@ -168,6 +162,10 @@ def _of_gene_report(gene: str, report: Any, sample: Any, place: Place) -> ReadyC
         status=status,
         place=place,
     )
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _phenotypes(item: Mapping[str, Any]) -> str | None:

@@ -21,7 +21,7 @@ from fedtwin_client.records.reading import Times, UnusableError
 from fedtwin_client.records.report import Place
 from fedtwin_client.records.source import Desk, OpenSource, Version
 from fedtwin_protocol.errors import RecordError
-from fedtwin_twins.genes.phenotypes import INDETERMINATE, Meaning, meaning_of, split_diplotype
+from fedtwin_twins.genes.phenotypes import INDETERMINATE, meaning_of, split_diplotype
 from fedtwin_twins.genes.tables import GeneTable
 
 _LONGEST_TEXT = 1000
@@ -165,36 +165,34 @@ def _result(table: GeneTable, call: ReadyCall) -> GeneResult:
         at_least=at_least,
         status=call.status,
     )
-    if diplotype is None or (phenotype is not None and (score is not None or not table.values)):
-        return result
-    return _completed(table, result, diplotype)
+    return result if diplotype is None else _completed(table, result, diplotype)
 
 
 def _completed(table: GeneTable, result: GeneResult, diplotype: str) -> GeneResult:
     """Look up what a reported diplotype means, where the report does not say it.
 
     Raises:
-        UnusableError: it is no diplotype, or says something else than the report's own phenotype.
+        UnusableError: it is no diplotype.
     """
     if " OR " in diplotype or " AND " in diplotype or "[" in diplotype:
         return result
     try:
-        meaning = meaning_of(table, split_diplotype(diplotype))
+        alleles = split_diplotype(diplotype)
     except ValueError as error:
         raise UnusableError(f"{table.gene}: {error}") from error
-    if result.phenotype is not None and meaning.phenotype != result.phenotype:
+    meaning = meaning_of(table, alleles)
+    if result.phenotype is None and result.activity_score is None and meaning.phenotype:
+        return replace(
+            result,
+            phenotype=meaning.phenotype,
+            activity_score=meaning.activity_score,
+            at_least=meaning.at_least,
+            status=f"{result.status}; phenotype by this node's tables {table.version}",
+        )
+    known = all(name in table.functions for name in alleles)
+    if known and result.phenotype is not None and meaning.phenotype != result.phenotype:
         return replace(result, status=f"{result.status}{_DISAGREES}")
-    if meaning == Meaning(None):
-        return result
-    return replace(
-        result,
-        phenotype=meaning.phenotype,
-        activity_score=meaning.activity_score
-        if result.activity_score is None
-        else result.activity_score,
-        at_least=meaning.at_least if result.activity_score is None else result.at_least,
-        status=f"{result.status}; phenotype by this node's tables {table.version}",
-    )
+    return result
 
 
 def _one_phenotype(text: str | None) -> str | None:
