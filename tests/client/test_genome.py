@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from .genomes import (
     ONE,
     SECRET,
     called,
+    desk,
     line,
     reference_lines,
     write,
@@ -148,6 +150,21 @@ def test_lines_that_contradict_each_other_are_put_aside(tmp_path: Path) -> None:
     ]
     _, tally = called(write(tmp_path, lines))
     assert tally.reasons["lines that contradict each other at one position"] == 1
+
+
+def test_a_combination_without_a_name_is_put_aside_with_what_was_read(tmp_path: Path) -> None:
+    """CYP2C9 *2 twice and *3 once: no pair of named alleles has that, and none is guessed."""
+    lines = reference_lines("CYP2C9 CYP3A5", but="rs1799853 rs1057910")
+    lines.append(line("chr10", 94942290, "C", "T", "1/1"))
+    lines.append(line("chr10", 94981296, "A", "C", "0/1"))
+    lent = desk(tmp_path / "aside.ndjson")
+    opening = variant_files([write(tmp_path, lines)], ONE, gene_tables(None), GenomeOptions())
+    origins = [version.origin for version in opening(lent).versions()]
+    assert [origin.rpartition("/")[2] for origin in origins] == ["CYP3A5"]
+    lent.reading.tally.close()
+    (aside,) = (tmp_path / "aside.ndjson").read_text().splitlines()
+    assert json.loads(aside)["raw"] == "CYP2C9 rs1799853 T/T, rs1057910 A/C"
+    assert json.loads(aside)["reason"] == "CYP2C9: the genotypes fit no pair of named alleles"
 
 
 def test_blocks_of_a_gvcf_cover_what_they_span(tmp_path: Path) -> None:

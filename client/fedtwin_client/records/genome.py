@@ -28,6 +28,7 @@ from fedtwin_client.records.variants import (
 from fedtwin_protocol.errors import RecordError
 from fedtwin_twins.genes.calling import NO_COVERAGE, REPORTED_ONLY, GeneCall, call_gene
 from fedtwin_twins.genes.genotypes import Genotype
+from fedtwin_twins.genes.phenotypes import Meaning
 from fedtwin_twins.genes.tables import BUILD, GeneTable
 
 _MARGIN = 80
@@ -256,22 +257,35 @@ class VariantFiles:
                 for locus in table.loci
                 if (genotype := found.get((chromosome, locus.position))) is not None
             }
-            version = self._of_gene(table, call_gene(table, genotypes), subject, times, place)
-            if version is not None:
-                yield version
+            call = call_gene(table, genotypes)
+            if call.meaning is None:
+                self._account(table, call, genotypes, place)
+                continue
+            self._note(table, call, place)
+            yield self._version(table, call, call.meaning, subject, times)
 
-    def _of_gene(
-        self, table: GeneTable, call: GeneCall, subject: int, times: Times, place: Place
-    ) -> Version | None:
-        if call.meaning is None:
-            reason = f"{table.gene}: {call.refusal}"
-            if call.refusal in {NO_COVERAGE, REPORTED_ONLY}:
-                self._tally.skip(reason, place)
-            else:
-                self._tally.put_aside(reason, place, f"{table.gene} of subject {subject}")
-            return None
-        self._note(table, call, place)
-        meaning = call.meaning
+    def _account(
+        self,
+        table: GeneTable,
+        call: GeneCall,
+        genotypes: Mapping[int, Genotype],
+        place: Place,
+    ) -> None:
+        """A gene without a call: counted if nothing was read, put aside if it makes no sense."""
+        reason = f"{table.gene}: {call.refusal}"
+        if call.refusal in {NO_COVERAGE, REPORTED_ONLY}:
+            self._tally.skip(reason, place)
+            return
+        read = [
+            f"{locus.rsid or locus.position} {'/'.join(base or '.' for base in item.alleles)}"
+            for locus in table.loci
+            if (item := genotypes.get(locus.position)) and set(item.alleles) != {locus.reference}
+        ]
+        self._tally.put_aside(reason, place, f"{table.gene} {', '.join(read)}")
+
+    def _version(
+        self, table: GeneTable, call: GeneCall, meaning: Meaning, subject: int, times: Times
+    ) -> Version:
         result = GeneResult(
             hgnc=table.hgnc,
             diplotype=call.name,
@@ -281,9 +295,8 @@ class VariantFiles:
             status=_status(table, call),
         )
         origin = gene_origin(self._desk.reading.source, "vcf", subject, table.gene)
-        return Version(
-            origin=origin, updated=None, events=gene_events(origin, subject, times, result)
-        )
+        events = gene_events(origin, subject, times, result)
+        return Version(origin=origin, updated=None, events=events)
 
     def _note(self, table: GeneTable, call: GeneCall, place: Place) -> None:
         if call.missing:
