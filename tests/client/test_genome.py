@@ -340,6 +340,12 @@ def test_no_date_is_made_up(tmp_path: Path, patient: str, date: str | None, says
         called(write(tmp_path, heterozygous_two()), one_person(patient, date, None, "urn:mrn"))
 
 
+def test_a_result_is_not_known_before_its_sample(tmp_path: Path) -> None:
+    people = one_person("1", "2026-01-05", "2026-01-04", "urn:mrn")
+    with pytest.raises(RecordError, match="2026-01-05 and 2026-01-04: known before it was taken"):
+        called(write(tmp_path, heterozygous_two()), people)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -347,7 +353,8 @@ def test_no_date_is_made_up(tmp_path: Path, patient: str, date: str | None, says
         ("sample,patient\nA,1\n", "columns sample,patient,date"),
         ("sample,patient,date\n", "names no sample"),
         ("sample,patient,date\nA,1,\n", "in line 2"),
-        ("sample,patient,date\nA,1,2026-01-01\nA,2,2026-01-01\n", "second time"),
+        ("sample,patient,date\nA,1,2026-01-01\nA,2,2026-01-01\n", "a sample for the second time"),
+        ("sample,patient,date\nA,1,2026-01-01\nB,1,2026-01-01\n", "a patient for the second time"),
         ('sample,patient,date\n"A,1,2026-01-01\n', "as CSV"),
         ("sample,patient,date\n\xff,1,2026-01-01\n", "UTF-8"),
     ],
@@ -371,6 +378,15 @@ def test_a_folder_of_newer_tables(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(RecordError, match=r"x\.json"):
         gene_tables(tmp_path)
+
+
+def test_why_nothing_could_be_called_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path, [line("chr3", 7, "A", "G", "0/1")])
+    with pytest.raises(RecordError, match="none of its lines covers a known position"):
+        called(path)
+    path = write(tmp_path, [line("chr10", 94781859, "G", "A", "./1")])
+    with pytest.raises(RecordError, match="CYP2C19: only one of two chromosomes was read"):
+        called(path)
 
 
 SNIPPETS = st.sampled_from(

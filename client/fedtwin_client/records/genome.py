@@ -137,9 +137,18 @@ class VariantFiles:
                 yield version
         if not called:
             raise RecordError(
-                f"found no gene that can be called in {', '.join(map(str, self._paths[:5]))}"
-                f"{self._tally.commonest()}; nothing was imported"
+                f"found no gene that can be called in {', '.join(map(str, self._paths[:5]))}: "
+                f"{self._why()}; nothing was imported"
             )
+
+    def _why(self) -> str:
+        """The commonest reasons, beside that of genes that a file does not hold."""
+        reasons = [
+            f"{reason} ({count})"
+            for reason, count in self._tally.reasons.most_common()
+            if not reason.endswith((NO_COVERAGE, REPORTED_ONLY, _ELSEWHERE))
+        ]
+        return ", ".join(reasons[:3]) or "none of its lines covers a known position"
 
     def _read(self, path: Path) -> None:
         file = VcfFile(path, self._tally)

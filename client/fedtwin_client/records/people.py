@@ -72,7 +72,10 @@ class People:
             RecordError: a date that cannot be.
         """
         try:
-            return desk.reading.times([person.date], person.reported)
+            times = desk.reading.times([person.date], person.reported)
+            if times.available_time < times.time:
+                raise UnusableError("known before it was taken")
+            return times
         except UnusableError as error:
             found = " and ".join(text[:40] for text in (person.date, person.reported) if text)
             raise RecordError(
@@ -116,6 +119,7 @@ def read_people(path: Path, system: str) -> People:
             f"found {','.join(header)[:80] or 'none'}"
         )
     found: dict[str, Person] = {}
+    patients: set[str] = set()
     for number, row in enumerate(rows[1:], start=2):
         if not any(cell.strip() for cell in row):
             continue
@@ -124,6 +128,12 @@ def read_people(path: Path, system: str) -> People:
             raise RecordError(f"expected sample, patient and date in line {number} of {path}")
         if cells["sample"] in found:
             raise RecordError(f"line {number} of {path} names a sample for the second time")
+        if cells["patient"] in patients:
+            raise RecordError(
+                f"line {number} of {path} names a patient for the second time; import one of the "
+                "two samples, for a later one would replace it"
+            )
+        patients.add(cells["patient"])
         found[cells["sample"]] = Person(
             patient=cells["patient"], date=cells["date"], reported=cells.get("reported") or None
         )
