@@ -57,6 +57,10 @@ def genome(
         int, typer.Option(min=0, help="Genotypes with fewer reads are not used; 0 asks for none.")
     ] = 0,
     keep_filtered: Filtered = False,
+    combinations: Annotated[
+        bool,
+        typer.Option("--combinations", help="Name combined alleles where no named ones fit."),
+    ] = False,
 ) -> None:
     """Call the genes that drugs depend on from VCF files (GRCh38).
 
@@ -68,7 +72,9 @@ def genome(
 
     place = NodeHome(folder=home)
     people = _people(place, patient, date, reported, samples, identifier_system)
-    options = GenomeOptions(least_depth=least_depth, keep_filtered=keep_filtered)
+    options = GenomeOptions(
+        least_depth=least_depth, keep_filtered=keep_filtered, combinations=combinations
+    )
     opening = variant_files(files, people, gene_tables(tables), options)
     _import(place, opening, zone, "reading variants and calling genes")
 

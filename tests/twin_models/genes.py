@@ -9,11 +9,12 @@ from fedtwin_twins.genes.tables import built_in_tables
 SHARED = Path(__file__).parents[3] / "shared"
 
 
-def call(gene: str, missing: str = "", **variants: str) -> GeneCall:
+def call(gene: str, missing: str = "", *, combinations: bool = False, **variants: str) -> GeneCall:
     """Call a gene.
 
     Args:
         gene: its symbol.
+        combinations: name combined and partial alleles.
         missing: rsids that are not covered, separated by spaces.
         variants: rsid to genotype: `A/G`, `A|G`, `A|G@7` for phase set 7, or one base.
     """
@@ -28,4 +29,4 @@ def call(gene: str, missing: str = "", **variants: str) -> GeneCall:
         given[by_rsid[rsid].position] = Genotype(alleles, "|" in bases, phase_set or None)
     for rsid in missing.split():
         del given[by_rsid[rsid].position]
-    return call_gene(table, given)
+    return call_gene(table, given, combinations=combinations)

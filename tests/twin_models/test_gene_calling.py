@@ -133,6 +133,45 @@ def test_no_call_says_why(gene: str, variants: dict[str, str], refusal: str) -> 
         assert call_gene(built_in_tables()[gene], {}).refusal == NO_COVERAGE
 
 
+@pytest.mark.parametrize(
+    ("gene", "variants", "names"),
+    [
+        # The three examples of PharmCAT's documentation, and one of its CYP2C19 page.
+        ("CYP2C9", {"rs1799853": "T/T", "rs1057910": "A/C"}, {"*2/[*2 + *3]"}),
+        (
+            "CYP2C9",
+            {"rs1799853": "C/T", "rs72558193": "A/C"},
+            {"*1/[*2 + g.94986073A>C]", "*2/g.94986073A>C"},
+        ),
+        ("CYP2B6", {"rs12721655": "A|G", "rs3745274": "G|T"}, {"*1/[*8 + *9]"}),
+        (
+            "CYP2C19",
+            {
+                **NORMAL_2C19,
+                "rs12769205": "A|G",
+                "rs4244285": "A|A",
+                "rs12248560": "T|C",
+            },
+            {"*2/[*17 + g.94781859G>A]"},
+        ),
+    ],
+)
+def test_combinations_are_named_on_request_and_mean_nothing(
+    gene: str, variants: dict[str, str], names: set[str]
+) -> None:
+    assert call(gene, **variants).refusal == NO_FIT
+    found = call(gene, combinations=True, **variants)
+    assert set(found.diplotypes) == names
+    assert found.meaning is not None
+    assert found.meaning.phenotype == "Indeterminate"
+
+
+def test_a_pair_of_named_alleles_goes_before_combinations() -> None:
+    """Unphased *8 and *9 may lie on two strands, and that has a name."""
+    found = call("CYP2B6", combinations=True, rs12721655="A/G", rs3745274="G/T")
+    assert found.name == "*8/*9"
+
+
 def test_undocumented_bases_are_the_reference_only_for_toxicity_genes() -> None:
     found = call("DPYD", rs3918290="C/?")
     assert found.name == "Reference/Reference"
@@ -242,12 +281,13 @@ def test_any_genotypes_give_a_call_or_a_reason(data: st.DataObject) -> None:
         bases = st.sampled_from([locus.reference, *locus.alternatives, "?", None])
         alleles = tuple(data.draw(st.tuples(bases, bases)))
         given_[locus.position] = Genotype(alleles, data.draw(st.booleans()))
-    found = call_gene(table, given_)
+    combinations = data.draw(st.booleans())
+    found = call_gene(table, given_, combinations=combinations)
     assert (found.meaning is None) == (found.refusal is not None)
     assert (found.meaning is None) == (not found.diplotypes)
     turned = {
         position: item if item.phased else Genotype(item.alleles[::-1])
         for position, item in given_.items()
     }
-    other = call_gene(table, turned)
+    other = call_gene(table, turned, combinations=combinations)
     assert (other.diplotypes, other.meaning) == (found.diplotypes, found.meaning)

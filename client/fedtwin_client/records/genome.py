@@ -43,10 +43,12 @@ class GenomeOptions:
     Attributes:
         least_depth: fewer reads make a genotype unusable; 0 asks for none.
         keep_filtered: also use lines whose FILTER is not PASS.
+        combinations: name combined and partial alleles where no pair of named ones fits.
     """
 
     least_depth: int = 0
     keep_filtered: bool = False
+    combinations: bool = False
 
 
 def variant_files(
@@ -266,7 +268,7 @@ class VariantFiles:
                 for locus in table.loci
                 if (genotype := found.get((chromosome, locus.position))) is not None
             }
-            call = call_gene(table, genotypes)
+            call = call_gene(table, genotypes, combinations=self._options.combinations)
             if call.meaning is None:
                 self._account(table, call, genotypes, place)
                 continue

@@ -9,6 +9,7 @@ different things.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from fedtwin_twins.genes.combinations import combined_names
 from fedtwin_twins.genes.genotypes import UNDOCUMENTED, Genotype, diplotype_name
 from fedtwin_twins.genes.matching import best_pairs, not_told_apart
 from fedtwin_twins.genes.phenotypes import INDETERMINATE, Meaning, is_normal, meaning_of
@@ -52,12 +53,16 @@ class GeneCall:
         return " OR ".join(self.diplotypes)
 
 
-def call_gene(table: GeneTable, genotypes: Mapping[int, Genotype]) -> GeneCall:
+def call_gene(
+    table: GeneTable, genotypes: Mapping[int, Genotype], *, combinations: bool = False
+) -> GeneCall:
     """Call one gene of one patient.
 
     Args:
         table: of the gene.
         genotypes: by position, of those that are covered; others are passed over.
+        combinations: where no pair of named alleles fits, name combined and partial ones; their
+            phenotype is indeterminate.
     """
     if table.calling == "reported":
         return GeneCall(gene=table.gene, refusal=REPORTED_ONLY)
@@ -80,7 +85,10 @@ def call_gene(table: GeneTable, genotypes: Mapping[int, Genotype]) -> GeneCall:
         return replace(start, refusal=MIXED)
     if table.calling == "variants":
         return _with_limits(table, one_chromosome, _variants(table, start, one_chromosome))
-    return _with_limits(table, one_chromosome, _diplotype(table, start, one_chromosome))
+    found = _diplotype(table, start, one_chromosome)
+    if found.meaning is None and combinations:
+        found = _combined(table, start, one_chromosome)
+    return _with_limits(table, one_chromosome, found)
 
 
 def _as_reference(genotype: Genotype, reference: str) -> Genotype:
@@ -142,6 +150,18 @@ def _by_one_position(table: GeneTable, start: GeneCall, given: Mapping[int, Geno
         diplotypes=("/".join(f"{rsid} {base}" for base in names),),
         meaning=meaning_of(table, [alleles[base] for base in bases]),
         remarks=(f"no diplotype fits; by {rsid} alone",),
+    )
+
+
+def _combined(table: GeneTable, start: GeneCall, given: Mapping[int, Genotype]) -> GeneCall:
+    names = () if start.undocumented else tuple(combined_names(table, given))
+    if not names:
+        return replace(start, refusal=NO_FIT)
+    return replace(
+        start,
+        diplotypes=names,
+        meaning=Meaning(INDETERMINATE if table.phenotypes else None),
+        remarks=("combined or partial alleles, of which no function is known",),
     )
 
 
