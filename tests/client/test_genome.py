@@ -132,6 +132,38 @@ def test_substitutions_in_one_line_are_taken_apart(tmp_path: Path) -> None:
     assert found["CYP2C19"]["diplotype"].text_value == "*34/*38"
 
 
+@pytest.mark.parametrize(
+    ("position", "reference", "alternative"),
+    [(97740410, "GATGA", "G"), (97740414, "AATGA", "A"), (97740412, "TGAATGA", "TGA")],
+)
+def test_one_deletion_in_many_spellings(
+    tmp_path: Path, position: int, reference: str, alternative: str
+) -> None:
+    """DPYD c.295_298delTCAT (*7): either copy of the repeat may be said to be lost."""
+    lines = reference_lines("DPYD", but="rs72549309")
+    lines.append(line("chr1", position, reference, alternative, "0/1"))
+    found, _ = called(write(tmp_path, lines, header="##fileformat=VCFv4.3\n"))
+    assert found["DPYD"]["diplotype"].text_value == "Reference/c.295_298delTCAT (*7)"
+    assert found["DPYD"]["activity-score"].numeric_value == 1.0
+
+
+@pytest.mark.parametrize("genotype", ["1", "1/1", "0/1"])
+def test_one_x_chromosome_and_two(tmp_path: Path, genotype: str) -> None:
+    """As callers write it: one allele, or two everywhere."""
+    one = "0" if genotype == "1" else "0/0"
+    lines = [text.replace("0/0", one) for text in reference_lines("G6PD", but="rs5030868")]
+    lines.append(line("chrX", 154534419, "G", "A", genotype))
+    found, _ = called(write(tmp_path, lines, header="##fileformat=VCFv4.3\n"))
+    mediterranean = "Mediterranean, Dallas, Panama, Sassari, Cagliari, Birmingham"
+    expected = {
+        "1": (mediterranean, "Deficient"),
+        "1/1": (f"{mediterranean}/{mediterranean}", "Deficient"),
+        "0/1": (f"B (reference)/{mediterranean}", "Variable"),
+    }[genotype]
+    parts = found["G6PD"]
+    assert (parts["diplotype"].text_value, parts["phenotype"].text_value) == expected
+
+
 def test_two_alternatives_in_two_lines_are_one_genotype(tmp_path: Path) -> None:
     lines = reference_lines("UGT1A1", but="rs3064744")
     both = [
@@ -210,6 +242,7 @@ UNUSED = [
     ("0/.", {}, "only one of two chromosomes was read", 1),
     ("1/7", {}, "a genotype that names an allele which ALT does not list", 1),
     ("x", {}, "a genotype that cannot be read", 1),
+    ("1", {}, "one chromosome of a kind that comes in pairs", 1),
     ("0/1/1", {}, "a genotype of more than two chromosomes", 1),
     ("0/1:30,0", {"format": "GT:AD"}, "two different alleles, but reads (AD) of one only", 1),
     ("1/1:LowGQ", {"format": "GT:FT"}, "the genotype's own filter (FT) is not PASS", 1),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedtwin_twins.genes.calling import HALF_CALL, MIXED, NO_COVERAGE, NO_FIT, call_gene
+from fedtwin_twins.genes.calling import HALF_CALL, MIXED, NO_COVERAGE, NO_FIT, ONE_OF_TWO, call_gene
 from fedtwin_twins.genes.genotypes import Genotype
 from fedtwin_twins.genes.tables import built_in_tables
 
@@ -118,6 +118,7 @@ def test_a_phenotype_stays_where_only_rare_alleles_could_hide() -> None:
     [
         ("CYP2C19", {"rs4244285": "./A"}, HALF_CALL),
         ("CYP2C19", {"rs4244285": "G/?"}, NO_FIT),
+        ("CYP2C19", {"rs4244285": "G"}, ONE_OF_TWO),
         ("CYP2C9", {"rs1799853": "T/T", "rs1057910": "C/C"}, NO_FIT),
         ("G6PD", {"rs1050828": "C", "rs5030868": "G/A"}, MIXED),
         ("CYP2D6", {}, "is called from its copy numbers"),

@@ -34,6 +34,7 @@ from fedtwin_twins.genes.tables import BUILD, GeneTable
 _MARGIN = 80
 _ELSEWHERE = "a position of no gene that is read here"
 _FEW = 2
+_SINGLE = frozenset({"X", "Y", "MT"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,6 +208,8 @@ class VariantFiles:
         for column, person in columns:
             try:
                 call = read_call(record, column, least_depth=self._options.least_depth)
+                if len(call.numbers) == 1 and record.chromosome not in _SINGLE:
+                    raise UnusableError("one chromosome of a kind that comes in pairs")
             except UnusableError as error:
                 self._desk.reading.unusable(error, record.place, record.raw)
                 continue

@@ -20,6 +20,7 @@ REPORTED_ONLY = "is called from its copy numbers, not from a VCF: import a repor
 NO_COVERAGE = "no position is covered"
 NO_FIT = "the genotypes fit no pair of named alleles"
 HALF_CALL = "only one of two chromosomes was read at a variant"
+ONE_OF_TWO = "one chromosome was read, of a gene that has two"
 MIXED = "one chromosome at some positions and two different ones at others"
 
 
@@ -64,31 +65,42 @@ def call_gene(
         combinations: where no pair of named alleles fits, name combined and partial ones; their
             phenotype is indeterminate.
     """
-    if table.calling == "reported":
-        return GeneCall(gene=table.gene, refusal=REPORTED_ONLY)
     known = {locus.position: locus for locus in table.loci}
     given = {position: item for position, item in genotypes.items() if position in known}
-    undocumented = tuple(sorted(p for p, g in given.items() if UNDOCUMENTED in g.alleles))
     start = GeneCall(
         gene=table.gene,
         missing=tuple(sorted(set(known) - set(given))),
-        undocumented=undocumented,
+        undocumented=tuple(sorted(p for p, g in given.items() if UNDOCUMENTED in g.alleles)),
+        refusal=_refusal(table, given),
     )
-    if not given:
-        return replace(start, refusal=NO_COVERAGE)
-    if any(None in genotype.alleles for genotype in given.values()):
-        return replace(start, refusal=HALF_CALL)
+    if start.refusal is not None:
+        return start
     if table.undocumented_as_reference:
         given = {p: _as_reference(g, known[p].reference) for p, g in given.items()}
-    one_chromosome = _one_chromosome(given)
-    if one_chromosome is None:
-        return replace(start, refusal=MIXED)
+    given = _alike(given)
     if table.calling == "variants":
-        return _with_limits(table, one_chromosome, _variants(table, start, one_chromosome))
-    found = _diplotype(table, start, one_chromosome)
-    if found.meaning is None and combinations:
-        found = _combined(table, start, one_chromosome)
-    return _with_limits(table, one_chromosome, found)
+        found = _variants(table, start, given)
+    else:
+        found = _diplotype(table, start, given)
+        if found.meaning is None and combinations:
+            found = _combined(table, start, given)
+    return _with_limits(table, given, found)
+
+
+def _refusal(table: GeneTable, given: Mapping[int, Genotype]) -> str | None:
+    """Why the gene cannot be called at all; none if it can be tried."""
+    if table.calling == "reported":
+        return REPORTED_ONLY
+    if not given:
+        return NO_COVERAGE
+    if any(None in genotype.alleles for genotype in given.values()):
+        return HALF_CALL
+    sizes = {len(genotype.alleles) for genotype in given.values()}
+    if 1 not in sizes:
+        return None
+    if table.chromosome != "chrX":
+        return ONE_OF_TWO
+    return MIXED if any(genotype.heterozygous for genotype in given.values()) else None
 
 
 def _as_reference(genotype: Genotype, reference: str) -> Genotype:
@@ -96,14 +108,10 @@ def _as_reference(genotype: Genotype, reference: str) -> Genotype:
     return replace(genotype, alleles=bases)
 
 
-def _one_chromosome(given: Mapping[int, Genotype]) -> Mapping[int, Genotype] | None:
-    """Where some positions have one chromosome, the rest must not speak of two different ones."""
-    sizes = {len(genotype.alleles) for genotype in given.values()}
-    if len(sizes) == 1:
-        return given
-    if any(genotype.heterozygous for genotype in given.values()):
-        return None
-    return {p: replace(g, alleles=g.alleles[:1]) for p, g in given.items()}
+def _alike(given: Mapping[int, Genotype]) -> dict[int, Genotype]:
+    """Where some positions speak of one chromosome, all others say the same of two."""
+    fewest = min(len(genotype.alleles) for genotype in given.values())
+    return {p: replace(g, alleles=g.alleles[:fewest]) for p, g in given.items()}
 
 
 def _diplotype(table: GeneTable, start: GeneCall, given: Mapping[int, Genotype]) -> GeneCall:
