@@ -1,6 +1,7 @@
 """Write the node's tables of pharmacogenes from PharmCAT's definitions, in the format of genes/.
 
-python scripts/gene_tables.py --pharmcat DEFINITIONS --values ALLELE_TABLE.csv --out FOLDER
+python scripts/gene_tables.py --pharmcat DEFINITIONS --out FOLDER
+    [--values ALLELE_TABLE.csv --values-date 2026-01-04]
 
 DEFINITIONS holds `alleles/<gene>_translation.json`, `alleles/exemptions.json` and
 `phenotype/<gene>.json` (github.com/PharmGKB/PharmCAT, src/main/resources/org/pharmgkb/pharmcat;
@@ -72,6 +73,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write the tables of pharmacogenes.")
     parser.add_argument("--pharmcat", type=Path, required=True)
     parser.add_argument("--values", type=Path, help="functions of CYP2D6 and G6PD alleles")
+    parser.add_argument("--values-date", default="of no date", help="of that table")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -82,6 +84,8 @@ def main() -> int:
             print(f"{gene}: left out, for its functions come from --values")
             continue
         table = _table(gene, options.pharmcat, exemptions.get(gene, {}), functions.get(gene, {}))
+        if gene == "CYP2D6":
+            table["version"] = options.values_date
         path = options.out / f"{gene}.json"
         path.write_text(_compact(table), encoding="utf-8")
         print(f"{path}: {len(table.get('alleles', table.get('values', ())))} alleles")
@@ -127,6 +131,7 @@ def _table(
     functional = _read(phenotype) if phenotype.exists() else None
     if gene == "G6PD":
         table["source"] += "; functions: CPIC through PyPGx (github.com/sbslee/pypgx)"
+        table["licence"] += "; PyPGx MIT"
         lookups = {name: _g6pd_class(item["function"]) for name, item in functions.items()}
         pairs = _g6pd_pairs()
     elif functional is None:
@@ -213,7 +218,7 @@ def _g6pd_pairs() -> list[list[Any]]:
 def _cyp2d6(functions: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Values of alleles, and bands of the score (Caudle 2020, doi 10.1111/cts.12692).
 
-    Of *9 and *41 the sources at hand give two values (CPIC lowered them): both are kept.
+    Of *9 and *41 the sources at hand give two values (0.5 there, 0.25 in newer ones): both are kept.
     """
     values: dict[str, Any] = {}
     for name, item in functions.items():
@@ -222,6 +227,7 @@ def _cyp2d6(functions: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         "source": "allele values: CPIC through PyPGx (github.com/sbslee/pypgx); "
         "bands: Caudle 2020, doi 10.1111/cts.12692",
+        "licence": "CPIC content CC0; PyPGx MIT",
         "calling": "reported",
         "values": values,
         "bands": [
