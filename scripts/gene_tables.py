@@ -218,7 +218,7 @@ def _g6pd_pairs() -> list[list[Any]]:
 def _cyp2d6(functions: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Values of alleles, and bands of the score (Caudle 2020, doi 10.1111/cts.12692).
 
-    Of *9 and *41 the sources at hand give two values (0.5 there, 0.25 in newer ones): both are kept.
+    Of *9 and *41 sources give two values (0.5 there, 0.25 in newer ones): both are kept.
     """
     values: dict[str, Any] = {}
     for name, item in functions.items():
