@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from fedtwin import client_ledger
-from fedtwin.client_genes import genome, pharmcat, polygenic
+from fedtwin.client_genes import add_gene_commands
+from fedtwin.client_meds import export, meds
 from fedtwin.client_patients import consent, erase, keys, quarantine
 from fedtwin.paper import (
     LogLevel,
@@ -74,9 +75,9 @@ app.add_typer(consent, name="consent", invoke_without_command=True)
 app.add_typer(keys, name="keys", invoke_without_command=True)
 records.command("erase")(erase)
 records.command("quarantine")(quarantine)
-records.command("genome")(genome)
-records.command("pharmcat")(pharmcat)
-records.command("polygenic")(polygenic)
+records.command("meds")(meds)
+records.command("export")(export)
+add_gene_commands(records)
 
 
 @records.command("fhir")

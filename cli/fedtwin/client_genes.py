@@ -43,6 +43,12 @@ Vcf = Annotated[list[Path], typer.Argument(help="VCF 4 files, plain or gzipped."
 DEFAULT_HOME = data_folder("client")
 
 
+def add_gene_commands(records: typer.Typer) -> None:
+    """Put the commands of this module below `fedtwin client records`."""
+    for command in (genome, pharmcat, polygenic):
+        records.command(command.__name__)(command)
+
+
 def genome(
     files: Vcf,
     home: Folder = DEFAULT_HOME,
