@@ -10,6 +10,7 @@ import typer
 
 from fedtwin import client_ledger
 from fedtwin.client_patients import consent, erase, keys, quarantine
+from fedtwin.client_tables import view
 from fedtwin.paper import (
     LogLevel,
     console,
@@ -73,6 +74,7 @@ app.add_typer(consent, name="consent", invoke_without_command=True)
 app.add_typer(keys, name="keys", invoke_without_command=True)
 records.command("erase")(erase)
 records.command("quarantine")(quarantine)
+records.command("view")(view)
 
 
 @records.command("fhir")
@@ -111,7 +113,9 @@ def records_fhir(
 
 @records.command("table")
 def records_table(
-    table: Annotated[Path, typer.Argument(help="CSV or Parquet.")],
+    table: Annotated[
+        Path, typer.Argument(help="CSV or Parquet; FHIR files if the mapping names a view.")
+    ],
     mapping: Annotated[Path, typer.Option(help="What its columns mean, YAML.")],
     home: Folder = DEFAULT_HOME,
 ) -> None:
@@ -124,7 +128,9 @@ def records_table(
     from fedtwin_client.store.imports import import_table
 
     place = NodeHome(folder=home)
-    report = import_table(table, mapping, place.records, secret=site_secret(place), now=now())
+    secret = site_secret(place)
+    with console.status("reading"):
+        report = import_table(table, mapping, place.records, secret=secret, now=now())
     say(*report.lines())
 
 

@@ -215,17 +215,16 @@ def _checked(value: Any, column: Column) -> Any:
     if column.type is None:
         return value
     kind = column.carrier
-    if kind == "text" and isinstance(value, str):
-        return value
-    if kind == "boolean" and isinstance(value, bool):
-        return value
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind == "decimal" and number:
-        return value
-    if kind == "integer" and number and value == int(value):
-        return int(value)
-    found = "true or false" if isinstance(value, bool) else "a number" if number else "text"
-    raise EvaluationError(f"the column '{column.name}' is of type {column.type}, found {found}")
+    if isinstance(value, bool):
+        found, fits = "true or false", kind == "boolean"
+    elif isinstance(value, str):
+        found, fits = "text", kind == "text"
+    else:
+        whole = abs(value) < 2**63 and value == int(value)
+        found, fits = "a number", kind == "decimal" or (kind == "integer" and whole)
+    if not fits:
+        raise EvaluationError(f"the column '{column.name}' is of type {column.type}, found {found}")
+    return int(value) if kind == "integer" else value
 
 
 def _refuse_more_than(most: int, count: int) -> None:

@@ -1,0 +1,46 @@
+"""`fedtwin client records view` and `records propose`: tables of FHIR, and mappings for tables."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from fedtwin.paper import console, now, say
+
+
+def view(
+    view_file: Annotated[
+        Path, typer.Argument(metavar="VIEW", help="A ViewDefinition (SQL on FHIR v2), JSON.")
+    ],
+    fhir: Annotated[list[Path], typer.Option(help="Files and folders: NDJSON or bundles.")],
+    out: Annotated[Path, typer.Option(help="The table: .parquet or .csv.")],
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILES]...", help="Further FHIR files.")
+    ] = None,
+) -> None:
+    """Make a table of FHIR resources by a ViewDefinition; it holds patient data and stays here.
+
+    Example: fedtwin client records view procedures.json --fhir export/ --out procedures.parquet
+    """
+    from fedtwin_client.records.views.definition import read_view
+    from fedtwin_client.records.views.running import View
+    from fedtwin_client.records.views.writing import write_view
+
+    definition = read_view(view_file)
+    ready = View(definition, str(view_file), now())
+    with Progress(
+        TextColumn("reading"),
+        BarColumn(),
+        TextColumn("{task.completed} of {task.total} files, {task.fields[rows]:,} rows"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("", total=None, rows=0)
+
+        def progress(done: int, files: int, rows: int) -> None:
+            bar.update(task, completed=done, total=files, rows=rows)
+
+        written = write_view(ready, [*fhir, *(more or [])], out, progress)
+    say(*written.lines(definition.resource))
