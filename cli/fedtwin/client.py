@@ -10,7 +10,7 @@ import typer
 
 from fedtwin import client_ledger
 from fedtwin.client_patients import consent, erase, keys, quarantine
-from fedtwin.client_tables import view
+from fedtwin.client_tables import propose, view
 from fedtwin.paper import (
     LogLevel,
     console,
@@ -74,6 +74,7 @@ app.add_typer(consent, name="consent", invoke_without_command=True)
 app.add_typer(keys, name="keys", invoke_without_command=True)
 records.command("erase")(erase)
 records.command("quarantine")(quarantine)
+records.command("propose")(propose)
 records.command("view")(view)
 
 

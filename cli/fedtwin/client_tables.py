@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fedtwin.paper import console, now, say
+from fedtwin.paper import console, now, say, show_table
 
 
 def view(
@@ -44,3 +44,33 @@ def view(
 
         written = write_view(ready, [*fhir, *(more or [])], out, progress)
     say(*written.lines(definition.resource))
+
+
+def propose(
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the proposed mapping there, YAML.")
+    ] = None,
+) -> None:
+    """Look at a table and propose a mapping, which a person must review before it can be used.
+
+    Example: fedtwin client records propose visits.csv --out visits.yaml
+    """
+    from fedtwin_client.records.proposals.proposing import propose as propose_mapping
+    from fedtwin_client.records.proposals.showing import form_lines, open_questions, rows
+    from fedtwin_client.records.proposals.sniffing import read_start
+    from fedtwin_client.records.proposals.writing import write_proposal
+
+    with console.status("looking at the table"):
+        found = propose_mapping(read_start(table))
+    say(*form_lines(found))
+    headings = ["column", "cells", "distinct", "looks like", "proposed", "unit", "score", "why"]
+    show_table("", headings, rows(found))
+    questions = open_questions(found)
+    if questions:
+        say(f"{len(questions)} to decide:", *(f"  {line}" for line in questions))
+    if out is None:
+        say("With --out MAP.yaml this is written as a mapping file for you to review.")
+        return
+    write_proposal(found, out)
+    say(f"{out} is a proposal: decide what is marked 'unsure', then remove 'reviewed: no'.")
