@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fedtwin.paper import console, now, say, show_table
@@ -65,7 +66,7 @@ def propose(
         found = propose_mapping(read_start(table))
     say(*form_lines(found))
     headings = ["column", "cells", "distinct", "looks like", "proposed", "unit", "score", "why"]
-    show_table("", headings, rows(found))
+    show_table("", headings, [[escape(cell) for cell in row] for row in rows(found)])
     questions = open_questions(found)
     if questions:
         say(f"{len(questions)} to decide:", *(f"  {line}" for line in questions))

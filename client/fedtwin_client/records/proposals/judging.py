@@ -153,9 +153,12 @@ def _choice_score(match: Match[Measure], heading: Heading, profile: Profile) -> 
     measure = match.meant
     numbers = profile.numbers[~_marks_of(measure, profile.numbers)]
     unit = _unit_of(heading, measure)
-    fits = [fit_in(measure, unit, numbers)] if unit else fits_of(measure, numbers)
+    fits = fits_of(measure, numbers)
     best = max((fit.score for fit in fits), default=0.0)
-    if unit is None and heading.written is not None:
+    if unit is not None:
+        fits.append(fit_in(measure, unit, numbers))
+        best = fits[-1].score
+    elif heading.written is not None:
         best = 0.0
     plausible = max((fit.plausible for fit in fits), default=0.0)
     score = 0.7 * match.score + 0.3 * best
@@ -213,7 +216,7 @@ def _choose_unit(
         main, second, count = mixed
         judged.unsure.append(
             f"two units in one column: {len(numbers) - count:,} values look like {main}, {count:,} "
-            f"like {second}; part them at the source"
+            f"like {second}; separate them in the source"
         )
         judged.score = min(judged.score, 0.6)
         return

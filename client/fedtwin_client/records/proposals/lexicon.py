@@ -91,7 +91,8 @@ MEASURES: tuple[Measure, ...] = (
     ),
     _of(
         "mmol/L=14749-6 mg/dL=2345-7", (3.8, 12.0), (0.8, 60.0),
-        "glucose, glu, gluc, blood glucose, blood sugar, plasma glucose, glukose, blutzucker, bz, "
+        "glucose, glu, gluc, gl, bg, cgm, sensor glucose, blood glucose, blood sugar, "
+        "plasma glucose, glukose, blutzucker, bz, "
         "glycemie, glycemia, glucosa, glucemia, glicemia, glucosio",
     ),
     _of(
@@ -324,7 +325,7 @@ MEASURES: tuple[Measure, ...] = (
         "mmol/L=2524-7", (0.6, 4.0), (0.1, 40.0),
         "lactate, lac, lactic acid, laktat, lactato, lattato",
     ),
-    _of("mmol/L=24519-1", (0.7, 1.8), (0.1, 6.0), _PHOSPHATE),
+    _of("mmol/L=14879-1", (0.7, 1.8), (0.1, 6.0), _PHOSPHATE),
     _of("mg/dL=2777-1", (2.0, 5.5), (0.3, 18.0), _PHOSPHATE),
     _of("mmol/L=2601-3", (0.6, 1.1), (0.1, 5.0), _MAGNESIUM),
     _of("mg/dL=19123-9", (1.5, 2.7), (0.3, 12.0), _MAGNESIUM),

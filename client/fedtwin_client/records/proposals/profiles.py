@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -39,6 +40,8 @@ _PATTERNS = {
     "ATC": re.compile(r"[A-Z]\d\d[A-Z]{2}\d\d\Z"),
     "ICD10": re.compile(r"[A-TV-Z]\d[0-9A-Z](?:\.[0-9A-Z]{1,4})?[+*!]?\Z"),
 }
+# What every date has: a year beside another figure, or eight figures in a row.
+_HAS_DATE = re.compile(r"\d{1,4}[-./ ]?(?:\d{1,2}|[A-Za-z]{3,})[-./ ,]*\d{2,4}|\d{4}-\d\d")
 _FEW = 20
 _MOST_DATES = 5_000
 _UTC = read_zone("UTC")
@@ -104,7 +107,7 @@ def profile_of(name: str, cells: Sequence[str], decimal: str) -> Profile:
         numbers=numbers,
         comparators=sum(n for cell, n in present.items() if cell[0] in "<>"),
         marks=marks,
-        formats=_date_formats(list(present)) if looks == "date" else (),
+        formats=_date_formats(present) if looks == "date" else (),
         values=values,
         vocabulary=_vocabulary(list(present)) if looks == "codes" else None,
         strays=strays,
@@ -125,7 +128,7 @@ def _looks(present: dict[str, int], count: int, decimal: str) -> tuple[Looks, in
         return "empty", 0
     if all(_is_unit(cell) and number_in(cell, decimal) is None for cell in present):
         return "unit", 0
-    formats = _date_formats(list(present))
+    formats = _date_formats(present)
     if formats:
         return "date", _date_strays(present, formats[0])
     if _is_flag(present):
@@ -169,18 +172,18 @@ def _numbers(cells: Sequence[str], decimal: str) -> npt.NDArray[np.float64]:
     return np.array([value for value in found if value is not None], dtype=np.float64)
 
 
-def _date_formats(cells: list[str]) -> tuple[str, ...]:
+def _date_formats(present: dict[str, int]) -> tuple[str, ...]:
     """The formats that most cells fit, best first; none if no format fits nine in ten."""
-    cells = cells[:_MOST_DATES]
-    start = cells[:30]
-    if not any(len(cell) >= 6 and cell[:1].isalnum() for cell in start):
+    cells = dict(islice(present.items(), _MOST_DATES))
+    start = [cell for cell in islice(cells, 20) if _HAS_DATE.search(cell)]
+    if 2 * len(start) < min(20, len(cells)):
         return ()
     shares: dict[str, int] = {}
     for form in (ISO, *_FORMATS):
-        if 2 * sum(_fits(cell, form) for cell in start) >= len(start):
-            shares[form] = sum(_fits(cell, form) for cell in cells)
+        if any(_fits(cell, form) for cell in start):
+            shares[form] = sum(n for cell, n in cells.items() if _fits(cell, form))
     most = max(shares.values(), default=0)
-    if most < 0.9 * len(cells):
+    if most < 0.9 * sum(cells.values()):
         return ()
     return tuple(form for form, count in shares.items() if count == most)
 

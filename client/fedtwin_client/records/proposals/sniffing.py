@@ -136,6 +136,12 @@ def _csv(path: Path, data: bytes) -> Table:
         if header
         else tuple(f"column_{number}" for number in range(1, width + 1))
     )
+    if not body and len(lines) > header:
+        usual = Counter(len(line) for line in lines[header:]).most_common(1)[0][0]
+        raise RecordError(
+            f"{path} names {width} columns in its first line, and most of its lines have {usual} "
+            "cells; give every column a name, or take away what follows the last one"
+        )
     _refuse_odd(path, names, len(body))
     skipped = len(lines) - header - len(body)
     if skipped:
