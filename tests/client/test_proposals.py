@@ -360,6 +360,13 @@ def test_a_long_table_of_codes_is_joined_with_its_values_and_units(tmp_path: Pat
     assert (report.patients, report.events) == (9, 120)
 
 
+def test_the_guides_example_is_what_is_proposed(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "sources" / "proposals.md").read_text()
+    (table,) = re.findall(r"^```text\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    (mapping,) = re.findall(r"^```yaml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    assert proposal_text(proposed(tmp_path, table)) == mapping
+
+
 def test_a_mapping_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     found = proposed(tmp_path, GERMAN)
     (tmp_path / "m.yaml").write_text("mine")

@@ -136,6 +136,45 @@ def test_if_none_fits_nothing_is_imported(tmp_path: Path) -> None:
     assert len(events(tmp_path)) == 1
 
 
+def test_patients_meet_by_their_number_if_the_mapping_names_its_system(tmp_path: Path) -> None:
+    patient = {
+        "resourceType": "Patient",
+        "id": "1",
+        "birthDate": "1950-01-01",
+        "identifier": [{"system": "http://h/mrn", "value": "4711"}],
+    }
+    (tmp_path / "procedures.json").write_text(JSON_BLOCKS[0])
+    mapping = YAML_BLOCKS[0].replace("server: fhir", 'server: fhir, system: "http://h/mrn"')
+    (tmp_path / "map.yaml").write_text(mapping)
+    stranger = PROCEDURE | {"id": "p2", "subject": {"reference": "Patient/2"}}
+    lines = [json.dumps(item) + "\n" for item in (PROCEDURE, stranger, patient)]
+    (tmp_path / "x.ndjson").write_text("".join(lines))
+    report = import_table(
+        tmp_path / "x.ndjson", tmp_path / "map.yaml", tmp_path / "store", secret=SECRET, now=NOW
+    )
+    (event,) = events(tmp_path)
+    assert event["subject_id"] == pseudonym(SECRET, Identity("http://h/mrn", "4711"))
+    assert report.reasons["refers to a patient that is not known"] == 1
+
+
+def test_nesting_without_end_is_a_sentence(tmp_path: Path) -> None:
+    item: dict[str, Any] = {"linkId": "0"}
+    for number in range(1, 400):
+        item = {"linkId": str(number), "item": [item]}
+    repeated = {
+        "resource": "QuestionnaireResponse",
+        "select": [{"repeat": ["item"], "column": [{"name": "link", "path": "linkId"}]}],
+    }
+    ready = View(parse_view(repeated, "v"), "v", NOW)
+    rows = ready.rows({"resourceType": "QuestionnaireResponse", "item": [item]})
+    assert [row["link"] for row in rows] == [str(number) for number in range(399, -1, -1)]
+    select: dict[str, Any] = {"column": [ID]}
+    for _ in range(700):
+        select = {"select": [select]}
+    with pytest.raises(RecordError, match=r"v\.json"):
+        View(parse_view({"resource": "Patient", "select": [select]}, "v.json"), "v.json", NOW)
+
+
 @pytest.mark.parametrize(
     ("written", "says"),
     [

@@ -17,6 +17,7 @@ from fedtwin_client.records.resources import Resource
 from fedtwin_client.records.views.definition import Column, Constant, Select, ViewDefinition
 from fedtwin_client.records.views.functions import EvaluationError, functions
 from fedtwin_client.records.views.paths import Path, parse_path, plain_value
+from fedtwin_protocol.errors import RecordError
 
 MOST_ROWS = 100_000  # of one resource; more is a product that its author did not mean
 _VALUES = (bool, int, float, str)
@@ -59,6 +60,12 @@ class View:
         Raises:
             RecordError: an expression is no FHIRPath, or names what is not there.
         """
+        try:
+            self._prepare(definition, name, now)
+        except RecursionError as error:
+            raise RecordError(f"the view {name} is nested too deeply") from error
+
+    def _prepare(self, definition: ViewDefinition, name: str, now: datetime) -> None:
         self.definition = definition
         self.name = name
         self._table = functions(now)
@@ -94,9 +101,12 @@ class View:
             "loinc": "http://loinc.org",
             "rowIndex": 0,
         }
-        if not all(self._holds(path, root, variables) for path in self._where):
-            return []
-        return self._multiply([self._made(step, [root], variables) for step in self._steps])
+        try:
+            if not all(self._holds(path, root, variables) for path in self._where):
+                return []
+            return self._multiply([self._made(step, [root], variables) for step in self._steps])
+        except RecursionError as error:
+            raise EvaluationError("it is nested too deeply for the view") from error
 
     def _path(self, text: str, where: str) -> Path:
         return parse_path(text, where, self._constants, self._table, self.name)
@@ -161,10 +171,16 @@ class View:
         self, paths: tuple[Path, ...], focus: list[Any], variables: dict[str, Any]
     ) -> Iterator[Any]:
         """Every element that the paths lead to, again and again; parents before children."""
-        for path in paths:
-            for node in self._nodes(path, focus, variables):
-                yield node
-                yield from self._descend(paths, [node], variables)
+        waiting = list(reversed(self._led_to(paths, focus, variables)))
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting += reversed(self._led_to(paths, [node], variables))
+
+    def _led_to(
+        self, paths: tuple[Path, ...], focus: list[Any], variables: dict[str, Any]
+    ) -> list[Any]:
+        return [node for path in paths for node in self._nodes(path, focus, variables)]
 
     def _at(self, step: _Step, focus: list[Any], variables: dict[str, Any]) -> list[dict[str, Any]]:
         factors = [[{cell.column.name: self._value(cell, focus, variables) for cell in step.cells}]]
