@@ -15,8 +15,9 @@ from fedtwin_client.records.proposals.fitting import (
     mixed_units,
     same_scale,
 )
-from fedtwin_client.records.proposals.lexicon import CONDITIONS, MEASURES, Measure
+from fedtwin_client.records.proposals.lexicon import MEASURES, Measure
 from fedtwin_client.records.proposals.matching import Heading, Match, heading_of, matches
+from fedtwin_client.records.proposals.names import CONDITIONS
 from fedtwin_client.records.proposals.profiles import SENTINELS, Profile, means_yes
 from fedtwin_client.records.units import normal_unit
 

@@ -12,7 +12,7 @@ from difflib import SequenceMatcher
 from functools import cache
 from typing import Generic, TypeVar
 
-from fedtwin_client.records.proposals.lexicon import NEUTRAL, TELLTALE
+from fedtwin_client.records.proposals.names import NEUTRAL, TELLTALE
 from fedtwin_client.records.units import normal_unit
 
 _BRACKETED = re.compile(r"\s*[\[(]\s*([^\[\]()]*(?:[\[(][^\[\]()]*[\])][^\[\]()]*)*)\s*[\])]\s*\Z")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedtwin_client.records.moments import read_moment, read_zone
-from fedtwin_client.records.proposals.lexicon import NO, YES
+from fedtwin_client.records.proposals.names import NO, YES
 from fedtwin_client.records.units import normal_unit
 
 Looks: TypeAlias = Literal["empty", "number", "date", "flag", "coded", "codes", "unit", "text"]

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fedtwin_client.records.proposals.judging import SURE, Judgement, judge
-from fedtwin_client.records.proposals.lexicon import (
+from fedtwin_client.records.proposals.matching import heading_of, name_score, words_of
+from fedtwin_client.records.proposals.names import (
     AGE,
     BIRTH,
     DEATH,
@@ -25,7 +26,6 @@ from fedtwin_client.records.proposals.lexicon import (
     UNIT,
     VALUE,
 )
-from fedtwin_client.records.proposals.matching import heading_of, name_score, words_of
 from fedtwin_client.records.proposals.profiles import ISO, Profile, profile_of
 from fedtwin_client.records.proposals.sniffing import Table
 
