@@ -13,8 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedtwin_client.records.pseudonyms import Identity, pseudonym
-from fedtwin_client.records.report import ImportReport
+from fedtwin_client.records.mapped import mapped_file
+from fedtwin_client.records.moments import read_zone
+from fedtwin_client.records.pseudonyms import Identity, Pseudonyms, pseudonym
+from fedtwin_client.records.reading import Reading
+from fedtwin_client.records.report import ImportReport, Tally
+from fedtwin_client.records.source import Desk
 from fedtwin_client.records.views.boundaries import decimal_boundary, moment_boundary
 from fedtwin_client.records.views.definition import parse_view, read_view
 from fedtwin_client.records.views.functions import EvaluationError
@@ -235,6 +239,8 @@ def test_a_wrong_expression_is_found_before_any_resource(path: str, says: str) -
         ({"path": "active", "type": "integer"}, "is of type integer, found true or false"),
         ({"path": "birthDate", "type": "decimal"}, "is of type decimal, found text"),
         ({"path": "birthDate + name", "type": "string"}, "do not fit the values"),
+        ({"path": "multipleBirth", "type": "decimal"}, "takes finite numbers"),
+        ({"path": "multipleBirth"}, "takes finite numbers"),
         ({"path": "name.given.lowBoundary()"}, "a boundary is one of a single value"),
     ],
 )
@@ -246,6 +252,7 @@ def test_a_resource_that_does_not_fit_names_the_key_and_no_value(
         "active": True,
         "birthDate": "1950-07-13",
         "name": [{"given": ["Ottilie", "Luise"]}],
+        "multipleBirthInteger": 10**400,
     }
     with pytest.raises(EvaluationError, match=says) as raised:
         view_of({"name": "x", **column}).rows(patient)
@@ -382,6 +389,87 @@ def test_whatever_stands_in_a_resource_it_makes_rows_or_a_reason(parts: dict[str
         said = str(error)
     assert "select[" in said or "where[" in said
     assert all(set(row) == {"patient", "performed", "procedure"} for row in rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=30).filter(lambda line: b"\n" not in line and b"\r" not in line),
+            st.sampled_from(
+                [b"{}", b"[1]", b'{"resourceType": "Patient"}', b'{"resourceType": 1}']
+            ),
+            st.dictionaries(st.sampled_from(["id", "status", "code"]), JSON_VALUES).map(
+                lambda parts: json.dumps(PROCEDURE | parts).encode()
+            ),
+        ),
+        max_size=6,
+    )
+)
+def test_whatever_stands_in_a_file_every_line_is_accounted_for(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    (folder / "any.ndjson").write_bytes(b"".join(line + b"\n" for line in lines))
+    (folder / "procedures.json").write_text(JSON_BLOCKS[0])
+    (folder / "any.yaml").write_text(YAML_BLOCKS[0])
+    opening, _ = mapped_file(folder / "any.ndjson", folder / "any.yaml")
+    tally = Tally(quarantine=None)
+    reading = Reading(source="table:any", zone=read_zone("UTC"), now=NOW, tally=tally)
+    source = opening(Desk(reading=reading, pseudonyms=Pseudonyms(SECRET), known={}))
+    versions = []
+    try:
+        versions += source.versions()
+    except RecordError as error:
+        assert "nothing was imported" in str(error)  # noqa: PT017 - it need not be raised
+    made = sum(1 for version in versions for _ in version.events)
+    resources = {kind: count for kind, count in tally.read.items() if kind != "rows"}
+    written = sum(bool(line.strip()) for line in lines)
+    unread = sum(tally.reasons[reason] for reason in ("not a JSON object", "no resourceType"))
+    assert written == sum(resources.values()) + unread
+    others = sum(n for reason, n in tally.reasons.items() if reason.endswith("is not read"))
+    assert resources.get("Procedure", 0) == sum(resources.values()) - others
+    without = sum(
+        count
+        for reason, count in tally.reasons.items()
+        if reason.startswith(("does not fit", "the view makes no row"))
+    )
+    assert made <= tally.read["rows"] <= made + tally.reasons.total() - unread - others - without
+
+
+def test_tables_hold_references_codes_and_when_they_became_known(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        "who,day,told,system,code,value,unit\n"
+        "Patient/1,2024-01-01,2024-01-05,http://loinc.org,2093-3,200,mg/dL\n"
+        "1,2024-01-02,,LOINC,2093-3,<5.1,mmol/L\n"
+        "1,2024-01-03,never,LOINC,2093-3,5.1,mmol/L\n"
+        "1,2024-01-04,,,2093-3,5.1,mmol/L\n"
+        "1,2024-01-05,,LOINC,2093-3,,mmol/L\n"
+        "1,2024-01-06,,LOINC,2093-3,5.1,\n"
+    )
+    (tmp_path / "m.yaml").write_text(
+        "name: long\nsubject: {column: who, server: fhir}\ntime: {column: day}\n"
+        "known: {column: told}\ncolumns:\n"
+        "  code: {kind: code, system_column: system, value_column: value, unit_column: unit}\n"
+    )
+    report = import_table(
+        tmp_path / "t.csv", tmp_path / "m.yaml", tmp_path / "store", secret=SECRET, now=NOW
+    )
+    first, second = events(tmp_path)
+    assert {first["subject_id"], second["subject_id"]} == {
+        pseudonym(SECRET, Identity("fhir", "Patient/1"))
+    }
+    assert (first["available_time"], second["available_time"]) == (
+        datetime(2024, 1, 5),
+        datetime(2024, 1, 2),
+    )
+    assert (second["code"], second["comparator"]) == ("LOINC//2093-3", "<")
+    assert report.reasons == {
+        "a time that cannot be read": 1,
+        "code: system: a code without its system": 1,
+        "code: value: not recorded": 1,
+        "code: no unit for total cholesterol, which is kept in mmol/L": 1,
+    }
 
 
 @settings(max_examples=80, deadline=None)

@@ -2,8 +2,9 @@
 
 The languages are English, German, French, Spanish and Italian. Codes are LOINC's (loinc.org), one
 for each kind of unit where LOINC tells mass from amount. The two ranges only order units and flag
-columns for a person, they reject no value: `usual` is where the median of a cohort of adults is expected, around the reference
-intervals that laboratories print, widened by us; `plausible` is ours, wide enough for intensive care.
+columns for a person, they reject no value: `usual` is where the median of a cohort of adults is
+expected, around the reference intervals that laboratories print, widened by us; `plausible` is
+ours, wide enough for intensive care.
 """
 
 from dataclasses import dataclass

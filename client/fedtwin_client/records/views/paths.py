@@ -16,7 +16,7 @@ from antlr4.error.ErrorListener import ErrorListener
 from antlr4.tree.Tree import ParseTreeWalker
 from fhirpathpy.engine import do_eval
 from fhirpathpy.engine.invocations import invocation_registry
-from fhirpathpy.engine.nodes import FP_Quantity, FP_TimeBase, ResourceNode
+from fhirpathpy.engine.nodes import FP_Quantity, FP_TimeBase, ResourceNode, TypeInfo
 from fhirpathpy.models import models
 from fhirpathpy.parser.ASTPathListener import ASTPathListener
 from fhirpathpy.parser.generated.FHIRPathLexer import FHIRPathLexer
@@ -26,6 +26,8 @@ from fedtwin_client.records.views.functions import EvaluationError, Table
 from fedtwin_protocol.errors import RecordError
 
 MODEL = models["r4"]
+# The engine keeps its model in a global that some functions set and others only read.
+TypeInfo.model = MODEL
 OWN_VARIABLES = frozenset(
     {"context", "resource", "rootResource", "ucum", "rowIndex", "sct", "loinc"}
 )

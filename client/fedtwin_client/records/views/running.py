@@ -5,6 +5,7 @@ picks resources; a `select` leads to its elements (`forEach`, `forEachOrNull`, `
 of them its columns, nested selects and `unionAll` are multiplied.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -228,6 +229,8 @@ def _checked(value: Any, column: Column) -> Any:
             f"found an element with parts, and the column '{column.name}' takes one value; name "
             "the part that is wanted"
         )
+    if isinstance(value, int | float) and not _is_finite(value):
+        raise EvaluationError(f"the column '{column.name}' takes finite numbers")
     if column.type is None:
         return value
     kind = column.carrier
@@ -241,6 +244,13 @@ def _checked(value: Any, column: Column) -> Any:
     if not fits:
         raise EvaluationError(f"the column '{column.name}' is of type {column.type}, found {found}")
     return int(value) if kind == "integer" else value
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of figures
+        return False
 
 
 def _refuse_more_than(most: int, count: int) -> None:
