@@ -19,7 +19,11 @@ from fedtwin_client.records.pseudonyms import Identity, Pseudonyms, pseudonym
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import ImportReport, Tally
 from fedtwin_client.records.source import Desk
-from fedtwin_client.records.views.boundaries import decimal_boundary, moment_boundary
+from fedtwin_client.records.views.boundaries import (
+    date_boundary,
+    decimal_boundary,
+    moment_boundary,
+)
 from fedtwin_client.records.views.definition import parse_view, read_view
 from fedtwin_client.records.views.functions import EvaluationError
 from fedtwin_client.records.views.running import View
@@ -285,6 +289,8 @@ def test_boundaries_beyond_the_official_cases() -> None:
     assert decimal_boundary(Decimal("NaN"), False) is None
     assert moment_boundary("2024-02", True) == "2024-02-29T23:59:59.999-12:00"
     assert moment_boundary("2024-02-30", True) is None
+    assert date_boundary("2024", True) == "2024-12-31"
+    assert date_boundary("2024", False) == "2024-01-01"
     assert moment_boundary("2024-02-03T10:30+01:00", False) == "2024-02-03T10:30:00.000+01:00"
 
 

@@ -100,7 +100,9 @@ def convertible(measure: Measure, unit: str) -> bool:
 
 
 def code_in(measure: Measure, unit: str | None) -> str:
-    """The LOINC code of a measure in a unit, or in its likeliest unit."""
+    """The LOINC code of a measure in a unit or one of its kind, or in its likeliest unit."""
+    if unit in measure.codes:
+        return f"LOINC//{measure.codes[unit]}"
     for known, code in measure.codes.items():
         if unit is not None and conversion(unit, known) is not None:
             return f"LOINC//{code}"

@@ -237,7 +237,7 @@ def _check_named(
 ) -> None:
     """A unit that stands in the name, held against the values."""
     judged.unit = fit.unit
-    judged.why.append(f"{fit.unit} in the name; {fit.plausible:.0%} of the values are plausible")
+    judged.why.append(f"{fit.unit} in the name; {_shares(measure, fit, numbers)}")
     if fit.plausible >= _NEARLY_ALL and fit.usual:
         return
     better = [other for other in fits_of(measure, numbers) if other.score > fit.score + 0.2]
@@ -252,6 +252,17 @@ def _check_named(
         )
 
 
+def _shares(measure: Measure, fit: Fit, numbers: npt.NDArray[np.float64]) -> str:
+    """How many of the values are plausible, in this unit and in the others."""
+    others = [
+        f"{other.plausible:.0%} in {other.unit}"
+        for other in fits_of(measure, numbers)
+        if not same_scale(measure, fit.unit, other.unit)
+    ]
+    mine = f"{fit.plausible:.0%} of the values are plausible in {fit.unit}"
+    return ", ".join([mine, *others])
+
+
 def _tell_by_values(judged: Judgement, measure: Measure, numbers: npt.NDArray[np.float64]) -> None:
     """No unit in the name: the values tell it, if they fit one only."""
     fits = fits_of(measure, numbers)
@@ -264,7 +275,7 @@ def _tell_by_values(judged: Judgement, measure: Measure, numbers: npt.NDArray[np
         return
     best = good[0]
     judged.unit = best.unit
-    judged.why.append(f"{best.plausible:.0%} of the values are plausible in {best.unit}")
+    judged.why.append(_shares(measure, best, numbers))
     if len(measure.codes) > 1:
         judged.unsure.append(f"no unit in the name; the values look like {best.unit}")
     if not best.usual:
