@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fedtwin import client_ledger
+from fedtwin.client_meds import export, meds
 from fedtwin.client_patients import consent, erase, keys, quarantine
 from fedtwin.client_tables import propose, view
 from fedtwin.paper import (
@@ -76,6 +77,8 @@ records.command("erase")(erase)
 records.command("quarantine")(quarantine)
 records.command("propose")(propose)
 records.command("view")(view)
+records.command("meds")(meds)
+records.command("export")(export)
 
 
 @records.command("fhir")
