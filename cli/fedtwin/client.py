@@ -12,6 +12,7 @@ from fedtwin import client_ledger
 from fedtwin.client_genes import add_gene_commands
 from fedtwin.client_meds import export, meds
 from fedtwin.client_patients import consent, erase, keys, quarantine
+from fedtwin.client_tables import propose, view
 from fedtwin.paper import (
     LogLevel,
     console,
@@ -75,6 +76,8 @@ app.add_typer(consent, name="consent", invoke_without_command=True)
 app.add_typer(keys, name="keys", invoke_without_command=True)
 records.command("erase")(erase)
 records.command("quarantine")(quarantine)
+records.command("propose")(propose)
+records.command("view")(view)
 records.command("meds")(meds)
 records.command("export")(export)
 add_gene_commands(records)
@@ -116,7 +119,9 @@ def records_fhir(
 
 @records.command("table")
 def records_table(
-    table: Annotated[Path, typer.Argument(help="CSV or Parquet.")],
+    table: Annotated[
+        Path, typer.Argument(help="CSV or Parquet; FHIR files if the mapping names a view.")
+    ],
     mapping: Annotated[Path, typer.Option(help="What its columns mean, YAML.")],
     home: Folder = DEFAULT_HOME,
 ) -> None:
@@ -129,7 +134,9 @@ def records_table(
     from fedtwin_client.store.imports import import_table
 
     place = NodeHome(folder=home)
-    report = import_table(table, mapping, place.records, secret=site_secret(place), now=now())
+    secret = site_secret(place)
+    with console.status("reading"):
+        report = import_table(table, mapping, place.records, secret=secret, now=now())
     say(*report.lines())
 
 

@@ -5,6 +5,7 @@ JSON does not allow (NaN, Infinity) make a line malformed. A byte-order mark and
 """
 
 import gzip
+import hashlib
 import json
 import re
 import zlib
@@ -103,6 +104,16 @@ def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
                 yield found
     except (OSError, EOFError, zlib.error) as error:
         raise RecordError(f"cannot read {file}: {error}; nothing was imported") from error
+
+
+def own_id(found: Found) -> str:
+    """The resource's id, or its address in the bundle, or else a digest of its content."""
+    own = found.resource.get("id")
+    written = own if isinstance(own, str) and own else found.address
+    if not written:
+        content = json.dumps(found.resource, sort_keys=True).encode("utf-8", "surrogatepass")
+        written = f"sha256:{hashlib.sha256(content).hexdigest()[:32]}"
+    return written.replace("#", "%23")
 
 
 def text_of(resource: Resource, key: str) -> str:
