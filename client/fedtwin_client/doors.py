@@ -1,10 +1,10 @@
 """`doors.yaml` in the node's folder: which doors stand open for live records.
 
-    doors:
-      laboratory:                  # the name, with which every event's source starts
-        kind: mllp                 # mllp, mqtt or fhir-post
-        zone: Europe/Zurich        # of times that name none; default UTC
-        port: 2575                 # the kind's own settings
+doors:
+laboratory:                  # the name, with which every event's source starts
+kind: mllp                 # mllp, mqtt or fhir-post
+zone: Europe/Zurich        # of times that name none; default UTC
+port: 2575                 # the kind's own settings
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +45,8 @@ class _Given:
         """
         strict = with_config(ConfigDict(extra="forbid"))(kind)
         try:
-            return TypeAdapter(strict).validate_python(settings or self.settings)
+            given = self.settings if settings is None else settings
+            return TypeAdapter(strict).validate_python(given)
         except ValidationError as error:
             raise ConfigurationError(faults(error)) from error
 
