@@ -96,9 +96,10 @@ def _door(path: Path, name: str, given: Any, clock: Clock) -> OpenedDoor:
     return OpenedDoor(door=door, zone=zone)
 
 
+# Each kind's libraries are loaded only where a door is of that kind.
 def _mllp(given: _Given) -> Door:
-    from fedtwin_client.records.hl7_patients import Whose
-    from fedtwin_client.records.mllp import MllpDoor, MllpSettings
+    from fedtwin_client.records.hl7_patients import Whose  # noqa: PLC0415
+    from fedtwin_client.records.mllp import MllpDoor, MllpSettings  # noqa: PLC0415
 
     settings = dict(given.settings)
     whose = given.read(Whose, settings.pop("patients", {}))
@@ -106,13 +107,13 @@ def _mllp(given: _Given) -> Door:
 
 
 def _mqtt(given: _Given) -> Door:
-    from fedtwin_client.records.mqtt import MqttDoor, MqttSettings
+    from fedtwin_client.records.mqtt import MqttDoor, MqttSettings  # noqa: PLC0415
 
     return MqttDoor(given.read(MqttSettings), given.clock, given.name)
 
 
 def _fhir_post(given: _Given) -> Door:
-    from fedtwin_client.records.fhir_post import PostDoor, PostSettings
+    from fedtwin_client.records.fhir_post import PostDoor, PostSettings  # noqa: PLC0415
 
     return PostDoor(given.read(PostSettings), given.clock, given.name)
 
