@@ -9,10 +9,10 @@ once, so that one write serves them all. Nothing of a message is written into th
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
@@ -25,7 +25,7 @@ from fedtwin_client.records.hl7_text import read_message
 from fedtwin_client.records.hl7v2 import Hl7Reader
 from fedtwin_client.records.mllp_acks import Outcome, acknowledgements, received_of
 from fedtwin_client.records.mllp_frames import END, START, Frame, frames
-from fedtwin_client.records.reading import UnusableError
+from fedtwin_client.records.reading import Reading, UnusableError
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_client.records.source import Desk, Version
 from fedtwin_protocol.errors import RecordError
@@ -92,16 +92,13 @@ class MllpDoor:
         port: where it listens, once it does.
     """
 
-    def __init__(
-        self, name: str, settings: MllpSettings, whose: Whose, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, name: str, settings: MllpSettings, whose: Whose) -> None:
         """Prepare the door.
 
         Args:
             name: of the feed, of a-z, 0-9 and '-'.
             settings: how it listens.
             whose: which of a patient's numbers counts.
-            clock: the time, aware.
 
         Raises:
             RecordError: a setting cannot be.
@@ -118,9 +115,8 @@ class MllpDoor:
         self.port: int | None = None
         self._settings = settings
         self._whose = whose
-        self._clock = clock
         self._numbers = count(1)
-        self._begun = f"{int(clock().timestamp()):x}"
+        self._begun = ""
         self._open = 0
 
     async def serve(self, desk: Desk, keep: Keep) -> None:
@@ -134,6 +130,7 @@ class MllpDoor:
             RecordError: the port is taken, the address is not ours, or a TLS file cannot be used.
         """
         settings = self._settings
+        self._begun = f"{int(desk.reading.now.timestamp()):x}"
         context = None if settings.tls is None else _tls(settings.tls)
         tasks: set[asyncio.Task[None]] = set()
 
@@ -233,26 +230,30 @@ class MllpDoor:
             received_of(frame.data),
             outcome,
             text,
-            now=self._clock(),
+            now=desk.reading.now,
             number=f"{self._begun}{next(self._numbers):x}",
         )
 
     def _read(self, frame: Frame, place: Place, desk: Desk) -> tuple[list[Version], Outcome, str]:
-        reading = replace(desk.reading, now=self._clock() + CLOCKS_APART)
+        told = _Told(desk.reading.tally)
+        reading = Reading(
+            source=desk.reading.source,
+            zone=desk.reading.zone,
+            now=desk.reading.now + CLOCKS_APART,
+            tally=told,
+        )
         if frame.kind != "message":
             reading.tally.read["message"] += 1
             error = UnusableError(_REASONS[frame.kind])
             reading.unusable(error, place, frame.data.decode("utf-8", "replace"))
             return [], "aside", error.reason
-        told = _Told(reading.tally)
         try:
             message = read_message(frame.data, place, self._settings.encoding)
         except UnusableError as error:
             reading.tally.read["message"] += 1
             reading.unusable(error, place, frame.data.decode("utf-8", "replace"))
             return [], "aside", error.reason
-        reader = Hl7Reader(replace(reading, tally=told), desk.pseudonyms, self._whose)
-        versions = reader.read(message)
+        versions = Hl7Reader(reading, desk.pseudonyms, self._whose).read(message)
         if told.wrong and not _used(versions, reading.source, message.kind):
             return versions, "aside", "; ".join(dict.fromkeys(told.wrong[:3]))
         return versions, "stored", ""
