@@ -12,7 +12,6 @@ from fedtwin_client.records.source import Version
 
 from .hl7_parts import OBR, PID, SECRET, events, load, message, msh, obx, read, result
 
-
 TYPE_COUNTS = "say which type counts (--number-type)"
 WHOSE_COUNTS = "say whose counts (--authority)"
 URL = "http://h/mrn"

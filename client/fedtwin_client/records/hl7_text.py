@@ -81,6 +81,8 @@ class Segment:
 
     def written(self) -> str:
         """The line, for the quarantine."""
+        if self.name == "MSH":
+            return f"MSH{self.marks.field}{self.marks.field.join(self.fields[2:])}"
         return self.marks.field.join(self.fields)
 
 

@@ -28,10 +28,15 @@ class Frame(NamedTuple):
     data: bytes
 
 
-class _Frames:
+class FrameCutter:
     """Takes bytes in, and gives frames out as soon as they are whole."""
 
     def __init__(self, largest: int) -> None:
+        """Start between frames.
+
+        Args:
+            largest: bytes of a message.
+        """
         self._largest = largest
         self._buffer = bytearray()
         self._scanned = 0
@@ -115,7 +120,7 @@ async def frames(
         idle_s: how long nothing may come between messages.
         stalled_s: how long nothing may come within one.
     """
-    cutter = _Frames(largest)
+    cutter = FrameCutter(largest)
     while True:
         wait = stalled_s if cutter.begun else idle_s
         try:
