@@ -6,6 +6,7 @@ that sent it: `<system>@<application>//<code>`, so that two laboratories' codes 
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from fedtwin_client.records.codes import PRIORITY
@@ -55,6 +56,7 @@ def is_local(code: str) -> bool:
     return code.partition("//")[0] not in _SHARED
 
 
+@lru_cache(maxsize=16_384)
 def read_coded(repetition: str, marks: Marks, sender: str) -> Coded:
     """All codes of a coded element: its own, the alternate, and the second alternate (2.7).
 

@@ -126,6 +126,8 @@ def _sent(text: str, zone: tzinfo, reading: Reading, header: Segment) -> datetim
 
 def _quoted(text: str) -> str:
     """Text that may stand in a record's name."""
+    if text.isalnum() and len(text) < 200:
+        return text
     for mark, code in (("%", "%25"), ("/", "%2F"), ("#", "%23")):
         if mark in text:
             text = text.replace(mark, code)

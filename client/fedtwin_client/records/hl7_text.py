@@ -74,9 +74,10 @@ class Segment:
 
     def text(self, number: int, component: int = 1) -> str:
         """A component of a field's first repetition in plain text; empty if absent or null."""
-        raw = self.raw(number)
-        if not raw:
-            return ""
+        raw = self.fields[number] if number < len(self.fields) else ""
+        # Most fields are a word or a number, in which no mark can be.
+        if not raw or raw.isalnum():
+            return raw if component == 1 else ""
         return part(raw.split(self.marks.repetition, 1)[0], component, self.marks)
 
     def written(self) -> str:
@@ -121,8 +122,11 @@ class Message:
 
 def part(repetition: str, number: int, marks: Marks) -> str:
     """A component in plain text, its subcomponents joined by blanks; empty if absent or null."""
-    components = repetition.split(marks.component)
-    raw = components[number - 1] if number <= len(components) else ""
+    if number == 1:
+        raw = repetition.split(marks.component, 1)[0]
+    else:
+        components = repetition.split(marks.component, number)
+        raw = components[number - 1] if number <= len(components) else ""
     if not raw or raw == NULL:
         return ""
     if marks.subcomponent in raw:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from fedtwin_client.records.analytes import analyte
 from fedtwin_client.records.codes import yes_or_no
 from fedtwin_client.records.hl7_codes import read_coded
 from fedtwin_client.records.hl7_context import Context
-from fedtwin_client.records.hl7_text import NULL, Segment, part, plain
+from fedtwin_client.records.hl7_text import NULL, Marks, Segment, part, plain
 from fedtwin_client.records.hl7_times import spelled_date, spelled_time
 from fedtwin_client.records.reading import UnusableError, checked_number, finite
 from fedtwin_client.records.units import normal_unit
@@ -26,10 +27,10 @@ _ISO_QUOTIENT = re.compile(r"(.+?)[./](l|dl|ml|min|kg|m2|h|s)-1\Z", re.IGNORECAS
 
 
 class Value(NamedTuple):
-    """One answer."""
+    """One answer, named as in the event that it makes."""
 
-    number: float | None = None
-    text: str | None = None
+    numeric_value: float | None = None
+    text_value: str | None = None
     unit: str | None = None
     src_unit: str | None = None
     comparator: str | None = None
@@ -54,14 +55,10 @@ def read_values(obx: Segment, code: str, context: Context) -> Iterator[Value]:
     if not kind:
         kind = "ST"
         context.tally.note("a value without its type (OBX-2), read as text", obx.place)
-    readers = {
-        "NM": _number, "SN": _structured, **dict.fromkeys(CODED, _answer),
-        **dict.fromkeys((*TEXTS, *_WORDS), _string), **dict.fromkeys((*_DATES, "TM"), _date),
-    }  # fmt: skip
-    if kind not in readers:
+    if kind not in _READERS:
         raise UnusableError(f"values of type {kind[:20]} are not read", wrong=False)
     for repetition in present:
-        yield readers[kind](repetition, obx, code, context)
+        yield _READERS[kind](repetition, obx, code, context)
 
 
 def _plain(repetition: str, obx: Segment) -> str:
@@ -89,7 +86,7 @@ def _structured(repetition: str, obx: Segment, code: str, context: Context) -> V
         return _checked(float(match[2]), _COMPARATORS[comparator], obx, code)
     if analyte(code) is not None:
         raise UnusableError("expected a number, found a range, ratio or grade")
-    return Value(text=f"{comparator}{first}{separator}{second}", src_unit=unit_of(obx))
+    return Value(text_value=f"{comparator}{first}{separator}{second}", src_unit=unit_of(obx))
 
 
 def _answer(repetition: str, obx: Segment, code: str, context: Context) -> Value:
@@ -99,10 +96,10 @@ def _answer(repetition: str, obx: Segment, code: str, context: Context) -> Value
             raise UnusableError("expected a number, found a coded answer")
         answer = coded.codes[0]
         yes = 1.0 if _YES.match(answer) else 0.0 if _NO.match(answer) else yes_or_no(answer)
-        return Value(number=yes, text=answer)
+        return Value(numeric_value=yes, text_value=answer)
     if analyte(code) is not None:
         raise UnusableError("expected a number, found text")
-    return Value(text=coded.text)
+    return Value(text_value=coded.text)
 
 
 def _string(repetition: str, obx: Segment, code: str, context: Context) -> Value:
@@ -113,7 +110,7 @@ def _string(repetition: str, obx: Segment, code: str, context: Context) -> Value
         return _checked(float(match[2]), match[1], obx, code)
     if analyte(code) is not None:
         raise UnusableError("expected a number, found text")
-    return Value(text=text)
+    return Value(text_value=text)
 
 
 def _date(repetition: str, obx: Segment, code: str, context: Context) -> Value:
@@ -122,18 +119,27 @@ def _date(repetition: str, obx: Segment, code: str, context: Context) -> Value:
     spelled = spelled_time(text) if timed else spelled_date(text, context.zone)
     if spelled is None:
         raise UnusableError("expected a date or time, found something else")
-    return Value(text=spelled)
+    return Value(text_value=spelled)
 
 
 def _checked(value: float, comparator: str | None, obx: Segment, code: str) -> Value:
     written = unit_of(obx)
     number = checked_number(code, finite(value), _understood(written))
-    return Value(number=number.value, unit=number.unit, src_unit=written, comparator=comparator)
+    return Value(
+        numeric_value=number.value, unit=number.unit, src_unit=written, comparator=comparator
+    )
 
 
 def unit_of(obx: Segment) -> str | None:
     """The unit (OBX-6): of its identifier, text and alternates the first that is known here."""
-    written = [text for text in (obx.text(6, number) for number in (1, 2, 4, 5)) if text]
+    raw = obx.raw(6)
+    return _unit(raw, obx.marks) if raw else None
+
+
+@lru_cache(maxsize=4_096)
+def _unit(raw: str, marks: Marks) -> str | None:
+    repetition = raw.split(marks.repetition, 1)[0]
+    written = [text for text in (part(repetition, n, marks) for n in (1, 2, 4, 5)) if text]
     known = (text for text in written if normal_unit(_understood(text)) is not None)
     return next(known, written[0] if written else None)
 
@@ -145,3 +151,9 @@ def _understood(unit: str | None) -> str | None:
         return unit
     usual = f"{quotient[1]}/{quotient[2]}"
     return usual if normal_unit(usual) is not None else unit
+
+
+_READERS = {
+    "NM": _number, "SN": _structured, **dict.fromkeys(CODED, _answer),
+    **dict.fromkeys((*TEXTS, *_WORDS), _string), **dict.fromkeys((*_DATES, "TM"), _date),
+}  # fmt: skip

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from fedtwin_client.records.analytes import analyte
 from fedtwin_client.records.events import Event
@@ -17,7 +18,7 @@ from fedtwin_client.records.hl7_context import Context, context_of
 from fedtwin_client.records.hl7_orders import READ, diagnosis, medication, number_of
 from fedtwin_client.records.hl7_patients import Said, Whose, patient_of, traits
 from fedtwin_client.records.hl7_text import Message, Segment, plain
-from fedtwin_client.records.hl7_values import Value, read_values
+from fedtwin_client.records.hl7_values import read_values
 from fedtwin_client.records.pseudonyms import Pseudonyms
 from fedtwin_client.records.reading import Reading, UnusableError
 from fedtwin_client.records.source import Version
@@ -259,30 +260,33 @@ class _Walk:
             context.moment(written), context.known(obx.text(19), obx), order.reported
         )
         assert self._subject is not None
-        start = Event(
+        make = partial(
+            Event,
             subject_id=self._subject,
             time=times.time,
             code=code,
-            source="",
             available_time=times.available_time,
             status=_STATUS[status],
         )
         if obx.text(2).upper() in {"TX", "FT"} and analyte(code) is None:
-            self._add_lines(obx, start, origin, events)
+            self._add_lines(obx, make, origin, events)
             return
         for value in list(read_values(obx, code, context)):
-            events.append(_event(start, value, f"{origin}#{len(events)}"))
+            events.append(make(source=f"{origin}#{len(events)}", **value._asdict()))
         if not status:
             context.tally.note("a result without its status (OBX-11)", obx.place)
 
-    def _add_lines(self, obx: Segment, start: Event, origin: str, events: list[Event]) -> None:
+    def _add_lines(
+        self, obx: Segment, make: Callable[..., Event], origin: str, events: list[Event]
+    ) -> None:
         """A report's lines of text, one OBX each, are one answer."""
         lines = [plain(text, obx.marks).rstrip() for text in obx.repetitions(5)]
         if not any(lines):
             raise UnusableError("no value was recorded", wrong=False)
         last = events[-1] if events else None
-        if last is None or last.time != start.time or last.source not in self._lines:
-            last = replace(start, source=f"{origin}#{len(events)}")
+        made = make(source=f"{origin}#{len(events)}")
+        if last is None or last.time != made.time or last.source not in self._lines:
+            last = made
             events.append(last)
         self._lines.setdefault(last.source, []).extend(lines)
 
@@ -359,15 +363,3 @@ def _observed_code(obx: Segment, context: Context) -> str:
                 "a code that looks like LOINC, but names no coding system (OBX-3)", obx.place
             )
     return code
-
-
-def _event(start: Event, value: Value, source: str) -> Event:
-    return replace(
-        start,
-        numeric_value=value.number,
-        text_value=value.text,
-        unit=value.unit,
-        src_unit=value.src_unit,
-        comparator=value.comparator,
-        source=source,
-    )
