@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedtwin_client.records import mllp
+from fedtwin_client.records.door import Keep
 from fedtwin_client.records.hl7_patients import Whose
 from fedtwin_client.records.mllp import MllpDoor, MllpSettings, MllpTls
 from fedtwin_client.records.mllp_acks import acknowledgements, received_of
@@ -24,6 +25,8 @@ from fedtwin_client.records.pseudonyms import Pseudonyms
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import Tally
 from fedtwin_client.records.source import Desk, Version
+from fedtwin_client.store.live import LiveStore
+from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import RecordError
 
 from .hl7_parts import NOW, OBR, PID, SECRET, message, msh, obx
@@ -82,11 +85,13 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(**options: Any) -> AsyncIterator[Site]:
+async def serving(
+    desk: Desk | None = None, keep: Keep | None = None, **options: Any
+) -> AsyncIterator[Site]:
     site = Site(MllpDoor("lab", MllpSettings(port=0, **options), Whose()))
     reading = Reading(source="lab", zone=ZoneInfo("UTC"), now=NOW, tally=site.tally)
-    desk = Desk(reading=reading, pseudonyms=Pseudonyms(SECRET), known={})
-    task = asyncio.create_task(site.door.serve(desk, site.memory))
+    desk = desk or Desk(reading=reading, pseudonyms=Pseudonyms(SECRET), known={})
+    task = asyncio.create_task(site.door.serve(desk, keep or site.memory))
     while site.door.port is None and not task.done():
         await asyncio.sleep(0.001)
     try:
@@ -375,6 +380,21 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
                 await door(port=0, tls=tls).serve(desk, site.memory)
 
     run(scenario)
+
+
+def test_the_nodes_own_store_keeps_each_message_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with LiveStore(tmp_path / "store", SECRET, lambda: NOW) as store:
+            desk = store.desk("lab", ZoneInfo("UTC"))
+            async with serving(desk=desk, keep=store.keep(desk)) as site:
+                sent = [framed(numbered(number % 3, f"{number}")) for number in range(9)]
+                assert {code for code, _ in codes(await site.send(*sent))} == {"AA"}
+                assert codes(await site.send(framed("hello"))) == [("AE", "")]
+
+    run(scenario)
+    rows = Timeline.open(tmp_path / "store").events().to_pylist()
+    assert sorted(row["numeric_value"] for row in rows if row["unit"]) == [6, 7, 8]
+    assert len(rows) == 5
 
 
 @pytest.mark.parametrize(

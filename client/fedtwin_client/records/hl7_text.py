@@ -1,4 +1,4 @@
-r"""HL7 v2 messages as they are written: character sets, delimiters, segments, escapes.
+"""HL7 v2 messages as they are written: character sets, delimiters, segments, escapes.
 
 HL7 v2.8 chapter 2: a message is lines (segments) of fields; MSH-1 and MSH-2 name its delimiters and
 MSH-18 its character set. Fields are cut lazily, because most of them are never asked for. Read
