@@ -84,6 +84,7 @@ def test_every_line_of_an_odd_message_is_used_or_counted(text: str) -> None:
 @given(st.binary(max_size=200))
 @example(b"MSH|^~\\&|" + b"|" * 200_000)
 @example(b"MSH|^~\\&|" + b"\\" * 50_000)
+@example(b"MSH|^~\\&|||||||ORU^R01\r" + b"x\r" * 200_000)
 @example(b"MSH|^~\\&||||||||ORU^R01\rPID|||" + b"^" * 50_000 + b"&" * 50_000 + b"~" * 50_000)
 def test_any_bytes_make_a_message_or_a_reason(data: bytes) -> None:
     for start in (b"", b"MSH|^~\\&|"):

@@ -75,6 +75,8 @@ def test_units_of_a_known_code_are_understood_and_converted(unit: str, value: fl
         (obx("5", unit=""), "no unit for total cholesterol, which is kept in mmol/L"),
         (obx("5", unit="furlong"), "unit 'furlong' is not known for total cholesterol"),
         (obx("5", unit="kg"), "unit 'kg' does not fit total cholesterol, kept in mmol/L"),
+        (obx("5", unit="m" * 400), "expected a unit, found a long text"),
+        (obx("5", code="A" * 3_000), "no code"),
         (obx("1e999"), "expected a finite number"),
         (obx("9" * 390), "expected a finite number"),
         (obx("NaN"), "expected a number, found text"),

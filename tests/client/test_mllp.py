@@ -197,6 +197,8 @@ def test_what_cannot_be_used_is_answered_with_its_reason() -> None:
             assert codes(await site.send(framed(latin))) == [("AE", "M3")]
             assert codes(await site.send(framed(message(msh("SIU^S12"), PID)))) == [("AA", "M1")]
             assert await site.send(framed(message(msh("ACK"), "MSA|AA|7"))) == []
+            merge = message(msh("ADT^A40"), "PID|1||1^^^H^MR", "MRG|2^^^H^MR")
+            assert codes(await site.send(framed(merge))) == [("AA", "M1")]
 
     run(scenario)
 

@@ -29,6 +29,7 @@ _NAMES |= {"I10P": "ICD10PCS", "I9CP": "ICD9PROC"}
 _SHARED = frozenset(_NAMES.values())
 _NAME_OF_SYSTEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,39}\Z")
 _HL7_TABLE = re.compile(r"HL7(\d{4})\Z")
+_LONGEST = 2_000
 _LIKE_LOINC = re.compile(r"\d{1,5}-\d\Z")
 
 
@@ -56,15 +57,21 @@ def is_local(code: str) -> bool:
     return code.partition("//")[0] not in _SHARED
 
 
-@lru_cache(maxsize=16_384)
 def read_coded(repetition: str, marks: Marks, sender: str) -> Coded:
     """All codes of a coded element: its own, the alternate, and the second alternate (2.7).
 
     Args:
-        repetition: as written.
+        repetition: as written; longer than any code can be, it holds none.
         marks: the message's delimiters.
         sender: the application that sent it.
     """
+    if len(repetition) > _LONGEST:
+        return Coded((), part(repetition, 2, marks))
+    return _coded(repetition, marks, sender)
+
+
+@lru_cache(maxsize=16_384)
+def _coded(repetition: str, marks: Marks, sender: str) -> Coded:
     found: dict[str, str] = {}
     unnamed = False
     for first in (1, 4, 10):

@@ -1,5 +1,6 @@
 """What everything in one HL7 v2 message shares: rules, sender, time, the names of records."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
@@ -8,6 +9,8 @@ from fedtwin_client.records.hl7_times import offset_of, read_timestamp
 from fedtwin_client.records.moments import Moment
 from fedtwin_client.records.reading import Reading, Times, UnusableError
 from fedtwin_client.records.report import Tally
+
+_LONGEST = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,9 +129,12 @@ def _sent(text: str, zone: tzinfo, reading: Reading, header: Segment) -> datetim
 
 def _quoted(text: str) -> str:
     """Text that may stand in a record's name."""
-    if text.isalnum() and len(text) < 200:
+    if len(text) > _LONGEST:
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
+        text = f"{text[:_LONGEST]}~{digest.hexdigest()}"
+    if text.isalnum():
         return text
     for mark, code in (("%", "%25"), ("/", "%2F"), ("#", "%23")):
         if mark in text:
             text = text.replace(mark, code)
-    return " ".join(text.split())[:200]
+    return " ".join(text.split())

@@ -4,6 +4,7 @@ Only codes that hospitals share make events. An order that is cancelled takes it
 codes that only report how it goes on (discontinued, on hold, changed status) leave it as it is.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from fedtwin_client.records.reading import UnusableError
 # HL7 table 0119: an order that stands, as new, changed or accepted.
 _STANDS = {"", "NW", "XO", "XX", "XR", "RO", "PA", "CH", "RF", "RE", "NA", "OK", "SN", "OP"}
 _CANCELLED = {"CA", "OC", "CR", "OE"}
+_CONTROL = re.compile(r"[A-Z]{2}\Z")
 _NOT_GIVEN = {"RE", "NA"}
 
 
@@ -71,8 +73,9 @@ def medication(
     """
     control = "" if order is None else order.text(1).upper()
     if control not in _STANDS | _CANCELLED:
+        named = control if _CONTROL.match(control) else "of no known code"
         raise UnusableError(
-            f"order control {control[:5]} changes nothing of when it was ordered", wrong=False
+            f"order control {named} changes nothing of when it was ordered", wrong=False
         )
     coded = read_coded(segment.repetitions(coding.code)[0], segment.marks, context.application)
     number = number_of(order, (2, 3))

@@ -18,7 +18,7 @@ NULL = '""'
 """What a field holds that is to be emptied (chapter 2, null values)."""
 _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
-_SEGMENT = re.compile(r"[A-Z][A-Z0-9]{2}\Z")
+_SEGMENT = re.compile(r"[A-Z][A-Z0-9]{2}")
 _FRAME = "\x0b\x1c\x00"
 _SHOWN = 20
 
@@ -190,26 +190,25 @@ def read_message(data: bytes, place: Place, encoding: str = "utf-8") -> Message:
         UnusableError: no message, delimiters that cannot be, or an unknown or wrong character set.
     """
     marks, text = _decoded(data, encoding)
-    segments: list[Segment] = []
+    named: list[tuple[Place, list[str]]] = []
     continued = 0
     for number, written in enumerate(_LINE_ENDS.split(text)):
         line = written.strip(_FRAME)
         if not line.strip():
             continue
-        if not segments:
-            fields = ["MSH", marks.field, *line[4:].split(marks.field)]
-            segments.append(Segment("MSH", fields, marks, place))
-            continue
         # Blanks before a name are somebody's indentation; those at the end may be text.
-        fields = line.lstrip().split(marks.field)
-        here = Place(place.file, place.line + number)
-        if _SEGMENT.match(fields[0]):
-            segments.append(Segment(fields[0], fields, marks, here))
+        bare = line.lstrip()
+        if _SEGMENT.match(bare) and bare[3:4] in {"", marks.field}:
+            named.append((Place(place.file, place.line + number), [bare]))
         else:
             continued += 1
-            before = segments[-1]
-            joined = [*before.fields[:-1], f"{before.fields[-1]}\n{fields[0]}", *fields[1:]]
-            segments[-1] = Segment(before.name, joined, marks, before.place)
+            named[-1][1].append(line)
+    segments: list[Segment] = []
+    for here, lines in named:
+        fields = "\n".join(lines).split(marks.field)
+        if not segments:
+            fields[1:1] = [marks.field]
+        segments.append(Segment(fields[0], fields, marks, here))
     return Message(segments, place, continued)
 
 

@@ -13,12 +13,12 @@ from fedtwin_client.records.moments import Moment, read_moment
 _WRITTEN = re.compile(
     r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(\.\d{1,9})?)?)?)?)?)?\s*([+-]\d{4})?\Z"
 )
+_LONGEST = 40
 _TIME_OF_DAY = re.compile(
     r"([01]\d|2[0-3])(?::?([0-5]\d)(?::?([0-5]\d)(?:\.\d+)?)?)?([+-]\d{4})?\Z"
 )
 
 
-@lru_cache(maxsize=65_536)
 def read_timestamp(text: str, zone: tzinfo) -> Moment | None:
     """Read one date or time.
 
@@ -29,6 +29,11 @@ def read_timestamp(text: str, zone: tzinfo) -> Moment | None:
     Returns:
         The moment, or none if the text is not one.
     """
+    return _read(text, zone) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=65_536)
+def _read(text: str, zone: tzinfo) -> Moment | None:
     match = _WRITTEN.match(text.strip())
     if match is None:
         return read_moment(text, zone)

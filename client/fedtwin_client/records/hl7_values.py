@@ -17,6 +17,8 @@ from fedtwin_client.records.units import normal_unit
 NUMBERS = ("NM", "SN")
 CODED = ("CE", "CWE", "CNE", "CF")
 TEXTS = ("ST", "TX", "FT")
+_LONGEST_UNIT = 300
+_TYPE = re.compile(r"[A-Z]{2,3}\Z")
 _WORDS = ("IS", "ID")
 _DATES = ("DT", "TS", "DTM")
 _NUMBER = re.compile(r"(<=|>=|<|>)?\s*([+-]?(?:\d{1,400}\.?\d*|\.\d+)(?:[eE][+-]?\d{1,5})?)\Z")
@@ -56,7 +58,8 @@ def read_values(obx: Segment, code: str, context: Context) -> Iterator[Value]:
         kind = "ST"
         context.tally.note("a value without its type (OBX-2), read as text", obx.place)
     if kind not in _READERS:
-        raise UnusableError(f"values of type {kind[:20]} are not read", wrong=False)
+        named = f"type {kind}" if _TYPE.match(kind) else "no known type"
+        raise UnusableError(f"values of {named} are not read", wrong=False)
     for repetition in present:
         yield _READERS[kind](repetition, obx, code, context)
 
@@ -131,8 +134,14 @@ def _checked(value: float, comparator: str | None, obx: Segment, code: str) -> V
 
 
 def unit_of(obx: Segment) -> str | None:
-    """The unit (OBX-6): of its identifier, text and alternates the first that is known here."""
+    """The unit (OBX-6): of its identifier, text and alternates the first that is known here.
+
+    Raises:
+        UnusableError: something stands there that is too long to be one.
+    """
     raw = obx.raw(6)
+    if len(raw) > _LONGEST_UNIT:
+        raise UnusableError("expected a unit, found a long text")
     return _unit(raw, obx.marks) if raw else None
 
 

@@ -25,6 +25,8 @@ from fedtwin_client.records.source import Version
 
 RESULTS = {"ORU", "OUL", "ADT"}
 TYPES = RESULTS | set(READ)
+MERGE, REMOVAL = "two numbers of one patient", "asks to delete a patient"
+"""How reasons begin that are no fault of a message, but for a person to act on."""
 _KIND = re.compile(r"[A-Z0-9]{2,4}(\^[A-Z0-9]{1,4})?\Z")
 # HL7 table 0085: what FHIR calls it (HL7 v2-to-FHIR, concept map of table 0085).
 _STATUS = {
@@ -135,7 +137,7 @@ class _Walk:
         context = self._context
         if self._event in _REMOVALS and self._type == "ADT":
             header = self._message.header
-            reason = "asks to delete a patient; 'client records erase' does that for a person"
+            reason = f"{REMOVAL}; 'client records erase' does that for a person"
             context.tally.put_aside(reason, header.place, self._message.written())
             return
         for segment in self._message.segments[1:]:
@@ -170,7 +172,7 @@ class _Walk:
     def _merge(self, segment: Segment) -> None:
         """Told, for a person to act on: rows of two patients are never joined by a message."""
         if self._event in _MERGES:
-            reason = f"two numbers of one patient (ADT^{self._event}): nothing was moved"
+            reason = f"{MERGE} (ADT^{self._event}): nothing was moved"
             self._context.tally.put_aside(reason, segment.place, self._message.written())
         else:
             self._context.tally.skip("segment MRG is not read", segment.place)

@@ -22,7 +22,7 @@ from fedtwin_client.records.fhir_files import check_server
 from fedtwin_client.records.hl7_files import LARGEST, check_encoding
 from fedtwin_client.records.hl7_patients import Whose
 from fedtwin_client.records.hl7_text import read_message
-from fedtwin_client.records.hl7v2 import Hl7Reader
+from fedtwin_client.records.hl7v2 import MERGE, REMOVAL, Hl7Reader
 from fedtwin_client.records.mllp_acks import Outcome, acknowledgements, received_of
 from fedtwin_client.records.mllp_frames import END, START, Frame, frames
 from fedtwin_client.records.reading import Reading, UnusableError
@@ -169,7 +169,7 @@ class MllpDoor:
         settings = self._settings
         self._open += 1
         queue: asyncio.Queue[asyncio.Task[list[bytes]] | None] = asyncio.Queue(settings.pending)
-        answering = asyncio.create_task(_answer(queue, writer))
+        answering = asyncio.create_task(_answer(queue, writer, settings.stalled_s))
         pending: set[asyncio.Task[list[bytes]]] = set()
         try:
             if self._open > settings.connections:
@@ -274,7 +274,8 @@ class _Told(Tally):
         self._tally.note(reason, place)
 
     def put_aside(self, reason: str, place: Place, raw: object) -> None:
-        self.wrong.append(reason)
+        if not reason.startswith((MERGE, REMOVAL)):
+            self.wrong.append(reason)
         self._tally.put_aside(reason, place, raw)
 
 
@@ -287,15 +288,21 @@ def _used(versions: list[Version], source: str, kind: str) -> bool:
 
 
 async def _answer(
-    queue: asyncio.Queue[asyncio.Task[list[bytes]] | None], writer: asyncio.StreamWriter
+    queue: asyncio.Queue[asyncio.Task[list[bytes]] | None],
+    writer: asyncio.StreamWriter,
+    stalled_s: float,
 ) -> None:
     """Send acknowledgements in the order of the messages, whether or not anybody still listens."""
     while (task := await queue.get()) is not None:
         answers = await task
-        with suppress(OSError, ssl.SSLError):
+        try:
             for answer in answers:
                 writer.write(START + answer + END + b"\r")
-            await writer.drain()
+            async with asyncio.timeout(stalled_s):
+                await writer.drain()
+        except (OSError, ssl.SSLError):
+            # A sender that does not listen; what it sent is stored all the same.
+            writer.transport.abort()
 
 
 def _is_local(host: str) -> bool:

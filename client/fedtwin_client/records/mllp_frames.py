@@ -104,7 +104,7 @@ class FrameCutter:
         del self._buffer[:after]
         if self._head is not None or len(data) > self._largest:
             found.append(Frame("large", self._head or data[:_KEPT]))
-        else:
+        elif kind == "message" or data.strip(_BLANK):
             found.append(Frame(kind, data if kind == "message" else data[:_KEPT]))
         self._inside, self._head, self._scanned = False, None, 0
 

@@ -11,7 +11,7 @@ international pound and inch; 1 mm[Hg] = 133.322387415 Pa, ISO 80000-4; [degF]: 
 import html
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,7 +179,7 @@ _TABLE = _spellings()
 _UNITS = frozenset(_TABLE.values())
 
 
-@cache
+@lru_cache(maxsize=16_384)
 def _normal(text: str) -> str | None:
     plain = _squeeze(text)
     if plain in _UNITS:
