@@ -142,6 +142,18 @@ def test_absent_says_nothing_and_null_empties(tmp_path: Path) -> None:
     assert rows_of(tmp_path, third, second, first)[SEX] == "male"
 
 
+def test_what_was_said_again_later_is_not_undone_by_a_late_message(tmp_path: Path) -> None:
+    said = [("F", "20240501100000"), ("F", "20240501120000"), ("M", "20240501110000")]
+    messages = [adt(pid(f8=sex), sent=sent) for sex, sent in said]
+    assert rows_of(tmp_path, *messages) == {SEX: "female"}
+
+
+def test_birth_is_a_day_of_the_hospital_wherever_it_was_written() -> None:
+    versions, _ = read(adt(pid(f7="19600203"), sent="20240501100000+0600"))
+    (event,) = events(versions, "patient")
+    assert f"{event.time:%Y-%m-%dT%H:%M}" == "1960-02-03T00:00"
+
+
 def test_merges_and_removals_are_put_aside_and_nothing_moves() -> None:
     merge = adt(pid(f8="F"), "MRG|4712^^^HOSP^MR", event="A40")
     versions, tally = read(merge)

@@ -1,6 +1,7 @@
 """How HL7 v2 messages and files are cut: character sets, delimiters, line ends, batches, limits."""
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import hl7
@@ -147,6 +148,21 @@ def test_a_message_that_is_too_large_is_not_held(
     report, rows = load(tmp_path, good + large + good.replace(b"F1^", b"F2^"))
     assert report.reasons == {"a message of more than 5,000 bytes": 1}
     assert len([row for row in rows if row["unit"]]) == 2
+
+
+@pytest.mark.parametrize("piece", [b"x", b"x\r"])
+def test_memory_stays_flat(piece: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files_module, "LARGEST", 5_000)
+    monkeypatch.setattr(files_module, "_CHUNK", 20_000)
+    (tmp_path / "a.hl7").write_bytes(msh().encode() + b"\r" + piece * (400_000 // len(piece)))
+    tally = Tally(quarantine=None)
+    tracemalloc.start()
+    found = list(messages_of(tmp_path / "a.hl7", tally))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == []
+    assert tally.reasons == {"a message of more than 5,000 bytes": 1}
+    assert peak < 300_000
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x00" * 300, b"\xff\xfe\x00", b"{}"])

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -244,6 +245,21 @@ def test_a_message_that_is_too_large_is_answered_and_not_held() -> None:
             assert "larger" in str(answer["MSA"][0][3])
 
     run(scenario)
+
+
+def test_memory_does_not_grow_with_what_has_no_end() -> None:
+    def peak(start: bytes) -> int:
+        cutter = FrameCutter(10_000)
+        cutter.feed(start)
+        tracemalloc.start()
+        for _ in range(100):
+            cutter.feed(b"x" * 50_000)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(START) < 500_000
+    assert peak(b"") < 500_000
 
 
 def test_many_messages_on_many_connections_are_answered_in_order() -> None:
