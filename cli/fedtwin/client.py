@@ -10,6 +10,7 @@ import typer
 
 from fedtwin import client_ledger
 from fedtwin.client_hl7 import hl7
+from fedtwin.client_meds import export, meds
 from fedtwin.client_patients import consent, erase, keys, quarantine
 from fedtwin.paper import (
     LogLevel,
@@ -75,6 +76,8 @@ app.add_typer(keys, name="keys", invoke_without_command=True)
 records.command("erase")(erase)
 records.command("quarantine")(quarantine)
 records.command("hl7")(hl7)
+records.command("meds")(meds)
+records.command("export")(export)
 
 
 @records.command("fhir")

@@ -202,6 +202,8 @@ def test_diagnoses() -> None:
         "a medication or diagnosis without a code of a shared vocabulary": 1,
         "no time": 1,
     }
+    old = adt(pid(), "DG1|1|I10|I21.9|Infarction|20240301080000|F")
+    assert coded(read(old)[0], "diagnosis") == [("ICD10//I21.9", "030108", "030108")]
     gone = adt(pid(), "DG1|1||I21.9^^I10|||F|||||||||||||||D")
     versions, tally = read(gone)
     assert (len(versions), tally.reasons) == (1, {"withdrawn (deleted)": 1})
@@ -211,6 +213,7 @@ def order(control: str = "NW", status: str = "", when: str = "20240301080000") -
     return f"ORC|{control}|P1^EHR|||{status}||||{when}"
 
 
+TQ1 = "TQ1|1||||||20240301080000"
 RXE = "RXE||617314^Atorvastatin 20 MG^RXNORM^C10AA05^^ATC|20||mg"
 
 
@@ -221,6 +224,8 @@ RXE = "RXE||617314^Atorvastatin 20 MG^RXNORM^C10AA05^^ATC|20||mg"
         ("ORM^O01", [order(), "RXO|617314^^RXNORM|20"], ["RXNORM//617314"]),
         ("RDS^O13", [order(), RXE, "RXD|1|617314^^RXNORM|20240302"], ["RXNORM//617314"]),
         ("RAS^O17", [order(), "RXA|0|1|20240302||617314^^RXNORM"], ["RXNORM//617314"]),
+        ("RDE^O11", [order(when=""), RXE, TQ1], ["RXNORM//617314", "ATC//C10AA05"]),
+        ("RDE^O11", [order(when=""), TQ1, RXE], ["RXNORM//617314", "ATC//C10AA05"]),
         ("RDE^O11", [order("CA"), RXE], []),
         ("RDE^O11", [order(status="CA"), RXE], []),
         ("RDE^O11", [order("DC"), RXE], []),
@@ -233,6 +238,7 @@ def test_medications(kind: str, segments: list[str], codes: list[str]) -> None:
     versions, tally = read(message(msh(kind), pid(), *segments))
     assert [event.code for event in events(versions, "medication")] == codes
     assert bool(codes) or sum(tally.reasons.values()) == 1
+    assert {f"{event.time:%m%d}" for event in events(versions, "medication")} <= {"0301", "0302"}
 
 
 def test_a_cancelled_order_takes_its_event_out_and_a_stopped_one_does_not() -> None:

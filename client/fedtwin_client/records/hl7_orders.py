@@ -35,6 +35,18 @@ class Coding(NamedTuple):
     times: tuple[int, ...]
 
 
+class Order(NamedTuple):
+    """What stands around a medication segment.
+
+    Attributes:
+        common: the ORC before it.
+        timing: the TQ1 of its group.
+    """
+
+    common: Segment | None
+    timing: Segment | None
+
+
 READ = {
     "RDE": ("RXE", Coding(2, ())),
     "ORM": ("RXO", Coding(1, ())),
@@ -57,33 +69,34 @@ def number_of(segment: Segment | None, fields: tuple[int, ...]) -> str:
 
 
 def medication(
-    segment: Segment, coding: Coding, order: Segment | None, subject: int, context: Context
+    segment: Segment, coding: Coding, order: Order, subject: int, context: Context
 ) -> tuple[str, list[Event]]:
     """The record that a medication segment is, and its events.
 
     Args:
         segment: RXO, RXE, RXD or RXA.
         coding: how to read it.
-        order: the ORC before it.
+        order: what stands around it.
         subject: the patient's pseudonym.
         context: of the message.
 
     Raises:
         UnusableError: nothing is to be done, and what the store holds of it stays.
     """
-    control = "" if order is None else order.text(1).upper()
+    common = order.common
+    control = "" if common is None else common.text(1).upper()
     if control not in _STANDS | _CANCELLED:
         named = control if _CONTROL.match(control) else "of no known code"
         raise UnusableError(
             f"order control {named} changes nothing of when it was ordered", wrong=False
         )
     coded = read_coded(segment.repetitions(coding.code)[0], segment.marks, context.application)
-    number = number_of(order, (2, 3))
+    number = number_of(common, (2, 3))
     single = segment.text(1) if segment.name in {"RXD", "RXA"} else ""
     written = _time(segment, coding, order)
     key = [number] if number else [str(subject), *coded.codes[:1], written]
     origin = context.origin("medication", context.sender, segment.name, *key, single)
-    status = "" if order is None else order.text(5).upper()
+    status = "" if common is None else common.text(5).upper()
     try:
         _refuse_cancelled(segment, control, status)
         events = _coded(coded, context.moment(_given(written)), subject, origin, context)
@@ -103,12 +116,15 @@ def _refuse_cancelled(segment: Segment, control: str, status: str) -> None:
             raise UnusableError("a medication that was not given", wrong=False)
 
 
-def _time(segment: Segment, coding: Coding, order: Segment | None) -> str:
+def _time(segment: Segment, coding: Coding, order: Order) -> str:
     """When it was given; for an order when it was ordered, or else from when on it holds."""
     own = [segment.text(field) for field in coding.times]
-    if order is not None:
-        timing = part(order.repetitions(7)[0], 4, order.marks)
-        own += [order.text(9), order.text(15), timing]
+    if order.common is not None:
+        own += [order.common.text(9), order.common.text(15)]
+    if order.timing is not None:
+        own.append(order.timing.text(7))
+    if order.common is not None:
+        own.append(order.common.text(7, 4))
     if segment.name == "RXE":
         own.append(segment.text(1, 4))
     return next((text for text in own if text), "")
@@ -149,7 +165,7 @@ def diagnosis(
         subject: the patient's pseudonym.
         context: of the message.
     """
-    coded = read_coded(segment.repetitions(3)[0], segment.marks, context.application)
+    coded = read_coded(_with_method(segment), segment.marks, context.application)
     if not coded.codes:
         context.unusable(UnusableError("no code"), segment)
         return
@@ -167,3 +183,13 @@ def diagnosis(
         context.unusable(error, segment)
         events = []
     yield origin, events
+
+
+def _with_method(segment: Segment) -> str:
+    """DG1-3; where it names no coding system, with that of DG1-2, as versions to 2.3 have it."""
+    written = segment.repetitions(3)[0]
+    mark = segment.marks.component
+    if part(written, 3, segment.marks) or not segment.text(2):
+        return written
+    code, text = [*written.split(mark, 2), ""][:2]
+    return mark.join([code, text, segment.text(2)])

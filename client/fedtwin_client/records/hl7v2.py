@@ -15,7 +15,7 @@ from fedtwin_client.records.analytes import analyte
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.hl7_codes import is_local, read_coded
 from fedtwin_client.records.hl7_context import Context, context_of
-from fedtwin_client.records.hl7_orders import READ, diagnosis, medication, number_of
+from fedtwin_client.records.hl7_orders import READ, Order, diagnosis, medication, number_of
 from fedtwin_client.records.hl7_patients import Said, Whose, patient_of, traits
 from fedtwin_client.records.hl7_text import Message, Segment, plain
 from fedtwin_client.records.hl7_values import read_values
@@ -43,6 +43,7 @@ _MERGES = {
     *("A46", "A47", "A48", "A49", "A50", "A51"),
 }
 _REMOVALS = {"A23", "A29"}
+_ORDERS = {"ORC", "RXO", "RXE"}
 _TOLD_ELSEWHERE = {"MSH", "EVN", "PID", "ORC", "OBR", "SPM", "MRG"}
 
 
@@ -114,7 +115,8 @@ class _Walk:
         self._subject: int | None = None
         self._common: Segment | None = None
         self._specimen: Segment | None = None
-        self._specimens = _specimens(message)
+        self._specimens = _following(message, "SPM", {"OBR"}, {"OBR", "ORC", "PID"})
+        self._timings = _following(message, "TQ1", _ORDERS, {*_ORDERS, "PID"})
         self._lines: dict[str, list[str]] = {}
         self._visit = ""
         self._orders = [_Order("", "", "", None, "", None)]
@@ -308,8 +310,11 @@ class _Walk:
         if self._subject is None:
             self._context.tally.skip("of a patient who cannot be told", segment.place)
             return
+        order = Order(
+            self._common, self._timings.get(id(segment)) or self._timings.get(id(self._common))
+        )
         try:
-            origin, events = medication(segment, coding, self._common, self._subject, self._context)
+            origin, events = medication(segment, coding, order, self._subject, self._context)
         except UnusableError as error:
             self._context.unusable(error, segment)
             return
@@ -326,17 +331,17 @@ def _renumbered(events: list[Event], before: list[Event]) -> list[Event]:
     ]
 
 
-def _specimens(message: Message) -> dict[int, Segment]:
-    """The specimen that follows each OBR, before the next one."""
+def _following(message: Message, name: str, of: set[str], ends: set[str]) -> dict[int, Segment]:
+    """The first segment of a name after each of some others, before their group ends."""
     found: dict[int, Segment] = {}
-    specimen: Segment | None = None
+    following: Segment | None = None
     for segment in reversed(message.segments):
-        if segment.name == "SPM":
-            specimen = segment
-        elif segment.name in {"OBR", "ORC", "PID"}:
-            if segment.name == "OBR" and specimen is not None:
-                found[id(segment)] = specimen
-            specimen = None
+        if segment.name == name:
+            following = segment
+        if segment.name in of and following is not None:
+            found[id(segment)] = following
+        if segment.name in ends:
+            following = None
     return found
 
 
