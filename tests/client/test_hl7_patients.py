@@ -97,7 +97,7 @@ def test_birth_sex_and_death() -> None:
 
 @pytest.mark.parametrize(
     ("written", "sex"),
-    [("M", "male"), ("f", "female"), ("O", "other"), ("A", "other"), ("U", "unknown"),
+    [("M", "male"), ("f", "female"), ("O", "other"), ("A", "other"), ("U", None),
      ("N", None), ('""', None), ("", None)],
 )  # fmt: skip
 def test_sex_in_words(written: str, sex: str | None) -> None:
@@ -146,6 +146,20 @@ def test_what_was_said_again_later_is_not_undone_by_a_late_message(tmp_path: Pat
     said = [("F", "20240501100000"), ("F", "20240501120000"), ("M", "20240501110000")]
     messages = [adt(pid(f8=sex), sent=sent) for sex, sent in said]
     assert rows_of(tmp_path, *messages) == {SEX: "female"}
+
+
+def test_a_laboratory_that_does_not_know_takes_nothing_out(tmp_path: Path) -> None:
+    known = adt(pid(f8="F", f29="20240102"), sent="20240501100000")
+    lab = message(msh(f7="20240501110000"), pid(f8="U", f30="N"), OBR)
+    assert rows_of(tmp_path, known, lab) == {SEX: "female", DEATH: "2024-01-02"}
+    assert read(lab)[1].reasons["a sex that the sender does not know"] == 1
+
+
+def test_an_order_of_one_patient_is_not_taken_for_the_next_ones() -> None:
+    text = message(msh("RDE^O11"), pid(), order(), RXE, pid(f3="4712^^^HOSP^MR"), RXE)
+    versions, tally = read(text)
+    assert len({version.origin for version in versions}) == 2
+    assert tally.reasons == {"no time": 1}
 
 
 def test_birth_is_a_day_of_the_hospital_wherever_it_was_written() -> None:

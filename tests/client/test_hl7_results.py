@@ -165,6 +165,16 @@ def test_times_and_when_they_were_known() -> None:
     )
 
 
+def test_a_specimen_before_its_orders_and_by_itself() -> None:
+    first, second = (f"SPM|{n}{'|' * 16}202405010{n}0000" for n in (6, 7))
+    bare = "OBR|1||F{n}|P^^L"
+    text = message(
+        *(msh("OUL^R22"), PID, first, obx("1", sub="a"), bare.format(n=1), obx("2")),
+        *(second, bare.format(n=2), obx("3")),
+    )
+    assert [f"{event.time:%H}" for event in events(read(text)[0])] == ["06", "06", "07"]
+
+
 def test_zones_of_times() -> None:
     def hour(written: str, sent: str = "20240501120000", zone: str = "Europe/Oslo") -> str:
         text = message(msh(f7=sent), PID, OBR, obx("5", f14=written))

@@ -458,7 +458,7 @@ _PIECES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(_PIECES, st.data())
 def test_frames_do_not_depend_on_packets(pieces: list[bytes], data: st.DataObject) -> None:
     whole = b"".join(pieces)

@@ -19,6 +19,7 @@ class Context:
 
     Attributes:
         reading: the import's rules and account.
+        kind: type of the message (MSH-9), such as `ORU`.
         application: that sent it (MSH-3), for codes of its own.
         sender: application and facility, for its records' names.
         zone: of times that name no offset.
@@ -26,6 +27,7 @@ class Context:
     """
 
     reading: Reading
+    kind: str
     application: str
     sender: str
     zone: tzinfo
@@ -98,6 +100,7 @@ def context_of(message: Message, reading: Reading) -> Context:
     application, facility = header.text(3), header.text(4)
     return Context(
         reading=reading,
+        kind=message.kind[:3],
         application=_quoted(application),
         sender=f"{application}@{facility}" if facility else application,
         zone=zone,

@@ -16,9 +16,10 @@ from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.source import Version
 
 _SEXES = {
-    "M": "male", "F": "female", "O": "other", "A": "other", "U": "unknown",
-    "MALE": "male", "FEMALE": "female", "OTHER": "other", "UNKNOWN": "unknown",
+    "M": "male", "F": "female", "O": "other", "A": "other",
+    "MALE": "male", "FEMALE": "female", "OTHER": "other",
 }  # fmt: skip
+_UNKNOWN = {"U", "UNKNOWN"}
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -119,10 +120,17 @@ def patient_of(pid: Segment, context: Context, whose: Whose, pseudonyms: Pseudon
 
 
 def traits(pid: Segment, subject: int, context: Context) -> Iterator[Version]:
-    """Birth (PID-7), sex (PID-8) and death (PID-29, PID-30), each if the message speaks of it."""
+    """Birth (PID-7), sex (PID-8) and death (PID-29, PID-30), each if the message speaks of it.
+
+    That a patient lives is believed of ADT alone: other systems fill PID-30 with N from habit. And
+    that somebody does not know the sex says nothing against those who do.
+    """
     made = ((7, BIRTH, _birth), (8, SEX, _sex), (29, DEATH, _death))
     for field, code, make in made:
-        alive = code == DEATH and pid.text(30).upper() == "N"
+        if code == SEX and pid.text(8).upper() in _UNKNOWN:
+            context.tally.skip("a sex that the sender does not know", pid.place)
+            continue
+        alive = code == DEATH and context.kind == "ADT" and pid.text(30).upper() == "N"
         if not pid.raw(field).strip() and not alive:
             if code == DEATH and pid.text(30).upper() == "Y":
                 context.tally.note("a death without a date", pid.place)

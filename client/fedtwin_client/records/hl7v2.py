@@ -160,6 +160,7 @@ class _Walk:
 
     def _patient(self, pid: Segment) -> Iterator[Version]:
         self._subject, self._visit = None, pid.text(18)
+        self._common = self._specimen = None
         self._orders.append(_Order("", "", "", None, "", None))
         try:
             self._subject = patient_of(pid, self._context, self._whose, self._pseudonyms)

@@ -38,6 +38,7 @@ class FrameCutter:
             largest: bytes of a message.
         """
         self._largest = largest
+        self._shown = min(_KEPT, largest)
         self._buffer = bytearray()
         self._scanned = 0
         self._inside = False
@@ -62,8 +63,8 @@ class FrameCutter:
         """What is left when nothing more comes."""
         data = self._head if self._head is not None else bytes(self._buffer)
         if self._inside:
-            return [Frame("cut", data[:_KEPT])]
-        return [Frame("stray", data[:_KEPT])] if data.strip(_BLANK) else []
+            return [Frame("cut", data[: self._shown])]
+        return [Frame("stray", data[: self._shown])] if data.strip(_BLANK) else []
 
     def _between(self, found: list[Frame]) -> bool:
         """Look for the start of a frame; whether to go on."""
@@ -92,7 +93,7 @@ class FrameCutter:
             return True
         self._scanned = len(self._buffer)
         if len(self._buffer) > self._largest:
-            self._head = self._head or bytes(self._buffer[:_KEPT])
+            self._head = self._head or bytes(self._buffer[: self._shown])
             self._buffer.clear()
             self._scanned = 0
         return False
@@ -103,9 +104,9 @@ class FrameCutter:
         data = bytes(self._buffer[:end])
         del self._buffer[:after]
         if self._head is not None or len(data) > self._largest:
-            found.append(Frame("large", self._head or data[:_KEPT]))
+            found.append(Frame("large", self._head or data[: self._shown]))
         elif kind == "message" or data.strip(_BLANK):
-            found.append(Frame(kind, data if kind == "message" else data[:_KEPT]))
+            found.append(Frame(kind, data if kind == "message" else data[: self._shown]))
         self._inside, self._head, self._scanned = False, None, 0
 
 
