@@ -42,6 +42,7 @@ MODULES = {
         "secure-sum-upload-ratio",
     ),
     "lira": ("lira-tpr",),
+    "mllp": ("mllp-per-s",),
     "at_rest": ("at-rest-import-ratio", "at-rest-scan-ratio", "at-rest-sqlite-ratio"),
 }
 WHAT = {
@@ -77,6 +78,7 @@ WHAT = {
     "at-rest-import-ratio": "an import of 100,000 values into encrypted timelines over plain ones",
     "at-rest-scan-ratio": "a cohort's scan of encrypted timelines over plain ones",
     "at-rest-sqlite-ratio": "100,200 rows written and read by SQLCipher over plain SQLite",
+    "mllp-per-s": "HL7 v2 messages of five results stored and acknowledged, 8 connections",
     "dp-step-ratio": "a clipped and noised step over a plain one, 100-64-64-1, 2,048 patients",
 }
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fedtwin.client_genes import add_gene_commands
+from fedtwin.client_hl7 import hl7
 from fedtwin.client_live import live
 from fedtwin.client_meds import export, meds
 from fedtwin.client_patients import DEFAULT_HOME, Folder, erase, quarantine
@@ -19,6 +20,7 @@ records = typer.Typer(
 records.command("erase")(erase)
 records.command("quarantine")(quarantine)
 records.command("live")(live)
+records.command("hl7")(hl7)
 records.command("propose")(propose)
 records.command("view")(view)
 records.command("meds")(meds)

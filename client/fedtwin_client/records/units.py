@@ -11,7 +11,7 @@ international pound and inch; 1 mm[Hg] = 133.322387415 Pa, ISO 80000-4; [degF]: 
 import html
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,8 +91,8 @@ _SPELLINGS = {
     "10*3/uL": "k/ul k/mcl k/mm3 k/cumm 10^3/ul 10e3/ul x10e3/ul x10^3/ul 1000/ul thou/ul th/ul"
     " thousand/ul 10*3/mm3 10^3/mm3 10*3/mcl",
     "10*6/uL": "mil/ul mill/ul million/ul 10^6/ul 10e6/ul x10e6/ul x10^6/ul 10*6/mm3 10^6/mm3",
-    "10*9/L": "10^9/l 10e9/l x10e9/l x10^9/l x10*9/l",
-    "10*12/L": "10^12/l 10e12/l x10e12/l x10^12/l x10*12/l",
+    "10*9/L": "10^9/l 10e9/l x10e9/l x10^9/l x10*9/l giga/l",
+    "10*12/L": "10^12/l 10e12/l x10e12/l x10^12/l x10*12/l tera/l",
     "/uL": "/mm3 cells/ul /mcl cells/mm3",
     "/min": "bpm beats/min beat/min beats/minute beatsperminute {beats}/min breaths/min"
     " breathsperminute {breaths}/min /minute 1/min min-1 {beat}/min {h.b}/min",
@@ -179,7 +179,7 @@ _TABLE = _spellings()
 _UNITS = frozenset(_TABLE.values())
 
 
-@cache
+@lru_cache(maxsize=16_384)
 def _normal(text: str) -> str | None:
     plain = _squeeze(text)
     if plain in _UNITS:
