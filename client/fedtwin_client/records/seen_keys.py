@@ -50,6 +50,6 @@ class SeenKeys:
             bits = self._blocks[block] = np.zeros(1 << (_BLOCK - 3), dtype=np.uint8)
         low = keys & ((1 << _BLOCK) - 1)
         place, bit = low >> 3, (1 << (low & 7)).astype(np.uint8)
-        fresh: npt.NDArray[np.bool_] = (bits[place] & bit) == 0
+        fresh_here: npt.NDArray[np.bool_] = (bits[place] & bit) == 0
         np.bitwise_or.at(bits, place, bit)
-        return fresh
+        return fresh_here
