@@ -205,7 +205,10 @@ def postgres(folder: Path) -> Iterator[str]:
     options = f"-c listen_addresses='' -k {folder} -c fsync=off"
     make = [*user, programs["initdb"], "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]
     _run(make, folder)
-    _run([*user, programs["pg_ctl"], "-D", data, "-o", options, "-l", folder / "log", "-w", "start"], folder)
+    _run(
+        [*user, programs["pg_ctl"], "-D", data, "-o", options, "-l", folder / "log", "-w", "start"],
+        folder,
+    )
     try:
         yield f"postgresql://postgres@/postgres?host={folder}"
     finally:
@@ -240,7 +243,10 @@ def _columns(table: str, rows: list[dict[str, Any]]) -> list[str]:
 
 def _texts(table: str, rows: list[dict[str, Any]]) -> pa.Table:
     columns = _columns(table, rows)
-    texts = [[None if row.get(name) in (None, "") else str(row[name]) for row in rows] for name in columns]
+    texts = [
+        [None if row.get(name) in (None, "") else str(row[name]) for row in rows]
+        for name in columns
+    ]
     return pa.table([pa.array(cells, type=pa.string()) for cells in texts], names=columns)
 
 
@@ -258,6 +264,11 @@ def _type(column: str) -> str:
         return "INTEGER"
     if column == "value_as_number":
         return "DOUBLE PRECISION"
-    if column.endswith("_id") and column not in {"vocabulary_id", "domain_id", "concept_class_id"} and "unique" not in column and "production" not in column:
+    if (
+        column.endswith("_id")
+        and column not in {"vocabulary_id", "domain_id", "concept_class_id"}
+        and "unique" not in column
+        and "production" not in column
+    ):
         return "BIGINT"
     return "TEXT"

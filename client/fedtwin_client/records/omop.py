@@ -21,7 +21,7 @@ from fedtwin_client.records.omop_batches import NO_END, TableReading
 from fedtwin_client.records.omop_codes import Concept, Concepts
 from fedtwin_client.records.omop_database import Database, OpenDatabase
 from fedtwin_client.records.omop_people import People
-from fedtwin_client.records.omop_rows import NO_TIME, PERSON_NOT_USED, Mapped, RowMapper
+from fedtwin_client.records.omop_rows import PERSON_NOT_USED, Mapped, RowMapper
 from fedtwin_client.records.omop_tables import (
     CLINICAL,
     CONCEPT,
@@ -35,6 +35,7 @@ from fedtwin_client.records.omop_tables import (
     Meaning,
     Table,
 )
+from fedtwin_client.records.omop_times import NO_TIME
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.report import Place
 from fedtwin_client.records.source import Desk, OpenSource, Version

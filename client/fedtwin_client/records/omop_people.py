@@ -11,9 +11,10 @@ import pyarrow as pa
 from fedtwin_client.records.events import BIRTH, DEATH, SEX, Event
 from fedtwin_client.records.moments import Moment
 from fedtwin_client.records.omop_database import Database
-from fedtwin_client.records.omop_rows import PEOPLE, as_day
+from fedtwin_client.records.omop_rows import PEOPLE
 from fedtwin_client.records.omop_tables import DEATH as DEATH_TABLE
 from fedtwin_client.records.omop_tables import DEATH_COLUMNS, PERSON, PERSON_COLUMNS
+from fedtwin_client.records.omop_times import as_day
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.report import Place

@@ -7,38 +7,26 @@ DuckDB joins what it means to all rows that say it. A test holds that to what on
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import timedelta
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fedtwin_client.records.moments import Moment, whole_day
 from fedtwin_client.records.omop_codes import Concepts, Said, Understood
 from fedtwin_client.records.omop_tables import Meaning
-from fedtwin_client.records.reading import Reading, UnusableError
+from fedtwin_client.records.omop_times import RowTimes
+from fedtwin_client.records.reading import Reading
 
 BEFORE_BIRTH = "lies before birth"
 AFTER_DEATH = "lies after death"
 TWO_DAYS = "the date and the datetime are of different days"
 UNKNOWN_PERSON = "refers to a person that is not known"
-NO_TIME = "no time"
 PERSON_NOT_USED = "of a person who is not used"
 
 _REMEMBERED = 100_000
 _TIMESTAMP = pa.timestamp("us")
-_TIMES = pa.schema(
-    [
-        ("date", pa.string()),
-        ("datetime", pa.string()),
-        ("time", _TIMESTAMP),
-        ("available_time", _TIMESTAMP),
-        ("latest", _TIMESTAMP),
-        ("time_reason", pa.string()),
-        ("two_days", pa.bool_()),
-    ]
-)
 _UNDERSTOOD = pa.schema(
     [
         *((name, pa.string()) for name in Said._fields),
@@ -70,14 +58,18 @@ _MAP = f"""
 WITH said AS (
   SELECT b.row, b.key, b.person, b.number, coalesce(b.text, b.source_text) AS answer_text,
     p.person AS found, p.subject_id, p.birth, p.death,
-    t.time, t.available_time, t.latest, t.time_reason, t.two_days,
+    coalesce(e.time, d.time) AS time, coalesce(e.available_time, d.available_time)
+      AS available_time, coalesce(e.time, d.latest) AS latest,
+    CASE WHEN e.row IS NULL THEN d.time_reason END AS time_reason,
+    CASE WHEN e.row IS NULL THEN d.two_days END AS two_days,
     s.* EXCLUDE ({", ".join(Said._fields)}),
     CASE WHEN regexp_full_match(trim(b.number), '{_NUMBER}')
       THEN try_cast(trim(b.number) AS DOUBLE) END AS written
   FROM batch b
   LEFT JOIN people p ON p.person = b.person
-  LEFT JOIN times t
-    ON t.date IS NOT DISTINCT FROM b.date AND t.datetime IS NOT DISTINCT FROM b.datetime
+  LEFT JOIN exact e ON e.row = b.row
+  LEFT JOIN days d
+    ON d.date IS NOT DISTINCT FROM b.date AND d.datetime IS NOT DISTINCT FROM b.datetime
   LEFT JOIN sayings s ON {_SAME_SAYING}
 ), valued AS (
   SELECT *, written * factor + shift AS number_kept FROM said
@@ -107,13 +99,6 @@ FROM valued ORDER BY row
 """  # noqa: S608 - of constants
 
 
-class _When(NamedTuple):
-    time: datetime
-    available_time: datetime
-    latest: datetime
-    two_days: bool
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mapped:
     """What a batch became.
@@ -141,12 +126,12 @@ class RowMapper:
             concepts: those that the database uses.
             people: the persons, as in `PEOPLE`; without a subject_id those who are not used.
         """
-        self._reading = reading
         self._concepts = concepts
         self._db = duckdb.connect()
         self._db.execute("SET temp_directory = ''")
         self._db.register("given", people)
         self._db.execute("CREATE TABLE people AS SELECT * FROM given")
+        self._times = RowTimes(reading)
         self._understood: dict[tuple[str, Said], Understood] = {}
 
     def map(self, batch: pa.Table, prefix: str = "", delay: timedelta = timedelta(0)) -> Mapped:
@@ -159,7 +144,7 @@ class RowMapper:
         """
         whole = _with_all_columns(batch)
         self._db.register("batch", whole)
-        self._db.register("times", self._times(whole, delay))
+        self._times.read(self._db, delay)
         sayings, understood = self._sayings(whole, prefix)
         self._db.register("sayings", sayings)
         mapped = self._db.sql(_MAP).to_arrow_table()
@@ -174,33 +159,6 @@ class RowMapper:
     def close(self) -> None:
         """Let go of the memory."""
         self._db.close()
-
-    def _times(self, batch: pa.Table, delay: timedelta) -> pa.Table:
-        rows = []
-        for date, instant in _distinct(batch, ("date", "datetime")):
-            try:
-                when = self._when(date, instant, delay)
-            except UnusableError as error:
-                rows.append((date, instant, None, None, None, error.reason, False))
-                continue
-            naive = (time.replace(tzinfo=None) for time in when[:3])
-            rows.append((date, instant, *naive, None, when.two_days))
-        return _table(rows, _TIMES)
-
-    def _when(self, date: str | None, instant: str | None, delay: timedelta) -> _When:
-        """The model's convention for a time of day that is not known is midnight."""
-        day = None if date is None else as_day(self._reading, date)
-        moment = day
-        if instant is not None:
-            moment = self._reading.moment(_with_minutes(instant))
-            local = moment.start.astimezone(self._reading.zone)
-            if moment.precision == "time" and local.time() == datetime.min.time():
-                moment = whole_day(local.replace(tzinfo=None), self._reading.zone)
-        if moment is None:
-            raise UnusableError(NO_TIME)
-        known = min(moment.end + delay, self._reading.now)
-        apart = day is not None and not day.start <= moment.start <= day.end
-        return _When(moment.start, known, moment.end, apart)
 
     def _sayings(self, batch: pa.Table, prefix: str) -> tuple[pa.Table, list[Understood]]:
         concepts = self._concepts.prefixed(prefix) if prefix else self._concepts
@@ -217,27 +175,6 @@ class RowMapper:
             rows.append((*said, *values[:-1], len(understood)))
             understood.append(found)
         return _table(rows, _UNDERSTOOD), understood
-
-
-def as_day(reading: Reading, text: str) -> Moment:
-    """The day of a date, also where a database keeps it with a midnight behind.
-
-    Raises:
-        UnusableError: it is no date, lies after now, or too long ago to be true.
-    """
-    moment = reading.moment(_with_minutes(text))
-    if moment.precision == "time":
-        local = moment.start.astimezone(reading.zone)
-        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-        return whole_day(midnight, reading.zone)
-    return moment
-
-
-def _with_minutes(text: str) -> str:
-    """PostgreSQL and DuckDB write offsets of whole hours as `+00`."""
-    if len(text) > 13 and text[-3] in "+-" and text[-2:].isdigit() and ":" in text:
-        return f"{text}:00"
-    return text
 
 
 def _with_all_columns(batch: pa.Table) -> pa.Table:
