@@ -22,7 +22,7 @@ from fedtwin_client.records.omop_tables import CLINICAL
 from fedtwin_client.records.pseudonyms import Pseudonyms
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import Tally
-from fedtwin_client.records.source import Desk
+from fedtwin_client.records.source import Desk, OpenSource
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET = b"s" * 32
@@ -53,7 +53,7 @@ def small() -> Tables:
     """Two persons with one row of everything."""
     return {
         "cdm_source": [{"cdm_version": "v5.4.0"}],
-        "concept": [*CONCEPTS],
+        "concept": [dict(row) for row in CONCEPTS],
         "person": [
             {
                 "person_id": 1,
@@ -176,15 +176,21 @@ def read_csvs(archive: Path) -> Tables:
     return found
 
 
-def read(place: Path | str, way: Way | None = None, **wishes: Any) -> tuple[list[Any], Tally]:
+def read(
+    place: Path | str, way: Way | None = None, tally: Tally | None = None, **wishes: Any
+) -> tuple[list[Any], Tally]:
     """All events of a database, and the account; without a store."""
-    tally = Tally(quarantine=None)
+    tally = tally or Tally(quarantine=None)
     zone = read_zone(wishes.pop("zone", "UTC"))
     reading = Reading(source="omop", zone=zone, now=NOW, tally=tally)
     desk = Desk(reading=reading, pseudonyms=Pseudonyms(SECRET), known={})
-    source = omop_source(omop_place(str(place), way or Way()), Wishes(**wishes))(desk)
+    source = source_at(place, way, **wishes)(desk)
     events = [event for version in source.versions() for event in version.events]
     return sorted(events, key=lambda event: event.source), tally
+
+
+def source_at(place: Path | str, way: Way | None = None, **wishes: Any) -> OpenSource:
+    return omop_source(omop_place(str(place), way or Way()), Wishes(**wishes))
 
 
 def said(events: Iterable[Any], part: str) -> Any:

@@ -1,7 +1,7 @@
 """An OMOP database in a DuckDB file, opened for reading alone and cut off from everything else."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -48,11 +48,14 @@ class OmopDuckDb:
             "enable_external_access": "false",
             "temp_directory": "",
         }
-        with self._explained():
-            self._db = duckdb.connect(str(path), read_only=True, config=config)
-            self._db.execute("SET TimeZone = 'UTC'")
-            found = self._db.execute(_COLUMNS).fetchall()
-        self._schemas = arrange(found, self.title, schema, vocabulary_schema)
+        with ExitStack() as undo:
+            with self._explained():
+                opened = duckdb.connect(str(path), read_only=True, config=config)
+                self._db = undo.enter_context(closing(opened))
+                self._db.execute("SET TimeZone = 'UTC'")
+                found = self._db.execute(_COLUMNS).fetchall()
+            self._schemas = arrange(found, self.title, schema, vocabulary_schema)
+            undo.pop_all()
         self.tables: Mapping[str, frozenset[str]] = self._schemas.tables
 
     def rows(self, table: str, columns: Sequence[str], tally: Tally | None) -> Iterator[pa.Table]:

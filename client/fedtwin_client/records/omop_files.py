@@ -10,8 +10,9 @@ import csv
 import gzip
 import zipfile
 import zlib
+from codecs import getincrementaldecoder
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
@@ -25,7 +26,8 @@ from fedtwin_client.records.omop_database import BATCH_ROWS
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
 
-_ENDINGS = (".csv", ".csv.gz", ".parquet")
+_PARQUET = ".parquet"
+_ENDINGS = (".csv", ".csv.gz", _PARQUET)
 _DELIMITERS = ",\t;|"
 _LONGEST_LINE = 8 * 1024 * 1024
 _LONGEST_HEADER = 64 * 1024
@@ -66,9 +68,12 @@ class OmopFiles:
         for name in sorted(members):
             self._parts.setdefault(_table_of(name), []).append(name)
         self._forms: dict[str, _Csv] = {}
-        self.tables: Mapping[str, frozenset[str]] = {
-            table: self._columns(table, parts) for table, parts in self._parts.items()
-        }
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            self.tables: Mapping[str, frozenset[str]] = {
+                table: self._columns(table, parts) for table, parts in self._parts.items()
+            }
+            undo.pop_all()
 
     def rows(self, table: str, columns: Sequence[str], tally: Tally | None) -> Iterator[pa.Table]:
         """All rows of some columns, as text.
@@ -78,7 +83,7 @@ class OmopFiles:
         """
         for part in self._parts[table]:
             with self._explained(part):
-                if part.endswith(".parquet"):
+                if part.lower().endswith(_PARQUET):
                     yield from self._parquet(part, columns)
                 else:
                     yield from self._csv(part, columns, tally)
@@ -137,8 +142,8 @@ class OmopFiles:
                 "keep one of them"
             )
         with self._explained(parts[0]):
-            if parts[0].endswith(".parquet"):
-                with pq.ParquetFile(self._open(parts[0])) as file:
+            if parts[0].lower().endswith(_PARQUET):
+                with self._open(parts[0]) as stream, pq.ParquetFile(stream) as file:
                     return frozenset(name.lower() for name in file.schema_arrow.names)
             return frozenset(self._form(parts[0]).columns)
 
@@ -148,15 +153,19 @@ class OmopFiles:
                 self._forms[part] = _read_header(stream.readline(_LONGEST_HEADER))
         return self._forms[part]
 
-    def _open(self, part: str) -> BinaryIO:
-        if self._zip is not None:
-            stream = cast("BinaryIO", self._zip.open(part))
-        else:
-            stream = (self._path / part).open("rb")
-        return cast("BinaryIO", gzip.GzipFile(fileobj=stream)) if part.endswith(".gz") else stream
+    @contextmanager
+    def _open(self, part: str) -> Iterator[BinaryIO]:
+        with ExitStack() as stack:
+            if self._zip is not None:
+                stream = cast("BinaryIO", stack.enter_context(self._zip.open(part)))
+            else:
+                stream = stack.enter_context((self._path / part).open("rb"))
+            if part.lower().endswith(".gz"):
+                stream = cast("BinaryIO", stack.enter_context(gzip.GzipFile(fileobj=stream)))
+            yield stream
 
     def _parquet(self, part: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-        with pq.ParquetFile(self._open(part)) as file:
+        with self._open(part) as stream, pq.ParquetFile(stream) as file:
             written = {name.lower(): name for name in file.schema_arrow.names}
             names = [written[name] for name in columns]
             for batch in file.iter_batches(BATCH_ROWS, columns=names):
@@ -213,26 +222,47 @@ class OmopFiles:
             raise RecordError(
                 f"cannot read {where}: {error}; nothing was imported. Copy or export it again"
             ) from error
+        except _NotTextError as error:
+            raise RecordError(f"{where} is not UTF-8 text: {error}; export it as UTF-8") from error
         except (pa.ArrowException, KeyError) as error:
             raise RecordError(f"cannot read {where}: {_in_words(error)}") from error
 
 
+class _NotTextError(Exception):
+    """A file that should be UTF-8 is not."""
+
+
 class _Watched:
-    """A stream that remembers whether its quotation marks come in pairs and how it ended."""
+    """A stream that is UTF-8, and remembers how it ended and whether quotation marks come in pairs.
+
+    The check comes before the parser, which passes over broken text in a line that is no row.
+    """
 
     closed = False
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._first = stream.read(1)
+        self._decoder = getincrementaldecoder("utf-8")()
+        self._line = 2
         self.begins = bool(self._first)
         self.quotes = 0
         self.ended = True
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
+        """The next bytes.
+
+        Raises:
+            _NotTextError: they are not UTF-8.
+        """
         data = self._first + self._stream.read(size if size < 0 else size - len(self._first))
         self._first = b""
+        try:
+            self._decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            line = self._line + data.count(b"\n", 0, error.start)
+            raise _NotTextError(f"other bytes stand in line {line}") from error
+        self._line += data.count(b"\n")
         self.quotes += data.count(b'"')
         if data:
             self.ended = data.endswith((b"\n", b"\r"))
@@ -300,6 +330,4 @@ def _in_words(error: Exception) -> str:
             f"a line is longer than {_LONGEST_LINE // 1024**2} MiB, or it {_FORGOTTEN_QUOTE}; "
             "export the table again"
         )
-    if "UTF8" in text:
-        return "it is not UTF-8 text; export the table as UTF-8"
     return f"{text.splitlines()[0] if text else type(error).__name__}; export the table again"

@@ -8,7 +8,7 @@ other users of the machine could see.
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +70,26 @@ class OmopPostgres:
         host, name = parameters.get("host") or "this machine", parameters.get("dbname")
         self.title = f"the OMOP database {name} on {host}"
         self._questions = Questions("postgres")
-        with self._explained():
-            self._db = psycopg.connect(**parameters)
-            self._db.read_only = True
-            self._db.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            for setting, value in (
-                ("statement_timeout", f"{timeout_s}s"),
-                ("datestyle", "ISO"),
-                ("timezone", "UTC"),
-                ("extra_float_digits", "3"),
-            ):
-                self._db.execute("SELECT set_config(%s, %s, false)", (setting, value))
-            found = self._db.execute(_COLUMNS).fetchall()
-        self._schemas = arrange(found, self.title, schema, vocabulary_schema)
+        with ExitStack() as undo:
+            with self._explained():
+                self._db = undo.enter_context(closing(psycopg.connect(**parameters)))
+                found = self._begin(timeout_s)
+            self._schemas = arrange(found, self.title, schema, vocabulary_schema)
+            undo.pop_all()
         self.tables: Mapping[str, frozenset[str]] = self._schemas.tables
+
+    def _begin(self, timeout_s: int) -> list[Any]:
+        """Begin the transaction; all columns of all tables that can be seen."""
+        self._db.read_only = True
+        self._db.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        for setting, value in (
+            ("statement_timeout", f"{timeout_s}s"),
+            ("datestyle", "ISO"),
+            ("timezone", "UTC"),
+            ("extra_float_digits", "3"),
+        ):
+            self._db.execute("SELECT set_config(%s, %s, false)", (setting, value))
+        return self._db.execute(_COLUMNS).fetchall()
 
     def rows(self, table: str, columns: Sequence[str], tally: Tally | None) -> Iterator[pa.Table]:
         """All rows of some columns, as text.

@@ -7,6 +7,7 @@ rules of every door; exact times are many, and those written plainly are read al
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -58,7 +59,7 @@ class RowTimes:
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
-        self._offsets = LocalOffsets(reading.zone, reading.now.year + 1)
+        self._offsets = local_offsets(reading.zone, reading.now.year + 1)
         self._oldest = _microseconds(datetime(OLDEST_YEAR, 1, 1))
 
     def read(self, db: duckdb.DuckDBPyConnection, delay: timedelta) -> None:
@@ -136,6 +137,12 @@ class LocalOffsets:
         index = np.searchsorted(self._starts, local, side="right") - 1
         utc: npt.NDArray[np.int64] = local - self._offsets[np.maximum(index, 0)]
         return utc
+
+
+@lru_cache(maxsize=4)
+def local_offsets(zone: ZoneInfo, last_year: int) -> LocalOffsets:
+    """The table of a time zone, made once."""
+    return LocalOffsets(zone, last_year)
 
 
 def as_day(reading: Reading, text: str) -> Moment:

@@ -32,7 +32,7 @@ class SeenKeys:
         fresh = np.ones(len(keys), dtype=np.bool_)
         fresh[1:] = ordered[1:] != ordered[:-1]
         blocks, starts = np.unique(ordered >> _BLOCK, return_index=True)
-        ends = [*starts[1:].tolist(), len(ordered)]
+        ends = [*starts[1:].tolist(), len(ordered)][: len(starts)]
         for block, start, end in zip(blocks.tolist(), starts.tolist(), ends, strict=True):
             part = ordered[start:end]
             fresh[start:end] &= self._in_block(block, part)
