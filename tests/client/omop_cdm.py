@@ -211,6 +211,8 @@ def postgres(folder: Path) -> Iterator[str]:
     options = f"-c listen_addresses='' -k {folder} -c fsync=off"
     make = [*user, programs["initdb"], "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]
     _run(make, folder)
+    rules = data / "pg_hba.conf"
+    rules.write_text(f"local all locked scram-sha-256\n{rules.read_text()}")
     _run(
         [*user, programs["pg_ctl"], "-D", data, "-o", options, "-l", folder / "log", "-w", "start"],
         folder,

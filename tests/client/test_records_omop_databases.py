@@ -157,6 +157,46 @@ def test_a_server_that_refuses_says_what_to_do(server: str, tmp_path: Path) -> N
 
 
 @needs_postgres
+def test_the_password_comes_from_a_file(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    in_postgres(server, small(), "kept")
+    with psycopg.connect(server) as db:
+        db.execute("CREATE ROLE locked LOGIN PASSWORD 'open sesame'")
+        db.execute("GRANT USAGE ON SCHEMA kept TO locked")
+        db.execute("GRANT SELECT ON ALL TABLES IN SCHEMA kept TO locked")
+    address, file = server.replace("postgres@", "locked@"), tmp_path / "password"
+    with pytest.raises(RecordError, match=r"no password supplied.*~/.pgpass"):
+        read(address, Way(schema="kept"))
+    file.write_text("wrong\n")
+    file.chmod(0o600)
+    with pytest.raises(RecordError, match="password authentication failed"):
+        read(address, Way(schema="kept", password_file=file))
+    file.write_text("open sesame\n")
+    assert len(read(address, Way(schema="kept", password_file=file))[0]) == 13
+    file.write_text("*:*:*:locked:open sesame\n")
+    monkeypatch.setenv("PGPASSFILE", str(file))
+    assert len(read(address, Way(schema="kept"))[0]) == 13
+
+
+@needs_postgres
+def test_a_server_that_goes_away_is_told(server: str) -> None:
+    import psycopg
+
+    in_postgres(server, small(), "gone")
+    with psycopg.connect(server) as db:
+        db.execute("ALTER TABLE gone.drug_exposure RENAME TO kept")
+        db.execute(
+            "CREATE VIEW gone.drug_exposure AS"
+            " SELECT kept.* FROM gone.kept WHERE pg_terminate_backend(pg_backend_pid())"
+        )
+    with pytest.raises(RecordError, match=r"cannot read the OMOP database .* nothing was imported"):
+        read(server, Way(schema="gone"))
+
+
+@needs_postgres
 def test_a_question_that_takes_too_long_ends(server: str) -> None:
     import psycopg
 
@@ -353,17 +393,18 @@ def test_parts_and_numbers_of_parquet(tmp_path: Path) -> None:
     """Spark writes a folder of parts; pandas writes whole numbers with gaps as 1.0."""
     expected, _ = read(as_csv(tmp_path / "plain", small()))
     place = as_parquet(tmp_path / "cdm", small())
-    table = pq.read_table(place / "measurement.parquet")
-    (place / "measurement.parquet").unlink()
-    folder = place / "measurement"
-    folder.mkdir()
-    floats = [
-        pa.field(field.name, pa.float64() if pa.types.is_integer(field.type) else field.type)
-        for field in table.schema
-    ]
-    pq.write_table(table.cast(pa.schema(floats)), folder / "part-0000.parquet")
-    pq.write_table(table.slice(0, 0), folder / "part-0001.parquet")
-    (folder / "_SUCCESS").touch()
+    for name in ("measurement", "concept", "person"):
+        table = pq.read_table(place / f"{name}.parquet")
+        (place / f"{name}.parquet").unlink()
+        folder = place / name
+        folder.mkdir()
+        floats = [
+            pa.field(field.name, pa.float64() if pa.types.is_integer(field.type) else field.type)
+            for field in table.schema
+        ]
+        pq.write_table(table.cast(pa.schema(floats)), folder / "part-0000.parquet")
+        pq.write_table(table.slice(0, 0), folder / "part-0001.parquet")
+        (folder / "_SUCCESS").touch()
     assert read(place)[0] == expected
 
 

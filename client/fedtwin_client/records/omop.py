@@ -20,7 +20,7 @@ from fedtwin_client.records.events import Event
 from fedtwin_client.records.omop_batches import NO_END, TableReading
 from fedtwin_client.records.omop_codes import Concept, Concepts
 from fedtwin_client.records.omop_database import Database, OpenDatabase
-from fedtwin_client.records.omop_people import People
+from fedtwin_client.records.omop_people import People, whole_number
 from fedtwin_client.records.omop_rows import PERSON_NOT_USED, Mapped, RowMapper
 from fedtwin_client.records.omop_tables import (
     CLINICAL,
@@ -256,8 +256,9 @@ class OmopReader:
         for batch in database.chosen(CONCEPT, CONCEPT_COLUMNS, "concept_id", used - {"0"}):
             rows = (batch[name].to_pylist() for name in CONCEPT_COLUMNS)
             for number, vocabulary, code, standard in zip(*rows, strict=True):
-                if number and vocabulary and code and code.strip():
-                    found[number] = Concept(vocabulary, code, standard == "S")
+                whole = whole_number(number)
+                if whole and vocabulary and code and code.strip():
+                    found[whole] = Concept(vocabulary, code, standard == "S")
         return _KnownConcepts(found)
 
     def _count_what_is_not_read(self, database: Database) -> None:

@@ -91,14 +91,15 @@ class OmopFiles:
     def chosen(
         self, table: str, columns: Sequence[str], key: str, values: Collection[str]
     ) -> Iterator[pa.Table]:
-        """The rows whose key is one of some values.
+        """The rows whose key is one of some whole numbers.
 
         Raises:
             RecordError: a file cannot be read to its end.
         """
         wanted = pa.array(sorted(values), type=pa.string())
         for batch in self.rows(table, columns, None):
-            yield batch.filter(pc.is_in(batch[key], value_set=wanted))
+            plain = pc.replace_substring_regex(batch[key], r"\.0*$", "")  # of floating point
+            yield batch.filter(pc.is_in(plain, value_set=wanted))
 
     def distinct(self, table: str, columns: Sequence[str]) -> set[str]:
         """What stands in any of some columns.
