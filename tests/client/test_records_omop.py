@@ -254,6 +254,16 @@ def test_a_delay_is_when_rows_became_known(tmp_path: Path) -> None:
     assert said(events, "procedure_occurrence#1").available_time.day == 2
 
 
+@pytest.mark.parametrize("time", [None, "2026-02-20 10:00:00"])
+def test_whatever_the_delay_it_is_known_when_it_is_imported(
+    tmp_path: Path, time: str | None
+) -> None:
+    row = clinical("condition_occurrence", concept=316866, date="2026-02-20", datetime=time)
+    delays = {"condition_occurrence": timedelta(days=30)}
+    events, _ = changed(tmp_path, "condition_occurrence", row, delays=delays)
+    assert said(events, "condition_occurrence#1").available_time == NOW
+
+
 def test_what_is_worth_a_look_is_used_and_noted(tmp_path: Path) -> None:
     rows = [
         clinical("observation", concept=3000001, id=1, date="1950-06-06"),
@@ -321,7 +331,15 @@ def test_deaths(tmp_path: Path) -> None:
         {"person_id": 2, "death_date": None},
         {"person_id": 9, "death_date": "2024-05-01"},
     ]
-    events, tally = changed(tmp_path, "death", *deaths)
+    tables = small()
+    tables["death"] = deaths
+    tables["observation"] = [
+        clinical("observation", concept=3000001, id=1, date="2024-05-01"),
+        clinical("observation", concept=3000001, id=2, datetime="2024-05-01 10:00:01"),
+    ]
+    tables["observation"][1]["observation_date"] = None
+    events, tally = read(as_csv(tmp_path, tables))
+    assert tally.examples["lies after death"] == ["observation:2"]
     assert said(events, "death#1").time == datetime(2024, 5, 1, 10, tzinfo=UTC)
     assert tally.reasons == {
         "a second death of a person": 1,

@@ -384,7 +384,7 @@ def test_forms_of_csv(tmp_path: Path) -> None:
     with gzip.open(place / "Measurement.CSV.gz", "wb") as file:
         file.write((plain / "MEASUREMENT.csv").read_bytes())
     words = (plain / "CONCEPT.csv").read_text().replace("concept_id", "concept_name,concept_id")
-    lines = [words.splitlines()[0], *(f'5" wide,{line}' for line in words.splitlines()[1:])]
+    lines = [words.splitlines()[0], *(f'"half,{line}' for line in words.splitlines()[1:])]
     (place / "CONCEPT.csv").write_text("\n".join(lines).replace(",", "\t") + "\n")
     assert read(place)[0] == expected
 
