@@ -255,10 +255,10 @@ class OmopReader:
         found: dict[str, Concept] = {}
         for batch in database.chosen(CONCEPT, CONCEPT_COLUMNS, "concept_id", used - {"0"}):
             rows = (batch[name].to_pylist() for name in CONCEPT_COLUMNS)
-            for number, vocabulary, code, standard in zip(*rows, strict=True):
-                whole = whole_number(number)
-                if whole and vocabulary and code and code.strip():
-                    found[whole] = Concept(vocabulary, code, standard == "S")
+            for written, vocabulary, code, standard in zip(*rows, strict=True):
+                number = whole_number(written)
+                if number and vocabulary and code and code.strip():
+                    found[number] = Concept(vocabulary, code, standard == "S")
         return _KnownConcepts(found)
 
     def _count_what_is_not_read(self, database: Database) -> None:
