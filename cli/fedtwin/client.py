@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from fedtwin import client_databases, client_ledger
+from fedtwin import client_ledger
+from fedtwin.client_databases import omop
+from fedtwin.client_meds import export, meds
 from fedtwin.client_patients import consent, erase, keys, quarantine
 from fedtwin.paper import (
     LogLevel,
@@ -73,7 +75,9 @@ app.add_typer(consent, name="consent", invoke_without_command=True)
 app.add_typer(keys, name="keys", invoke_without_command=True)
 records.command("erase")(erase)
 records.command("quarantine")(quarantine)
-records.command("omop")(client_databases.omop)
+records.command("omop")(omop)
+records.command("meds")(meds)
+records.command("export")(export)
 
 
 @records.command("fhir")
