@@ -23,7 +23,7 @@ def omop(
         ),
     ],
     home: Folder = DEFAULT_HOME,
-    server: Annotated[str, typer.Option(help="A name for where they come from.")] = "omop",
+    name: Annotated[str, typer.Option(help="A name for the database.")] = "omop",
     zone: Annotated[str, typer.Option(help="Time zone of times without one.")] = "UTC",
     identifier_system: Annotated[
         str | None,
@@ -59,7 +59,7 @@ def omop(
 
     node = NodeHome(folder=home)
     secret = site_secret(node)
-    check_server(server)
+    check_server(name)
     way = Way(
         schema=schema,
         vocabulary_schema=vocabulary_schema,
@@ -75,7 +75,7 @@ def omop(
         )
         source = omop_source(omop_place(place, way), wishes)
         report = import_source(
-            source, node.records, secret=secret, now=now(), source=server, zone=zone
+            source, node.records, secret=secret, now=now(), source=name, zone=zone
         )
     say(*report.lines())
 

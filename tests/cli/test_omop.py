@@ -59,7 +59,7 @@ def test_patients_of_fhir_and_omop_meet(
         (["postgresql://u@127.0.0.1:1/db"], 2, "Check the address, that the server runs"),
         ([".", "--delay", "condition_occurrence"], 2, "expected TABLE=DAYS"),
         ([".", "--delay", "drug_era=3"], 2, "found 'drug_era'"),
-        ([".", "--server", "A B"], 2, "A B"),
+        ([".", "--name", "A B"], 2, "A B"),
         ([".", "--schema", "cdm"], 2, "not for tables"),
     ],
 )
