@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fedtwin.client_databases import omop
 from fedtwin.client_genes import add_gene_commands
 from fedtwin.client_hl7 import hl7
 from fedtwin.client_live import live
@@ -21,6 +22,7 @@ records.command("erase")(erase)
 records.command("quarantine")(quarantine)
 records.command("live")(live)
 records.command("hl7")(hl7)
+records.command("omop")(omop)
 records.command("propose")(propose)
 records.command("view")(view)
 records.command("meds")(meds)
