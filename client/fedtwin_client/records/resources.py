@@ -92,9 +92,9 @@ def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
     pattern = re.compile(rb'"resourceType"\s*:\s*"(?:' + "|".join(sorted(wanted)).encode() + rb')"')
     try:
         if ".ndjson" in file.name or ".jsonl" in file.name:
-            with _open(file) as stream:
+            with open_plain(file) as stream:
                 for number, line in enumerate(stream, start=1):
-                    resource = _parse(line) if pattern.search(line) else None
+                    resource = parse_json(line) if pattern.search(line) else None
                     if isinstance(resource, dict) and resource.get("resourceType") in wanted:
                         yield Found(resource=resource, place=Place(file.name, number))
             return
@@ -133,13 +133,14 @@ def _is_fhir(file: Path) -> bool:
     return file.is_file() and file.name.endswith(_ENDINGS) and not file.name.startswith(".")
 
 
-def _open(file: Path) -> BinaryIO:
+def open_plain(file: Path) -> BinaryIO:
+    """A file's bytes, unpacked where its name ends in `.gz`."""
     if file.suffix == ".gz":
         return cast("BinaryIO", gzip.open(file, "rb"))
     return file.open("rb")
 
 
-def _parse(data: bytes) -> Any:
+def parse_json(data: bytes) -> Any:
     """Parsed JSON, or none: not JSON, not UTF-8, or a number or text that none of them allows."""
     try:
         text = data.decode("utf-8-sig")
@@ -152,12 +153,12 @@ def _parse(data: bytes) -> Any:
 
 
 def _lines(file: Path, tally: Tally) -> Iterator[Found]:
-    with _open(file) as stream:
+    with open_plain(file) as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
             place = Place(file.name, number)
-            value = _parse(line)
+            value = parse_json(line)
             if value is None and not line.endswith(b"\n"):
                 tally.put_aside("the last line was cut off", place, _text(line))
             else:
@@ -165,13 +166,13 @@ def _lines(file: Path, tally: Tally) -> Iterator[Found]:
 
 
 def _whole(file: Path, tally: Tally) -> Iterator[Found]:
-    with _open(file) as stream:
+    with open_plain(file) as stream:
         data = stream.read(_SINGLE_LIMIT + 1)
     if len(data) > _SINGLE_LIMIT:
         raise RecordError(f"{file} is larger than 512 MiB; split it, or export NDJSON instead")
-    value = _parse(data)
+    value = parse_json(data)
     first = data.lstrip(b"\xef\xbb\xbf \r\n").partition(b"\n")[0]
-    if value is None and isinstance(_parse(first), dict):  # NDJSON under another name
+    if value is None and isinstance(parse_json(first), dict):  # NDJSON under another name
         yield from _lines(file, tally)
         return
     yield from _checked(value, Place(file.name, 1), "", tally, _text(data) if value is None else "")
