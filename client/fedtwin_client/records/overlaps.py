@@ -84,7 +84,7 @@ class Overlaps:
         return None
 
     def _rank(self, attributes: Mapping[str, str]) -> int:
-        """The place of a sample's source; lower comes first."""
+        """The place of a sample's source; lower comes first, and of equals the one seen first."""
         name = attributes.get("sourceName", "")
         device = attributes.get("device", "")
         rank = self._ranks.get(name)
@@ -95,10 +95,10 @@ class Overlaps:
     def _place(self, name: str, device: str) -> int:
         for place, part in enumerate(self._prefer):
             if part in name.lower():
-                return place
+                return 1_000_000 * place + len(self._ranks)
         kinds = (_WATCH, _PHONE)
         kind = next((at for at, mark in enumerate(kinds) if mark.search(f"{name} {device}")), 2)
-        return len(self._prefer) + kind
+        return 1_000_000 * (len(self._prefer) + kind) + len(self._ranks)
 
 
 def _digest(attributes: Mapping[str, str]) -> int:
@@ -113,12 +113,13 @@ def _span(attributes: Mapping[str, str]) -> tuple[float, float] | None:
     """Start and end in seconds; none where they cannot be read, which the reader says."""
     try:
         start, end = (
-            datetime.strptime(attributes[f"{key}Date"], "%Y-%m-%d %H:%M:%S %z").timestamp()
+            datetime.fromisoformat(attributes[f"{key}Date"].replace(" +", "+").replace(" -", "-"))
             for key in ("start", "end")
         )
+        first, last = start.timestamp(), end.timestamp()
     except (KeyError, ValueError, OverflowError):
         return None
-    return (start, end) if start <= end else None
+    return (first, last) if first <= last else None
 
 
 def _merge(starts: "array[float]", ends: "array[float]") -> tuple[np.ndarray, np.ndarray]:

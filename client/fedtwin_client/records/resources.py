@@ -105,6 +105,11 @@ def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
         raise RecordError(f"cannot read {file}: {error}; nothing was imported") from error
 
 
+def resources_of(value: Resource, place: Place, tally: Tally) -> Iterator[Found]:
+    """The resources of one parsed JSON object: itself, or the entries of a bundle."""
+    yield from _checked(value, place, "", tally, "")
+
+
 def text_of(resource: Resource, key: str) -> str:
     """A member that must be text; empty where it is absent.
 
