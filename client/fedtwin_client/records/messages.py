@@ -8,10 +8,11 @@ or that no reader can use, is put aside; whatever it holds, reading it raises no
 import hashlib
 import json
 import re
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import Event
@@ -113,7 +114,7 @@ class MessageReader:
                 desk.pseudonyms,
                 server=self._server,
                 identifier_system=self._system,
-                known={**desk.known, **self._learned} if self._learned else desk.known,
+                known=ChainMap(self._learned, cast("dict[str, Identity]", desk.known)),
             )
         reader = FhirReader(desk.reading, subjects)
         found = list(resources_of(value, place, desk.reading.tally))

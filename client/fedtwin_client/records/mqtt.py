@@ -11,22 +11,19 @@ import logging
 import re
 import socket
 import ssl
-import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-
+from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.door import Keep
 from fedtwin_client.records.messages import MessageReader, Read
+from fedtwin_client.records.mqtt_link import Broker, BrokerLink, Message
+from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.report import Place
 from fedtwin_client.records.secret_file import read_secret
-from fedtwin_client.records.source import Desk
+from fedtwin_client.records.source import Desk, Version
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 logger = logging.getLogger(__name__)
@@ -34,12 +31,6 @@ _BATCH = 512
 _PATIENCE_S = (1.0, 60.0)
 _LARGEST = 1024 * 1024
 _LEVEL = re.compile(r"\{patient\}|\+|#|[^+#{}\0]*")
-_REFUSED = {
-    1: "it does not speak MQTT 3.1.1",
-    2: "it refuses the client id",
-    4: "it refuses the user or the password",
-    5: "it refuses the user or the password",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,13 +65,6 @@ class MqttSettings:
     key_file: Path | None = None
     tls: bool = True
     ahead: timedelta = timedelta(minutes=1)
-
-
-class _Message(NamedTuple):
-    number: int
-    connection: int
-    topic: str
-    payload: bytes
 
 
 class TopicPattern:
@@ -152,23 +136,27 @@ class MqttDoor:
         Raises:
             RecordError: the broker's address is unknown, or it refuses this client.
         """
-        inbox = _Inbox(asyncio.get_running_loop())
-        client = self._client(inbox)
-        reader = MessageReader(desk, self.name, self._settings.system)
+        settings = self._settings
+        await asyncio.to_thread(self._look_up)
+        link = BrokerLink(
+            asyncio.get_running_loop(),
+            Broker(settings.host, settings.port, self._topic.subscription, self.name),
+            settings.client_id,
+        )
+        if settings.user is not None:
+            link.client.username_pw_set(settings.user, self._password)
+        if self._context is not None:
+            link.client.tls_set_context(self._context)
+        reader = MessageReader(desk, self.name, settings.system)
+        link.start()
         try:
-            await asyncio.to_thread(self._look_up)
-            client.connect_async(self._settings.host, self._settings.port, keepalive=30)
-            client.loop_start()
             while True:
-                batch = await inbox.take()
-                read = self._read(batch, reader)
+                batch = await link.take(_BATCH)
+                read = self._read(batch, reader, desk)
                 await _keep_at_last(read, keep, self.name)
-                for message in batch:
-                    if message.connection == inbox.connection:
-                        client.ack(message.number, 1)
+                link.acknowledge(batch)
         finally:
-            client.disconnect()
-            await asyncio.to_thread(client.loop_stop)
+            await asyncio.to_thread(link.stop)
 
     def _look_up(self) -> None:
         host = self._settings.host
@@ -177,111 +165,22 @@ class MqttDoor:
         except (OSError, UnicodeError) as error:
             raise RecordError(f"cannot find the MQTT broker {host}: {error}") from error
 
-    def _client(self, inbox: "_Inbox") -> paho.Client:
-        settings = self._settings
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=settings.client_id,
-            clean_session=False,
-            protocol=paho.MQTTProtocolVersion.MQTTv311,
-            manual_ack=True,
-        )
-        if settings.user is not None:
-            client.username_pw_set(settings.user, self._password)
-        if self._context is not None:
-            client.tls_set_context(self._context)
-        client.reconnect_delay_set(min_delay=1, max_delay=60)
-        where = f"{settings.host}:{settings.port}"
-
-        def on_connect(one: paho.Client, _: Any, __: Any, code: Any, ___: Any) -> None:
-            if code.is_failure:
-                why = _REFUSED.get(_return_code(code), str(code))
-                inbox.fail(RecordError(f"the MQTT broker {where} turned this node away: {why}"))
-                return
-            inbox.connection += 1
-            one.subscribe(self._topic.subscription, qos=1)
-
-        def on_subscribe(_: Any, __: Any, ___: Any, codes: list[Any], ____: Any) -> None:
-            if any(code.is_failure for code in codes):
-                topic = self._topic.subscription
-                inbox.fail(RecordError(f"the MQTT broker {where} refuses the topic {topic}"))
-
-        def on_message(_: Any, __: Any, message: paho.MQTTMessage) -> None:
-            if message.qos == 0:  # sent without a promise; there is nothing to acknowledge
-                inbox.put(_Message(0, -1, message.topic, message.payload))
-                return
-            inbox.put(_Message(message.mid, inbox.connection, message.topic, message.payload))
-
-        def on_fail(_: Any, __: Any) -> None:
-            logger.warning("%s: the broker %s cannot be reached; trying again", self.name, where)
-
-        def on_disconnect(_: Any, __: Any, ___: Any, code: Any, ____: Any) -> None:
-            if code.is_failure:
-                logger.warning("%s: lost the broker %s; connecting again", self.name, where)
-
-        client.on_socket_open = _without_delay
-        client.on_connect = on_connect
-        client.on_connect_fail = on_fail
-        client.on_disconnect = on_disconnect
-        client.on_subscribe = on_subscribe
-        client.on_message = on_message
-        return client
-
-    def _read(self, batch: list[_Message], reader: MessageReader) -> Read:
-        whole = Read([], {}, {})
-        learned, consents = {}, {}
+    def _read(self, batch: Sequence[Message], reader: MessageReader, desk: Desk) -> Read:
+        versions: list[Version] = []
+        learned: dict[str, Identity] = {}
+        consents: dict[str, Consent] = {}
         now = self._clock() + self._settings.ahead
         for message in batch:
-            patient = self._topic.patient(message.topic)
             place = Place(f"{self.name} message", message.number)
-            payload = message.payload if len(message.payload) <= _LARGEST else b""
-            read = reader.read(payload, place, patient, now)
-            whole.versions.extend(read.versions)
+            if len(message.payload) > _LARGEST:
+                desk.reading.tally.put_aside("a message larger than 1 MiB", place, "")
+                continue
+            patient = self._topic.patient(message.topic)
+            read = reader.read(message.payload, place, patient, now)
+            versions += read.versions
             learned |= read.learned
             consents |= read.consents
-        return whole._replace(learned=learned, consents=consents)
-
-
-class _Inbox:
-    """Between the thread that talks to the broker and the loop that keeps."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.connection = 0
-        self._loop = loop
-        self._waiting: deque[_Message] = deque()
-        self._woken = asyncio.Event()
-        self._called = threading.Event()
-        self._failure: RecordError | None = None
-
-    def put(self, message: _Message) -> None:
-        """From the broker's thread."""
-        self._waiting.append(message)
-        self._wake()
-
-    def fail(self, error: RecordError) -> None:
-        """From the broker's thread: nothing will come any more."""
-        self._failure = error
-        self._wake()
-
-    def _wake(self) -> None:
-        if not self._called.is_set():  # one call wakes for all that has come until then
-            self._called.set()
-            self._loop.call_soon_threadsafe(self._woken.set)
-
-    async def take(self) -> list[_Message]:
-        """What has come, at least one message.
-
-        Raises:
-            RecordError: the broker has turned this node away.
-        """
-        while not self._waiting:
-            if self._failure is not None:
-                raise self._failure
-            self._woken.clear()
-            self._called.clear()
-            if not self._waiting and self._failure is None:
-                await self._woken.wait()
-        return [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
+        return Read(versions, learned, consents)
 
 
 async def _keep_at_last(read: Read, keep: Keep, name: str) -> None:
@@ -295,16 +194,6 @@ async def _keep_at_last(read: Read, keep: Keep, name: str) -> None:
             logger.error("%s: %s; trying again in %.0f s", name, error, patience)
         await asyncio.sleep(patience)
         patience = min(2 * patience, most)
-
-
-def _without_delay(_: paho.Client, __: Any, connection: Any) -> None:
-    if isinstance(connection, socket.socket) and connection.family != socket.AF_UNIX:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _return_code(code: Any) -> int:
-    """MQTT 3.1.1's return code; paho speaks in those of version 5."""
-    return {132: 1, 133: 2, 134: 4, 135: 5}.get(int(code.value), 0)
 
 
 def _tls(settings: MqttSettings) -> ssl.SSLContext:

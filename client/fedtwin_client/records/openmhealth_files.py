@@ -1,8 +1,9 @@
 """Files of Open mHealth and IEEE 1752.1 data points as a source."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.json_files import find_json, read_items
@@ -11,9 +12,15 @@ from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.source import Desk, OpenSource, Version
 from fedtwin_protocol.errors import RecordError
 
+Progress = Callable[[int, int], None]
+
 
 def openmhealth_files(
-    paths: Sequence[Path], *, patient: str | None = None, system: str | None = None
+    paths: Sequence[Path],
+    *,
+    patient: str | None = None,
+    system: str | None = None,
+    progress: Progress | None = None,
 ) -> OpenSource:
     """Data points in files.
 
@@ -21,12 +28,20 @@ def openmhealth_files(
         paths: files and folders: single points, lists, NDJSON, also gzipped.
         patient: whose points they all are; without it, each point's `user_id` says so.
         system: whose number that is; none: of this source alone.
+        progress: told files read and files to read.
 
     Raises:
         RecordError: there is no such file.
     """
     files = find_json(paths, "data points")
-    return lambda desk: OpenmhealthFiles(files, patient, system, desk)
+    return lambda desk: OpenmhealthFiles(files, Owner(patient, system), desk, progress)
+
+
+class Owner(NamedTuple):
+    """Whose points they are, if that was said, and whose numbers name patients."""
+
+    patient: str | None
+    system: str | None
 
 
 class OpenmhealthFiles:
@@ -42,14 +57,14 @@ class OpenmhealthFiles:
     consents: Mapping[str, Consent] = MappingProxyType({})
 
     def __init__(
-        self, files: Sequence[Path], patient: str | None, system: str | None, desk: Desk
+        self, files: Sequence[Path], owner: Owner, desk: Desk, progress: Progress | None
     ) -> None:
         self.title = f"{len(files)} files of data points"
         self._files = files
         self._tally = desk.reading.tally
-        self._reader = PointReader(
-            desk.reading, desk.pseudonyms, system or desk.reading.source, patient
-        )
+        self._progress = progress
+        system = owner.system or desk.reading.source
+        self._reader = PointReader(desk.reading, desk.pseudonyms, system, owner.patient)
 
     def versions(self) -> Iterator[Version]:
         """Every data point.
@@ -58,7 +73,9 @@ class OpenmhealthFiles:
             RecordError: a file cannot be read, or none holds anything of use.
         """
         used = 0
-        for file in self._files:
+        for number, file in enumerate(self._files):
+            if self._progress is not None:
+                self._progress(number, len(self._files))
             for item in read_items(file, self._tally):
                 for version in self._reader.read(item.value, item.place):
                     events = list(version.events)
