@@ -18,7 +18,7 @@ from fedtwin_client.records.events import Event
 from fedtwin_client.records.pseudonyms import Identity, Pseudonyms
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import Tally
-from fedtwin_client.records.source import Desk, Version
+from fedtwin_client.records.source import Desk, OpenSource, Version
 from fedtwin_protocol.errors import RecordError
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -37,6 +37,16 @@ def make_desk(
     tally = Tally(quarantine=quarantine)
     reading = Reading(source=source, zone=ZoneInfo(zone), now=now, tally=tally)
     return Desk(reading=reading, pseudonyms=Pseudonyms(SECRET), known={})
+
+
+def read_all(
+    opening: OpenSource, source: str, zone: str = "UTC", quarantine: Path | None = None
+) -> tuple[Tally, list[Event]]:
+    """The account and the events of a source; of versions of one origin the last counts."""
+    desk = make_desk(source, zone, quarantine)
+    kept = {version.origin: list(version.events) for version in opening(desk).versions()}
+    desk.reading.tally.close()
+    return desk.reading.tally, [event for events in kept.values() for event in events]
 
 
 class MemoryKeep:
