@@ -70,6 +70,7 @@ def test_command_lines_were_found_and_every_command_is_in_a_guide() -> None:
         *("client enrol", "client check", "client policy", "client run", "client studies"),
         *("client ledger", "client left", "client report", "client records fhir"),
         *("client records table", "client studies accept", "client studies decline"),
+        *("client records openmhealth", "client records apple-health", "client records glucose"),
         *("client consent import", "client consent withdraw", "client consent show"),
         *("client records erase", "client keys rotate", "client keys seal"),
         *("research enrol", "research fetch", "research show", "research verify"),
