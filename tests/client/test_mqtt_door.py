@@ -4,13 +4,21 @@ import asyncio
 import json
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from paho.mqtt.enums import CallbackAPIVersion
 
 from fedtwin_client.records.mqtt import MqttDoor, MqttSettings, TopicPattern
@@ -159,6 +167,97 @@ def test_what_was_not_kept_comes_again_after_the_node_died_and_nothing_doubles(
     assert stuck.all() == []
     assert len(keep.all()) == 40
     assert [event.numeric_value for event in keep.all()].count(99) == 1
+
+
+@needs_broker
+def test_a_node_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
+    """kill -9 in the middle of keeping, three times over 3,000 messages."""
+    file, wanted = tmp_path / "kept", 3000
+    start = datetime(2026, 2, 1, tzinfo=UTC)
+    values = [
+        VALUE | {"time": (start + timedelta(minutes=n)).isoformat(), "value": n}
+        for n in range(wanted)
+    ]
+
+    def kept() -> list[str]:
+        return file.read_text().splitlines() if file.exists() else []
+
+    async def play() -> None:
+        with broker(tmp_path / "b") as there:
+            node = started(there.port, file)
+            try:
+                async with publishing(there.port) as out:
+                    while not kept():  # until it has subscribed, nothing waits for it
+                        await out.send("ward/0", VALUE)
+                        await asyncio.sleep(0.05)
+                    sending = asyncio.create_task(out.send("ward/1", *values))
+                    for part in (1, 2, 3):
+                        await until(lambda least=part * 400: len(kept()) >= least)
+                        node.kill()
+                        node.wait()
+                        node = started(there.port, file)
+                    await sending
+                    await until(lambda: len(set(kept())) == wanted + 1)
+            finally:
+                node.kill()
+                node.wait()
+
+    run(play)
+    origins = [line.split()[0] for line in kept()]
+    assert len(set(origins)) == wanted + 1
+
+
+def started(port: int, file: Path) -> subprocess.Popen[bytes]:
+    driver = Path(__file__).with_name("mqtt_kill_driver.py")
+    return subprocess.Popen([sys.executable, str(driver), str(port), str(file)])
+
+
+@needs_broker
+def test_the_broker_proves_who_it_is(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "broker.pem", tmp_path / "broker.key"
+    _self_signed(certificate, key)
+    keep = MemoryKeep()
+
+    async def play() -> None:
+        with broker(tmp_path / "b", f"certfile {certificate}", f"keyfile {key}") as there:
+            good = settings(there.port, tls=True, ca_file=certificate)
+            async with serving(MqttDoor(good, clock), keep):
+                publisher = paho.Client(CallbackAPIVersion.VERSION2)
+                publisher.tls_set(str(certificate))
+                publisher.connect("127.0.0.1", there.port)
+                publisher.loop_start()
+                publisher.publish("ward/3/vitals/1", json.dumps(VALUE), qos=1)
+                await until(lambda: len(keep.all()) == 1)
+                publisher.disconnect()
+                publisher.loop_stop()
+            stranger = MqttDoor(settings(there.port, tls=True, client_id="other"), clock)
+            with pytest.raises(RecordError, match="cannot be trusted: CERTIFICATE_VERIFY_FAILED"):
+                await stranger.serve(make_desk("mqtt"), keep)
+
+    run(play)
+
+
+def _self_signed(certificate: Path, key: Path) -> None:
+    made = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "broker")])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(made.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .sign(made, hashes.SHA256())
+    )
+    certificate.write_bytes(built.public_bytes(Encoding.PEM))
+    form = PrivateFormat.PKCS8
+    key.write_bytes(made.private_bytes(Encoding.PEM, form, NoEncryption()))
 
 
 @needs_broker

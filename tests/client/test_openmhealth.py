@@ -171,6 +171,18 @@ def test_times_that_are_none_are_put_aside(tmp_path: Path, frame: Any, reason: s
     assert '"file": "points.json:1 entry", "line": 2' in aside
 
 
+def test_a_series_is_many_points_under_one_header(tmp_path: Path) -> None:
+    frames = [{"date_time": f"2026-02-01T08:{n:02d}:00Z"} for n in range(3)]
+    bodies = [
+        {"heart_rate": {"value": 60 + n, "unit": "bpm"}, "effective_time_frame": frame}
+        for n, frame in enumerate([*frames, None])
+    ]
+    report, events = load(tmp_path, point({}) | {"body": bodies})
+    assert [event.numeric_value for event in events] == [60, 61, 62]
+    assert events[2].source == "openmhealth:point/a1#2/heart_rate"
+    assert (report.read, report.reasons) == ({"data points": 4}, {"no time": 1})
+
+
 def test_a_part_of_a_day_is_known_at_its_end(tmp_path: Path) -> None:
     frame = {"time_interval": {"date": "2026-02-01", "part_of_day": "evening"}}
     body = {"heart_rate": {"value": 60, "unit": "bpm"}, "effective_time_frame": frame}
@@ -186,6 +198,7 @@ def test_a_part_of_a_day_is_known_at_its_end(tmp_path: Path) -> None:
         (point({"steps": 1}), "the body does not hold what its schema heart-rate names"),
         (point({"x": 1}, schema_id={"name": "y"}), "a header whose schema_id has no name or no"),
         (point({"x": 1}, name="sleep-diary"), "the schema sleep-diary is not read"),
+        ({"header": {}, "body": []}, "an empty data series"),
         ({"header": 5, "body": {}}, "a data point needs a header and a body, both objects"),
         ({"schema_id": {}, "id": "1"}, "a header without a body"),
         ({}, "an empty object"),

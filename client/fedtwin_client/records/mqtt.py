@@ -134,7 +134,7 @@ class MqttDoor:
         """Take messages in until cancelled.
 
         Raises:
-            RecordError: the broker's address is unknown, or it refuses this client.
+            RecordError: the broker's address is unknown, or it cannot be trusted or refuses us.
         """
         settings = self._settings
         await asyncio.to_thread(self._look_up)
@@ -159,11 +159,25 @@ class MqttDoor:
             await asyncio.to_thread(link.stop)
 
     def _look_up(self) -> None:
-        host = self._settings.host
+        """Find out what would never come right by itself; a broker that is down may come back.
+
+        Raises:
+            RecordError: the address is unknown, or the broker's certificate is not to be trusted.
+        """
+        host, port = self._settings.host, self._settings.port
         try:
-            socket.getaddrinfo(host, self._settings.port)
-        except (OSError, UnicodeError) as error:
+            socket.getaddrinfo(host, port)
+            with socket.create_connection((host, port), timeout=10) as plain:
+                if self._context is not None:
+                    self._context.wrap_socket(plain, server_hostname=host).close()
+        except (socket.gaierror, UnicodeError) as error:
             raise RecordError(f"cannot find the MQTT broker {host}: {error}") from error
+        except ssl.SSLError as error:
+            raise RecordError(
+                f"the MQTT broker {host}:{port} cannot be trusted: {error.reason or error}"
+            ) from error
+        except OSError as error:
+            logger.warning("%s: cannot reach %s:%d yet: %s", self.name, host, port, error)
 
     def _read(self, batch: Sequence[Message], reader: MessageReader, desk: Desk) -> Read:
         versions: list[Version] = []

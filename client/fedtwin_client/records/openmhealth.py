@@ -1,11 +1,12 @@
 """Open mHealth and IEEE 1752.1 data points, and HealthKit samples in that form, into events.
 
-A data point is a header (who, when, which schema) and a body; a body may also stand alone. Schemas:
-openmhealth.org/schemas and IEEE Std 1752.1-2021 (w3id.org/ieee/ieee-1752-schema), HealthKit
-samples as Granola writes them (github.com/openmhealth/granola). A measure is known by its member's
-name, which the schemas never use twice for different things. Where LOINC has no code that fits, the
-code is `OMH//<member>`. A mean, minimum or other summary of a time span is not a measurement: it is
-written `OMH//<member>-<statistic>`.
+A data point is a header (who, when, which schema) and a body, or several bodies (a data series); a
+body may also stand alone. Schemas: openmhealth.org/schemas and IEEE Std 1752.1-2021
+(w3id.org/ieee/ieee-1752-schema), HealthKit samples as Granola writes them
+(github.com/openmhealth/granola). A measure is known by its member's name, which the schemas never
+use twice for different things. Where LOINC has no code that fits, the code is `OMH//<member>`. A
+mean, minimum or other summary of a time span is not a measurement: it is written
+`OMH//<member>-<statistic>`.
 """
 
 import hashlib
@@ -70,11 +71,17 @@ class _Point:
     """A body with what is said about the whole of it."""
 
     body: dict[str, Any]
+    header: dict[str, Any]
     subject: int
-    created: Any
-    origin: str
+    source: str
     place: Place
     raw: dict[str, Any]
+
+    @property
+    def created(self) -> Any:
+        """When it was made, as written."""
+        header = self.header
+        return header.get("creation_date_time") or header.get("source_creation_date_time")
 
 
 class PointReader:
@@ -104,23 +111,31 @@ class PointReader:
             value: a data point, a body alone, or a HealthKit sample.
             place: where it stands.
         """
-        self._reading.tally.read["data points"] += 1
-        origin, events = None, []
+        origin: str | None = None
+        events: list[Event] = []
         try:
-            header, body = _parts(value)
+            header, bodies = _parts(value)
             origin = self._origin(header, value)
+            subject = self._subject(header)
+        except UnusableError as error:
+            self._reading.tally.read["data points"] += 1
+            self._reading.unusable(error, place, value)
+            bodies = []
+        for number, body in enumerate(bodies):
+            self._reading.tally.read["data points"] += 1
             point = _Point(
                 body=body,
-                subject=self._subject(header),
-                created=header.get("creation_date_time") or header.get("source_creation_date_time"),
-                origin=origin,
+                header=header,
+                subject=subject,
+                source=f"{origin}#" if len(bodies) == 1 else f"{origin}#{number}/",
                 place=place,
-                raw=value,
+                raw=value if len(bodies) == 1 else {"header": header, "body": body},
             )
-            _refuse_schema(header, body)
-            events = self._events(point)
-        except UnusableError as error:
-            self._reading.unusable(error, place, value)
+            try:
+                _refuse_schema(header, body)
+                events += self._events(point)
+            except UnusableError as error:
+                self._reading.unusable(error, place, point.raw)
         if origin is not None:
             yield Version(origin=origin, updated=None, events=events)
 
@@ -182,7 +197,7 @@ class PointReader:
             subject_id=point.subject,
             time=times.time,
             code=_code(point.body, name),
-            source=f"{point.origin}#{name}",
+            source=f"{point.source}{name}",
             available_time=times.available_time,
         )
         if name in _TEXTS:
@@ -210,7 +225,7 @@ class PointReader:
             subject_id=point.subject,
             time=frame.time,
             code=quantity_code(name),
-            source=f"{point.origin}#{part}",
+            source=f"{point.source}{part}",
             available_time=frame.available_time,
         )
         if "category_type" in sample:
@@ -249,8 +264,8 @@ def _with(event: Event, number: Number) -> Event:
     return replace(event, numeric_value=number.value, unit=number.unit, src_unit=number.src_unit)
 
 
-def _parts(value: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and body; the header is empty where a body stands alone.
+def _parts(value: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Header and body, several of a data series; the header is empty where a body stands alone.
 
     Raises:
         UnusableError: a header without a body, a body that is empty or of another kind.
@@ -260,13 +275,16 @@ def _parts(value: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             raise UnusableError("a header without a body")
         if not value:
             raise UnusableError("an empty object")
-        return {}, value
+        return {}, [value]
     header, body = value.get("header"), value.get("body")
     if header is None:
         header = {}
-    if not isinstance(header, dict) or not isinstance(body, dict):
+    bodies: list[Any] = body if isinstance(body, list) else [body]
+    if not isinstance(header, dict) or not all(isinstance(one, dict) for one in bodies):
         raise UnusableError("a data point needs a header and a body, both objects")
-    return header, body
+    if not bodies:
+        raise UnusableError("an empty data series")
+    return header, bodies
 
 
 def _refuse_schema(header: dict[str, Any], body: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ def _refuse(constant: str) -> float:
     raise ValueError(constant)
 
 
+_DEEPEST = 200
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
@@ -146,15 +147,31 @@ def open_plain(file: Path) -> BinaryIO:
 
 
 def parse_json(data: bytes) -> Any:
-    """Parsed JSON, or none: not JSON, not UTF-8, or a number or text that none of them allows."""
+    """Parsed JSON, or none.
+
+    None if it is not JSON, not UTF-8, holds a number or text that none of them allows, or is nested
+    more than 200 deep: what is parsed here must also be possible to write.
+    """
     try:
         text = data.decode("utf-8-sig")
         value = _DECODER.decode(text)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a character: no text
-        return value
     except (ValueError, RecursionError):
         return None
+    opened = text.count("{") + text.count("[")
+    return None if opened > _DEEPEST and _is_deeper(value, _DEEPEST) else value
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Whether lists and objects are nested deeper than a limit."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit + 1):
+        inside = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [one for items in inside for one in items if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _lines(file: Path, tally: Tally) -> Iterator[Found]:
