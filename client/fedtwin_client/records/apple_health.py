@@ -6,7 +6,6 @@ device counted; then the samples. Memory stays flat but for 8 bytes a sample and
 stretch of time in which a preferred device counted steps and the like.
 """
 
-import hashlib
 import re
 import zipfile
 import zlib
@@ -157,10 +156,7 @@ class AppleHealth:
             again = self._overlaps.why_not(attributes)
             if again is not None:
                 raise UnusableError(again, wrong=False)
-        digest = hashlib.blake2b(repr(sorted(attributes.items())).encode(), digest_size=12)
-        return read_sample(
-            element, self._subject, f"{origin}#{digest.hexdigest()}/{element.line}", self._reading
-        )
+        return read_sample(element, self._subject, f"{origin}#{element.line}", self._reading)
 
     def _elements(self, turn: int) -> Iterator[Element]:
         """The elements of the file; the second time they are told from the first by progress."""

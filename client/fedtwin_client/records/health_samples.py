@@ -5,8 +5,8 @@ or at that end, whichever is later. A night's sleep stands as its stages, each w
 """
 
 import re
-from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from fedtwin_client.records.events import Event
@@ -38,44 +38,44 @@ def read_sample(element: Element, subject: int, source: str, reading: Reading) -
     Raises:
         UnusableError: it makes no event.
     """
-    attributes = element.attributes
-    start, times = _times(attributes, reading)
-    event = Event(
+    start, times = _times(element.attributes, reading)
+    meaning = _workout if element.name == "Workout" else _record
+    code, text, number = meaning(element.attributes, (times.time - start).total_seconds())
+    return Event(
         subject_id=subject,
         time=times.time,
-        code="",
-        source=source,
+        code=code,
+        numeric_value=None if number is None else number.value,
+        text_value=text,
         available_time=times.available_time,
+        unit=None if number is None else number.unit,
+        src_unit=None if number is None else number.src_unit,
+        source=source,
     )
-    if element.name == "Workout":
-        return _workout(attributes, event)
+
+
+def _record(attributes: dict[str, str], seconds: float) -> tuple[str, str | None, Number | None]:
+    """Code, text and value of a quantity or a category."""
     kind = attributes.get("type", "")
     name = short_name(kind)
     if kind.startswith("HKQuantityType"):
-        made = quantity(name, _number(attributes.get("value")), attributes.get("unit"))
-        return _with(replace(event, code=quantity_code(name)), made)
+        value = _number(attributes.get("value"))
+        return quantity_code(name), None, quantity(name, value, attributes.get("unit"))
     if not attributes.get("value"):
         raise UnusableError("no value was recorded", wrong=False)
-    text = attributes["value"][:200]
-    event = replace(event, code=f"HEALTHKIT//{name}", text_value=text)
+    text, code = attributes["value"][:200], f"HEALTHKIT//{name}"
     if name != "SleepAnalysis":
-        return event
-    seconds = (times.time - start).total_seconds()
-    length = checked_number(event.code, seconds, "s")
-    return _with(replace(event, text_value=text.removeprefix(_STAGES)), length)
+        return code, text, None
+    return code, text.removeprefix(_STAGES), checked_number(code, seconds, "s")
 
 
-def _workout(attributes: dict[str, str], event: Event) -> Event:
-    name = short_name(attributes.get("workoutActivityType", ""))
-    event = replace(event, code="HEALTHKIT//Workout", text_value=name)
+def _workout(attributes: dict[str, str], _: float) -> tuple[str, str | None, Number | None]:
+    """Code, activity and length of a workout."""
+    code, name = "HEALTHKIT//Workout", short_name(attributes.get("workoutActivityType", ""))
     if "duration" not in attributes:
-        return event
+        return code, name, None
     value = _number(attributes["duration"])
-    return _with(event, checked_number(event.code, value, attributes.get("durationUnit")))
-
-
-def _with(event: Event, number: Number) -> Event:
-    return replace(event, numeric_value=number.value, unit=number.unit, src_unit=number.src_unit)
+    return code, name, checked_number(code, value, attributes.get("durationUnit"))
 
 
 def _times(attributes: dict[str, str], reading: Reading) -> tuple[datetime, Times]:
@@ -91,9 +91,16 @@ def _moment(written: str | None, reading: Reading) -> datetime:
     """A time as the export writes it: `2024-03-01 08:30:00 +0100`."""
     if not written:
         raise UnusableError("no time")
-    if _ZONE.search(written) is None:
+    spelled = _spelled(written)
+    if spelled is None:
         raise UnusableError("a time without its zone, which Apple always writes")
-    return reading.moment(_ZONE.sub(r"\1", written)).start
+    return reading.moment(spelled).start
+
+
+@lru_cache(maxsize=65_536)
+def _spelled(written: str) -> str | None:
+    """With the zone next to the time, as ISO 8601 has it; none without a zone."""
+    return _ZONE.sub(r"\1", written) if _ZONE.search(written) else None
 
 
 def _number(written: Any) -> float:

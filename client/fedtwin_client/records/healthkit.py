@@ -7,6 +7,7 @@ Documentation, HKUnit.percent()), and so do its exports, under the unit `%`.
 """
 
 import re
+from functools import lru_cache
 
 from fedtwin_client.records.reading import Number, UnusableError, checked_number, finite
 
@@ -42,6 +43,7 @@ _SUBSTANCE = re.compile(r"<[0-9.]+>")  # mmol<180.1558800000541>/L
 _UNITLESS = {"BodyMassIndex": "kg/m2"}  # HealthKit's unit for it is `count`
 
 
+@lru_cache(maxsize=4096)
 def short_name(identifier: str) -> str:
     """A type's name without Apple's prefix.
 
