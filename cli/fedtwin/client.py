@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fedtwin import client_ledger, client_streams
+from fedtwin.client_meds import export, meds
 from fedtwin.client_patients import consent, erase, keys, quarantine
 from fedtwin.paper import (
     LogLevel,
@@ -73,6 +74,8 @@ app.add_typer(consent, name="consent", invoke_without_command=True)
 app.add_typer(keys, name="keys", invoke_without_command=True)
 records.command("erase")(erase)
 records.command("quarantine")(quarantine)
+records.command("meds")(meds)
+records.command("export")(export)
 client_streams.register(records)
 
 

@@ -143,7 +143,7 @@ class Intake:
 
     def _read(self, found: Found, subjects: Subjects, now: datetime) -> _Read:
         witness = Witness(self._desk.reading.tally)
-        reader = FhirReader(replace(self._desk.reading, now=now, tally=witness), subjects)
+        reader = FhirReader(self._desk.reading.at(now, witness), subjects)
         resource = found.resource
         own = resource.get("id")
         if own is None:

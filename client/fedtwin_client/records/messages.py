@@ -92,9 +92,7 @@ class MessageReader:
             patient: whom the topic names; none if the message does.
             now: nothing may lie after it.
         """
-        desk = self._desk
-        if now != desk.reading.now:
-            desk = self._desk = replace(desk, reading=replace(desk.reading, now=now))
+        desk = replace(self._desk, reading=self._desk.reading.at(now))
         value = parse_json(payload)
         if not isinstance(value, dict):
             text = payload[:20_000].decode("utf-8", errors="replace")

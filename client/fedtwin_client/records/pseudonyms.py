@@ -224,15 +224,16 @@ class Pseudonyms:
         check_secret(secret, "the secret that was handed in")
         self._secret = secret
         self._given: dict[Identity, int] = {}
+        self._behind: dict[int, Identity] = {}
 
     def of(self, identity: Identity) -> int:
         """The pseudonym of a patient, remembered."""
         subject = self._given.get(identity)
         if subject is None:
             subject = self._given[identity] = pseudonym(self._secret, identity)
+            self._behind[subject] = identity
         return subject
 
     def identities(self, used: Iterable[int]) -> dict[int, Identity]:
         """Who is behind each pseudonym that was used."""
-        wanted = set(used)
-        return {subject: identity for identity, subject in self._given.items() if subject in wanted}
+        return {subject: self._behind[subject] for subject in used if subject in self._behind}

@@ -7,8 +7,7 @@
 
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -52,21 +51,37 @@ class Times(NamedTuple):
     available_time: datetime
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """What one import hands to everything it reads.
+    """What one import, or one door, hands to everything it reads.
 
-    Attributes:
+    Args:
         source: the name of the source; the start of every event's `source`.
         zone: of times that name none.
-        now: nothing may lie after it.
-        tally: the import's account.
+        now: nothing may lie after it; a clock where reading goes on.
+        tally: the account.
     """
 
-    source: str
-    zone: ZoneInfo
-    now: datetime
-    tally: Tally
+    def __init__(
+        self, *, source: str, zone: ZoneInfo, now: datetime | Callable[[], datetime], tally: Tally
+    ) -> None:
+        self.source = source
+        self.zone = zone
+        self.tally = tally
+        self._now = now
+
+    @property
+    def now(self) -> datetime:
+        """The time, aware; nothing may lie after it."""
+        return self._now() if callable(self._now) else self._now
+
+    def at(self, now: datetime, tally: Tally | None = None) -> "Reading":
+        """The same at one moment, for one message.
+
+        Args:
+            now: aware; nothing may lie after it.
+            tally: another account; none: the same.
+        """
+        return Reading(source=self.source, zone=self.zone, now=now, tally=tally or self.tally)
 
     def unusable(self, error: UnusableError, place: Place, raw: object) -> None:
         """Account for something that makes no event."""
