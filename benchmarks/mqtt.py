@@ -1,10 +1,10 @@
 """Messages a second through the MQTT door: QoS 1, a real broker, each kept on disk before its ack.
 
 The messages wait at the broker, as after a night without a node, so that the figure is the door's
-and not the publisher's. The keep writes one line for each record and calls fsync once for all that
-wait together, as a store's group commit does. The broker is a process of its own. Beside it,
-in the same run, everything as it comes: paho's and mosquitto's own settings (small packets wait, 20
-messages under way), and each message kept and acknowledged by itself.
+and not the publisher's. They are kept by the node's own live store: all that wait together share
+one write to the disk. The broker is a process of its own. Beside it, in the same run, everything as
+it comes: paho's and mosquitto's own settings (small packets wait, 20 messages under way), and each
+message kept and acknowledged by itself.
 """
 
 import asyncio
@@ -30,15 +30,13 @@ from figures import Figure
 from paho.mqtt.enums import CallbackAPIVersion
 
 from fedtwin_client.records.mqtt import MqttDoor, MqttSettings
-from fedtwin_client.records.pseudonyms import Pseudonyms
-from fedtwin_client.records.reading import Reading
-from fedtwin_client.records.report import Tally
-from fedtwin_client.records.source import Desk, Version
+from fedtwin_client.records.source import Version
+from fedtwin_client.store.live import LiveStore
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 MESSAGES = 20_000
-BASELINE_MESSAGES = 300
+BASELINE_MESSAGES = 1000
 PATIENTS = 50
 
 
@@ -60,36 +58,6 @@ def measure(options: Namespace) -> list[Figure]:
             higher_is_better=True,
         )
     ]
-
-
-class GroupKeep:
-    """Writes what waits together with one fsync."""
-
-    def __init__(self, file: Path, wanted: int) -> None:
-        self.done = asyncio.Event()
-        self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._wanted = wanted
-        self._origins: set[str] = set()
-        self._writing = asyncio.Lock()
-
-    async def __call__(
-        self, versions: Sequence[Version], learned: Any = None, consents: Any = None
-    ) -> None:
-        """Return once it is on the disk."""
-        lines = "".join(
-            f"{event.source} {event.subject_id} {event.time} {event.code} {event.numeric_value}\n"
-            for version in versions
-            for event in version.events
-        )
-        async with self._writing:
-            await asyncio.to_thread(self._write, lines.encode())
-        self._origins.update(version.origin for version in versions)
-        if len(self._origins) >= self._wanted:
-            self.done.set()
-
-    def _write(self, data: bytes) -> None:
-        os.write(self._file, data)
-        os.fsync(self._file)
 
 
 def _rate(folder: Path, messages: int, *, tuned: bool) -> float:
@@ -119,17 +87,22 @@ async def _through_the_door(folder: Path, port: int, messages: int) -> float:
     settings = MqttSettings(
         host="127.0.0.1", port=port, topic="ward/+/vitals/{patient}", client_id="node", tls=False
     )
-    tally = Tally(quarantine=None)
-    reading = Reading(source="mqtt", zone=ZoneInfo("UTC"), now=NOW, tally=tally)
-    desk = Desk(reading=reading, pseudonyms=Pseudonyms(b"\1" * 32), known={})
-    keep = GroupKeep(folder / "kept", messages)
-    start = time.perf_counter()
-    serving = asyncio.create_task(MqttDoor(settings, lambda: NOW).serve(desk, keep))
-    await asyncio.wait_for(keep.done.wait(), 300)
-    seconds = time.perf_counter() - start
-    serving.cancel()
-    await asyncio.gather(serving, return_exceptions=True)
-    assert not tally.reasons, tally.reasons
+    with LiveStore(folder / "store", b"\1" * 32, lambda: NOW) as live:
+        desk = live.desk("mqtt", ZoneInfo("UTC"))
+        keep, done, origins = live.keep(desk), asyncio.Event(), set()
+
+        async def counted(versions: Sequence[Version], *others: Any) -> None:
+            await keep(versions, *others)
+            origins.update(version.origin for version in versions)
+            if len(origins) >= messages:
+                done.set()
+
+        start = time.perf_counter()
+        serving = asyncio.create_task(MqttDoor(settings, lambda: NOW).serve(desk, counted))
+        await asyncio.wait_for(done.wait(), 300)
+        seconds = time.perf_counter() - start
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
     return messages / seconds
 
 

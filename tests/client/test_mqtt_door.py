@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import paho.mqtt.client as paho
 import pytest
@@ -22,7 +23,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from paho.mqtt.enums import CallbackAPIVersion
 
 from fedtwin_client.records.mqtt import MqttDoor, MqttSettings, TopicPattern
-from fedtwin_client.records.pseudonyms import Identity, pseudonym
+from fedtwin_client.records.pseudonyms import Identity, IdentityMap, pseudonym
+from fedtwin_client.store.compaction import compact, waiting
+from fedtwin_client.store.live import LiveStore
+from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 from .desks import MOSQUITTO, NOW, SECRET, MemoryKeep, broker, clock, free_port, make_desk, until
@@ -167,6 +171,32 @@ def test_what_was_not_kept_comes_again_after_the_node_died_and_nothing_doubles(
     assert stuck.all() == []
     assert len(keep.all()) == 40
     assert [event.numeric_value for event in keep.all()].count(99) == 1
+
+
+@needs_broker
+def test_into_the_nodes_own_store(tmp_path: Path) -> None:
+    """By the live store: events in the timeline, what is wrong in the quarantine."""
+    store = tmp_path / "store"
+    values = [VALUE | {"time": f"2026-02-01T08:{n:02d}:00Z", "value": n + 1} for n in range(50)]
+
+    async def play() -> None:
+        with broker(tmp_path / "b") as there, LiveStore(store, SECRET, clock) as live:
+            desk = live.desk("mqtt", ZoneInfo("UTC"))
+            door = MqttDoor(settings(there.port), clock)
+            task = asyncio.create_task(door.serve(desk, live.keep(desk)))
+            await asyncio.sleep(0.3)
+            async with publishing(there.port) as out:
+                await out.send("ward/3/vitals/1", *values, *values, b"{")
+            await until(lambda: waiting(store) >= 50)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    run(play)
+    compact(store, NOW)
+    events = Timeline.open(store).events().to_pylist()
+    assert sorted(event["numeric_value"] for event in events) == list(range(1, 51))
+    who = IdentityMap(store / "identities.sqlite").who_is(events[0]["subject_id"])
+    assert who == Identity(SYSTEM, "1")
 
 
 @needs_broker

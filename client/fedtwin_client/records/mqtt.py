@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from fedtwin_client.records.consent import Consent
@@ -152,8 +153,7 @@ class MqttDoor:
         try:
             while True:
                 batch = await link.take(_BATCH)
-                read = self._read(batch, reader, desk)
-                await _keep_at_last(read, keep, self.name)
+                await _keep_at_last(partial(self._read, batch, reader, desk), keep, self.name)
                 link.acknowledge(batch)
         finally:
             await asyncio.to_thread(link.stop)
@@ -197,12 +197,16 @@ class MqttDoor:
         return Read(versions, learned, consents)
 
 
-async def _keep_at_last(read: Read, keep: Keep, name: str) -> None:
-    """Keep it, however often it takes; until then the broker hears nothing."""
+async def _keep_at_last(read: Callable[[], Read], keep: Keep, name: str) -> None:
+    """Keep it, however often it takes; until then the broker hears nothing.
+
+    It is read anew each time, because a failed keep has emptied the account of what was put aside.
+    """
     patience, most = _PATIENCE_S
     while True:
+        made = read()
         try:
-            await keep(read.versions, read.learned, read.consents)
+            await keep(made.versions, made.learned, made.consents)
             return
         except RecordError as error:
             logger.error("%s: %s; trying again in %.0f s", name, error, patience)
