@@ -1,5 +1,6 @@
 """Whatever comes in, readers of streams raise nothing but what they say, and lose nothing."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedtwin_client.records.apple_health import apple_health_file
+from fedtwin_client.records.fhir_answers import RefusalError
+from fedtwin_client.records.fhir_intake import Intake
 from fedtwin_client.records.glucose_files import GlucoseOptions, glucose_file
 from fedtwin_client.records.messages import MessageReader
 from fedtwin_client.records.openmhealth_files import openmhealth_files
@@ -16,7 +19,7 @@ from fedtwin_client.records.report import Place
 from fedtwin_client.records.source import Source
 from fedtwin_protocol.errors import RecordError
 
-from .desks import NOW, make_desk
+from .desks import NOW, MemoryKeep, make_desk
 
 quick = settings(
     max_examples=30,
@@ -61,6 +64,17 @@ KEYS = st.sampled_from(
         "activity_name",
         "patient",
         "resourceType",
+        "comparator",
+        "base_movement_quantity",
+        "specimen_source",
+        "type",
+        "entry",
+        "resource",
+        "request",
+        "method",
+        "subject",
+        "valueQuantity",
+        "effectiveDateTime",
     ]
 )
 POINTS = st.recursive(
@@ -176,3 +190,31 @@ def test_any_table_as_an_export_of_readings(
     except RecordError:
         return
     accounted(desk, events, desk.reading.tally.read["rows"])
+
+
+@quick
+@given(resource=st.dictionaries(KEYS, POINTS | JSON, max_size=5))
+@pytest.mark.parametrize("kind", ["Observation", "Bundle"])
+def test_any_resource_that_is_posted(kind: str, resource: dict[str, Any]) -> None:
+    """It is kept, or refused in words: nothing else is raised."""
+    keep = MemoryKeep()
+    intake = Intake(make_desk("fhir-post"), "fhir-post", None, keep)
+    given_type = resource.get("type")
+    posted = resource | {"resourceType": kind, "type": given_type or "batch"}
+    post = intake.bundle if kind == "Bundle" else intake.one
+    try:
+        asyncio.run(post(json.loads(json.dumps(posted)), NOW))
+    except RefusalError as refusal:
+        if refusal.status not in {400, 422} or not refusal.sentences:
+            raise
+
+
+@pytest.mark.parametrize("depth", [150, 250, 985, 989, 990, 991, 100_000])
+@pytest.mark.parametrize("start", ['{"body":{"x":', '{"resourceType":"Observation","subject":'])
+def test_nested_however_deep(tmp_path: Path, depth: int, start: str) -> None:
+    """Whatever can be read can also be put aside: at some depths only one of them is possible."""
+    desk = make_desk("mqtt", quarantine=tmp_path / "quarantine.ndjson")
+    payload = (start + "[" * depth + "]" * depth + "}" * start.count("{")).encode()
+    MessageReader(desk, "mqtt", None).read(payload, Place("x", 1), "7", NOW)
+    desk.reading.tally.close()
+    accounted(desk, 0, 1)

@@ -23,8 +23,9 @@ from fedtwin_client.records.source import Desk, Version
 from fedtwin_client.records.subjects import Subjects
 from fedtwin_client.records.witness import Witness
 
-_TAKEN = {"Observation", "Patient"}
-_BUNDLES = {"transaction", "batch", "collection"}
+# Compared, not looked up: what is posted may hold anything.
+_TAKEN = ("Observation", "Patient")
+_BUNDLES = ("transaction", "batch", "collection")
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 
 
@@ -172,7 +173,7 @@ def _entry(entry: Any, place: Place) -> "Found | str":
         return "expected an Observation or a Patient"
     request = entry.get("request")
     method = request.get("method", "POST") if isinstance(request, dict) else "POST"
-    if method not in {"POST", "PUT"}:
+    if method not in ("POST", "PUT"):
         return "expected POST or PUT as the entry's method"
     address = entry.get("fullUrl")
     address = address if isinstance(address, str) else ""

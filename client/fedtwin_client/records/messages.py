@@ -26,7 +26,7 @@ from fedtwin_client.records.source import Desk, Version
 from fedtwin_client.records.subjects import Subjects
 
 _CODE = re.compile(r"[A-Za-z0-9_.\-]{1,60}//[^\s#]{1,120}\Z")
-_COMPARATORS = {"<", "<=", ">", ">="}
+_COMPARATORS = ("<", "<=", ">", ">=")  # compared, not looked up: a message may hold anything
 _BARE_LOINC = re.compile(r"\d{1,7}-\d\Z")
 
 

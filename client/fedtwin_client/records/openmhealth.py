@@ -323,7 +323,7 @@ def _code(body: dict[str, Any], name: str) -> str:
         return f"LOINC//{loinc}"
     if name == "base_movement_quantity":
         unit = body[name].get("unit") if isinstance(body[name], dict) else None
-        if unit in {"steps", "step"}:
+        if unit in ("steps", "step"):
             return "LOINC//55423-8"
     if name in _LOINC:
         return f"LOINC//{_LOINC[name]}"
