@@ -209,12 +209,13 @@ def test_any_resource_that_is_posted(kind: str, resource: dict[str, Any]) -> Non
             raise
 
 
-@pytest.mark.parametrize("depth", [150, 250, 985, 989, 990, 991, 100_000])
 @pytest.mark.parametrize("start", ['{"body":{"x":', '{"resourceType":"Observation","subject":'])
-def test_nested_however_deep(tmp_path: Path, depth: int, start: str) -> None:
+def test_nested_however_deep(tmp_path: Path, start: str) -> None:
     """Whatever can be read can also be put aside: at some depths only one of them is possible."""
     desk = make_desk("mqtt", quarantine=tmp_path / "quarantine.ndjson")
-    payload = (start + "[" * depth + "]" * depth + "}" * start.count("{")).encode()
-    MessageReader(desk, "mqtt", None).read(payload, Place("x", 1), "7", NOW)
+    depths = [10, 190, 200, 210, *range(800, 1010), 100_000]
+    for depth in depths:
+        payload = (start + "[" * depth + "]" * depth + "}" * start.count("{")).encode()
+        MessageReader(desk, "mqtt", None).read(payload, Place("x", 1), "7", NOW)
     desk.reading.tally.close()
-    accounted(desk, 0, 1)
+    accounted(desk, 0, len(depths))
