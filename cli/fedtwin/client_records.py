@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fedtwin import client_streams
 from fedtwin.client_databases import omop
 from fedtwin.client_genes import add_gene_commands
 from fedtwin.client_hl7 import hl7
@@ -28,6 +29,7 @@ records.command("view")(view)
 records.command("meds")(meds)
 records.command("export")(export)
 add_gene_commands(records)
+client_streams.register(records)
 
 
 @records.command("fhir")

@@ -82,6 +82,15 @@ class Reading:
         """The time, aware; nothing may lie after it."""
         return self._now() if callable(self._now) else self._now
 
+    def at(self, now: datetime, tally: Tally | None = None) -> "Reading":
+        """The same at one moment, for one message.
+
+        Args:
+            now: aware; nothing may lie after it.
+            tally: another account; none: the same.
+        """
+        return Reading(source=self.source, zone=self.zone, now=now, tally=tally or self.tally)
+
     def unusable(self, error: UnusableError, place: Place, raw: object) -> None:
         """Account for something that makes no event."""
         if error.wrong:
