@@ -26,8 +26,9 @@ from fedtwin_client.records.hl7v2 import MERGE, REMOVAL, Hl7Reader
 from fedtwin_client.records.mllp_acks import Outcome, acknowledgements, received_of
 from fedtwin_client.records.mllp_frames import END, START, Frame, frames
 from fedtwin_client.records.reading import Reading, UnusableError
-from fedtwin_client.records.report import Place, Tally
+from fedtwin_client.records.report import Place
 from fedtwin_client.records.source import Desk, Version
+from fedtwin_client.records.witness import Witness
 from fedtwin_protocol.errors import RecordError
 
 _log = logging.getLogger(__name__)
@@ -235,7 +236,7 @@ class MllpDoor:
         )
 
     def _read(self, frame: Frame, place: Place, desk: Desk) -> tuple[list[Version], Outcome, str]:
-        told = _Told(desk.reading.tally)
+        told = Witness(desk.reading.tally)
         reading = Reading(
             source=desk.reading.source,
             zone=desk.reading.zone,
@@ -254,29 +255,19 @@ class MllpDoor:
             reading.unusable(error, place, frame.data.decode("utf-8", "replace"))
             return [], "aside", error.reason
         versions = Hl7Reader(reading, desk.pseudonyms, self._whose).read(message)
-        if told.wrong and not _used(versions, reading.source, message.kind):
-            return versions, "aside", "; ".join(dict.fromkeys(told.wrong[:3]))
+        wrong = _faults(told)
+        if wrong and not _used(versions, reading.source, message.kind):
+            return versions, "aside", "; ".join(dict.fromkeys(wrong[:3]))
         return versions, "stored", ""
 
 
-class _Told(Tally):
-    """The door's account, which also remembers what was wrong with one message."""
-
-    def __init__(self, tally: Tally) -> None:
-        super().__init__(quarantine=None, read=tally.read)
-        self._tally = tally
-        self.wrong: list[str] = []
-
-    def skip(self, reason: str, place: Place) -> None:
-        self._tally.skip(reason, place)
-
-    def note(self, reason: str, place: Place) -> None:
-        self._tally.note(reason, place)
-
-    def put_aside(self, reason: str, place: Place, raw: object) -> None:
-        if not reason.startswith((MERGE, REMOVAL)):
-            self.wrong.append(reason)
-        self._tally.put_aside(reason, place, raw)
+def _faults(told: Witness) -> list[str]:
+    """What was wrong with a message; what waits for a person is no fault of the message."""
+    return [
+        remark.reason
+        for remark in told.remarks
+        if remark.kind == "wrong" and not remark.reason.startswith((MERGE, REMOVAL))
+    ]
 
 
 def _used(versions: list[Version], source: str, kind: str) -> bool:

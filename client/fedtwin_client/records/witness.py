@@ -25,15 +25,15 @@ class Witness(Tally):
         self.read = behind.read
         self.remarks: list[Remark] = []
 
-    def skip(self, reason: str, place: Place) -> None:
+    def skip(self, reason: str, place: Place, count: int = 1) -> None:
         """Count something that made no event though nothing is wrong with it."""
         self.remarks.append(Remark("unused", reason))
-        self._behind.skip(reason, place)
+        self._behind.skip(reason, place, count)
 
-    def note(self, reason: str, place: Place) -> None:
+    def note(self, reason: str, place: Place, count: int = 1) -> None:
         """Count something that was used and is worth a look."""
         self.remarks.append(Remark("noted", reason))
-        self._behind.note(reason, place)
+        self._behind.note(reason, place, count)
 
     def put_aside(self, reason: str, place: Place, raw: object) -> None:
         """Count something wrong, and write it to the quarantine file."""
