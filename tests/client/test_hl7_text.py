@@ -120,7 +120,7 @@ def test_frames_of_mllp_packed_and_wide_files_are_read(tmp_path: Path) -> None:
     framed = b"\x0b" + text.encode() + b"\x1c\r"
     for name, data in (
         ("a.hl7", framed * 2),
-        ("b.hl7.gz", gzip.compress(framed)),
+        ("b.hl7.gz", gzip.compress(framed, mtime=0)),
         ("c.hl7", text.encode("utf-16")),
         ("d.hl7", text.encode("utf-32")),
     ):
