@@ -263,6 +263,11 @@ LINES: list[str | bytes] = [
     '{"resourceType":"Observation","x":' + "[" * 2000 + "]" * 2000 + "}",
     BASE[:-1] + ',"x":' + "[" * 1200 + "]" * 1200 + "}",
     BASE[:-1] + ',"x":' + "9" * 5000 + "}",
+    *(BASE[:-1] + ',"x":' + "[" * deep + "]" * deep + "}" for deep in (198, 199, 200, 201, 250)),
+    *(
+        BASE.replace('"code":{', '"code":{"extension":' + "[" * deep + "]" * deep + ",", 1)
+        for deep in (196, 197, 198, 199, 200, 201)
+    ),
     compact(pressure(922)).replace('"component"', '"v\\u0061lueString":"x","component"'),
     compact(pressure(923)).replace(',"valueQuantity"', ',"valueQuantity":null,"valueQuantity"'),
     compact(
@@ -308,6 +313,11 @@ def test_every_odd_spelling_is_read_as_if_it_were_alone() -> None:
 def test_two_faults_cannot_make_up_for_each_other() -> None:
     for line in LINES:
         agree(amid(line, plain=210))
+
+
+def test_what_is_nested_too_deeply_is_put_aside_on_both_ways() -> None:
+    deep = BASE.replace('"code":{', '"code":{"extension":' + "[" * 300 + "]" * 300 + ",", 1)
+    assert agree(amid(deep))["aside"] == {"not a JSON object": 1}
 
 
 def test_local_codes_are_noted_in_the_order_of_the_lines() -> None:

@@ -49,7 +49,7 @@ def amounts(folder: Path) -> list[float]:
 
 
 def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="fedtwin client import"):
+    with pytest.raises(RecordError, match="fedtwin client records"):
         Timeline.open(tmp_path)
 
 

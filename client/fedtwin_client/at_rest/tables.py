@@ -8,7 +8,7 @@ stand in another's place. pyarrow reads and writes it; DuckDB reads it through p
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -62,6 +62,19 @@ def open_tables(
     return ds.UnionDataset(schema or parts[0].schema, parts)
 
 
+def open_reader(path: Path, key: bytes | None) -> pq.ParquetFile:
+    """A reader of one file; the caller closes it.
+
+    Args:
+        path: the file.
+        key: 32 bytes; none: it is not encrypted.
+
+    Raises:
+        OSError: it does not open with its key, or was changed.
+    """
+    return pq.ParquetFile(path, decryption_properties=_opening(path, key))
+
+
 def is_plain(path: Path) -> bool:
     """Whether a Parquet file is not encrypted."""
     with path.open("rb") as file:
@@ -69,14 +82,16 @@ def is_plain(path: Path) -> bool:
 
 
 def _opened(path: Path, key: bytes | None, schema: pa.Schema | None) -> ds.FileSystemDataset:
-    options = {}
-    if key is not None:
-        options["decryption_properties"] = encryption.create_decryption_properties(
-            key, aad_prefix=path.name.encode()
-        )
+    options = {} if key is None else {"decryption_properties": _opening(path, key)}
     form = ds.ParquetFileFormat(
         default_fragment_scan_options=ds.ParquetFragmentScanOptions(**options)
     )
     fragment = form.make_fragment(str(path), filesystem=LocalFileSystem())
     columns = schema or fragment.physical_schema
     return ds.FileSystemDataset([fragment], columns, form, filesystem=LocalFileSystem())
+
+
+def _opening(path: Path, key: bytes | None) -> Any:
+    if key is None:
+        return None
+    return encryption.create_decryption_properties(key, aad_prefix=path.name.encode())

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fedtwin_client.cohort.conversions import conversions_of, stored_units
+from fedtwin_client.cohort.conversions import stored_units, unit_conversions
 from fedtwin_client.cohort.selection import Selected
 from fedtwin_client.cohort.times import stored_codes
 from fedtwin_protocol.contract import Feature
@@ -178,9 +178,8 @@ def _series(features: tuple[Feature, ...]) -> list[list[Feature]]:
 
 def _questions(db: duckdb.DuckDBPyConnection, series: list[list[Feature]]) -> pa.Table:
     rows: list[dict[str, Any]] = []
-    stored = stored_units(
-        db, {code for alike in series for code in alike[0].codes if alike[0].kind == "number"}
-    )
+    measured = (alike[0] for alike in series if alike[0].kind == "number")
+    stored = stored_units(db, (code for one in measured for code in stored_codes(one.codes)))
     for number, (feature, *_) in enumerate(series):
         asked = {
             "series": number,
@@ -192,8 +191,8 @@ def _questions(db: duckdb.DuckDBPyConnection, series: list[list[Feature]]) -> pa
         if feature.kind == "number":
             assert feature.plausible is not None
             low, high = feature.plausible
-            units = conversions_of(stored, codes, feature.unit, f"feature '{feature.name}'")
-            rows += [{**asked, **unit, "low": low, "high": high} for unit in units.to_pylist()]
+            units = unit_conversions(stored, codes, feature.unit, f"feature '{feature.name}'")
+            rows += [{**asked, **unit, "low": low, "high": high} for unit in units]
         else:
             rows += [{**asked, "code": code, "factor": 1.0, "shift": 0.0} for code in codes]
     return pa.Table.from_pylist(rows, schema=_QUESTIONS)

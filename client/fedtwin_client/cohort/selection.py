@@ -6,7 +6,8 @@ A patient is left out for the first reason that holds, in this order:
 5. lacks a required code; 6. has an excluding code; 7. the endpoint is not known.
 
 Codes count for 5 and 6 only if they happened and were known by the index date. Only the endpoint
-looks ahead: at (index date, index date + horizon].
+looks ahead: at (index date, index date + horizon]. Of index events, deaths, the end of the record
+and the endpoint nothing counts that happened after now, or was not known by now.
 """
 
 from collections import Counter
@@ -27,19 +28,21 @@ from fedtwin_protocol.study import StudyPlan
 _MARKED = """
 CREATE TEMP TABLE marked AS
 SELECT subject_id, min(time) FILTER (code = $birth) AS birth,
-    min(time) FILTER (code = $death) AS death,
+    min(time) FILTER (code = $death AND time <= $now AND available_time <= $now) AS death,
     CASE WHEN count(DISTINCT text_value) FILTER (code = $sex) = 1
         THEN min(text_value) FILTER (code = $sex) END AS sex,
-    CASE WHEN $last THEN max(time) FILTER (list_contains($codes::VARCHAR[], code) AND time <= $now)
-        ELSE min(time) FILTER (list_contains($codes::VARCHAR[], code) AND time <= $now)
-        END AS marked_time
-FROM events WHERE code IN {all_codes} GROUP BY subject_id
+    CASE WHEN $last THEN max(time) FILTER (marks) ELSE min(time) FILTER (marks) END AS marked_time
+FROM (
+    SELECT *, code IN (SELECT unnest($codes::VARCHAR[]))
+        AND time <= $now AND available_time <= $now AS marks FROM events
+)
+ WHERE code IN {all_codes} GROUP BY subject_id
 """
 _PEOPLE = """
 CREATE TEMP TABLE people AS
 WITH records AS (
     SELECT subject_id, max(time) AS last_time FROM events
-    WHERE time <= $now OR time IS NULL GROUP BY subject_id
+    WHERE (time <= $now AND available_time <= $now) OR time IS NULL GROUP BY subject_id
 ), dated AS (
     SELECT *, coalesce($date::TIMESTAMP, marked_time) AS index_time
     FROM records LEFT JOIN marked USING (subject_id)
@@ -72,6 +75,7 @@ class Selected:
             number of events.
         days: (patients,) days from the index date to the event, or to where the patient is lost
             from sight; none unless the endpoint is a time to event.
+        clipped: (patients,) whose outcome lies beyond the plan's bounds.
         exclusions: how many patients each reason left out.
     """
 
@@ -80,6 +84,7 @@ class Selected:
     sex: NDArray[np.float64]
     labels: NDArray[np.float64]
     days: NDArray[np.float64] | None
+    clipped: NDArray[np.bool_]
     exclusions: dict[str, int]
 
 
@@ -126,6 +131,7 @@ def select_patients(db: duckdb.DuckDBPyConnection, plan: StudyPlan, now: datetim
         sex=_floats(people["sex"])[keep],
         labels=outcome.labels[keep],
         days=None if outcome.days is None else outcome.days[keep],
+        clipped=outcome.clipped[keep],
         exclusions=exclusions,
     )
 

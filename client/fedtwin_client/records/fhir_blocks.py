@@ -30,7 +30,7 @@ from fedtwin_client.records.fhir_plain import Meanings, Plain
 from fedtwin_client.records.lines import Lines
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import EXAMPLES, Place
-from fedtwin_client.records.resources import Found, resources_of, resources_of_line
+from fedtwin_client.records.resources import Found, resources_in, resources_of_line
 from fedtwin_client.records.subjects import Subjects
 
 _SAMPLED: Final = 40
@@ -66,7 +66,7 @@ class FhirBlocks:
         more = self._members(lines, starts, lengths)
         columns = None if more is None else self._columns.read(lines.data, starts, lengths, more)
         if columns is None:
-            yield from self.one_by_one(resources_of(lines, file, self._reading.tally))
+            yield from self.one_by_one(resources_in(lines, file, self._reading.tally))
             return
         numbers = lines.first + np.flatnonzero(~blank)
         yield self._mixed(lines, file, columns, _Rows(starts, numbers))

@@ -28,8 +28,8 @@ _META: Final = ("lastUpdated", "versionId", "source", "profile", "security", "ta
 KNOWN: Final = frozenset((*TEXTS, "meta", "valueQuantity", "component"))
 _MOST_REFUSALS: Final = 20
 _SAMPLE: Final = 256
-_LONG_LINE: Final = 1_500
-_MOST_BRACKETS: Final = 300
+_MOST_BRACKETS: Final = 200
+_LONG_TEXT: Final = _MOST_BRACKETS + 1
 _MANY_DIGITS: Final = 600  # Python can be told to stop anywhere from 640 digits on
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{600}")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -97,7 +97,6 @@ class ColumnReader:
             if name.startswith("value"):
                 only &= ~_present(table[name])
         lines = _Lines(data, starts, lengths)
-        proven &= ~lines.nested()
         observations = _equals(table["resourceType"], '"Observation"')
         rest = np.flatnonzero(observations & ~proven)
         if len(rest):
@@ -199,11 +198,11 @@ def _doubtful(table: pa.Table, more: Sequence[str]) -> Mask:
     doubtful = np.zeros(table.num_rows, dtype=np.bool_)
     meta = _fields(_array(table["meta"]), _META)
     for column in (*(table[name] for name in (*TEXTS, *more)), *meta.values()):
-        doubtful |= _bare(_array(column))
+        doubtful |= _odd_text(_array(column))
     quantity = _fields(_array(table["valueQuantity"]), QUANTITY)
     doubtful |= _doubtful_number(quantity["value"])
     for name in QUANTITY[1:]:
-        doubtful |= _bare(quantity[name])
+        doubtful |= _odd_text(quantity[name])
     component = _array(table["component"])
     if component.null_count < len(component):
         parts = component.flatten()
@@ -211,7 +210,7 @@ def _doubtful(table: pa.Table, more: Sequence[str]) -> Mask:
         fields = _fields(inner, QUANTITY)
         odd = _doubtful_number(fields["value"])
         for column in (code, *(fields[name] for name in QUANTITY[1:])):
-            odd |= _bare(column)
+            odd |= _odd_text(column)
         rows = np.repeat(
             np.arange(len(component)), pc.fill_null(pc.list_value_length(component), 0).to_numpy()
         )
@@ -251,6 +250,13 @@ def _doubtful_number(texts: pa.Array) -> Mask:
     return doubtful
 
 
+def _odd_text(texts: pa.Array) -> Mask:
+    """Rows of JSON texts that may have stood there shorter, or may be nested too deeply."""
+    lengths = np.asarray(pc.fill_null(pc.binary_length(texts), 0))
+    odd: Mask = _bare(texts) | (lengths > _LONG_TEXT)
+    return odd
+
+
 def _bare(texts: pa.Array) -> Mask:
     """Rows of JSON texts in which a number, null, NaN or the like may stand."""
     if texts.null_count == len(texts):
@@ -273,13 +279,6 @@ class _Lines:
     def _line(self, row: int) -> bytes:
         start = int(self._starts[row])
         return self._data[start : start + int(self._lengths[row])]
-
-    def nested(self) -> Mask:
-        """Rows that may hold what Python's reader refuses to go into."""
-        deep = np.zeros(len(self._starts), dtype=np.bool_)
-        for row in np.flatnonzero(self._lengths > _LONG_LINE).tolist():
-            deep[row] = _is_extreme(self._line(row))
-        return deep
 
     def count_values(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many names may begin with `value`; -1 where names may be written with escapes."""

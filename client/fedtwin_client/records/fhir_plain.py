@@ -19,7 +19,7 @@ from fedtwin_client.records.codes import codes_of, is_local
 from fedtwin_client.records.fhir_columns import QUANTITY, Columns, numbers_of
 from fedtwin_client.records.instants import Instants, read_instants
 from fedtwin_client.records.observation import PLAIN_NOT, comparator_of, unit_of
-from fedtwin_client.records.reading import OLDEST_YEAR, Reading, UnusableError, kept_unit
+from fedtwin_client.records.reading import OLDEST_YEAR, Reading, UnusableError, unit_rule
 from fedtwin_client.records.subjects import Subjects
 
 _MOST_REMEMBERED: Final = 100_000
@@ -42,7 +42,6 @@ class _Kept(NamedTuple):
     local: bool
     factor: float
     offset: float
-    converted: bool
     unit: str | None
     src_unit: str | None
     comparator: str | None
@@ -111,16 +110,14 @@ class Meanings:
             members = {"unit": unit, "code": unit_code, "comparator": comparator}
             quantity = {name: _strict(text) for name, text in members.items() if text is not None}
             bound = comparator_of(quantity)
-            kept = kept_unit(codes[0], unit_of(quantity))
+            kept = unit_rule(codes[0], unit_of(quantity))
         except (UnusableError, IndexError, ValueError, RecursionError):
             return None
-        convert = kept.convert
         return _Kept(
             code=codes[0],
             local=is_local(codes[0]),
-            factor=1.0 if convert is None else convert.factor,
-            offset=0.0 if convert is None else convert.offset,
-            converted=convert is not None,
+            factor=kept.convert.factor,
+            offset=kept.convert.offset,
             unit=kept.unit,
             src_unit=kept.src_unit,
             comparator=bound,
@@ -177,8 +174,7 @@ class Plain:
         )
         written = np.asarray(pc.fill_null(numbers_of(quantity["value"]), np.nan))
         good = coded.good & np.isfinite(written) & ((written != 0) | ~np.signbit(written))
-        converted = written * coded.column("factor", 1.0) + coded.column("offset", 0.0)
-        numbers = np.where(coded.column("converted", False), converted, written)
+        numbers = written * coded.column("factor", 1.0) + coded.column("offset", 0.0)
         return coded, numbers, good
 
     def local_notes(self, fast: NDArray[np.int64]) -> NDArray[np.int64]:

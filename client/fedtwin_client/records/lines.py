@@ -81,7 +81,7 @@ def read_lines(
         yield from _whole(number, rest, longest)
 
 
-def open_file(file: Path) -> BinaryIO:
+def open_plain(file: Path) -> BinaryIO:
     """A file to be read; `.gz` is unpacked."""
     return cast("BinaryIO", gzip.open(file, "rb")) if file.suffix == ".gz" else file.open("rb")
 

@@ -28,6 +28,19 @@ class Identity(NamedTuple):
     value: str
 
 
+def written_identity(system: str, number: str) -> Identity:
+    """A patient as an import knows them: without a system of numbers, by the server's own id.
+
+    Args:
+        system: an identifier system, or the name of a server or table.
+        number: as people write it.
+    """
+    by_server = ":" not in system and "/" not in system
+    if by_server and not number.startswith("Patient/"):
+        return Identity(system, f"Patient/{number}")
+    return Identity(system, number)
+
+
 def open_secret(path: Path, fresh: bytes) -> bytes:
     """Read the site's secret, or keep a fresh one where there is none yet.
 
@@ -224,15 +237,16 @@ class Pseudonyms:
         check_secret(secret, "the secret that was handed in")
         self._secret = secret
         self._given: dict[Identity, int] = {}
+        self._behind: dict[int, Identity] = {}
 
     def of(self, identity: Identity) -> int:
         """The pseudonym of a patient, remembered."""
         subject = self._given.get(identity)
         if subject is None:
             subject = self._given[identity] = pseudonym(self._secret, identity)
+            self._behind[subject] = identity
         return subject
 
     def identities(self, used: Iterable[int]) -> dict[int, Identity]:
         """Who is behind each pseudonym that was used."""
-        wanted = set(used)
-        return {subject: identity for identity, subject in self._given.items() if subject in wanted}
+        return {subject: self._behind[subject] for subject in used if subject in self._behind}

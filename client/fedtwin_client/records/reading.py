@@ -7,8 +7,7 @@
 
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -16,7 +15,7 @@ from zoneinfo import ZoneInfo
 from fedtwin_client.records.analytes import analyte, analyte_conversion
 from fedtwin_client.records.moments import Moment, read_moment
 from fedtwin_client.records.report import Place, Tally
-from fedtwin_client.records.units import Conversion, normal_unit
+from fedtwin_client.records.units import SAME, Conversion, normal_unit
 
 OLDEST_YEAR = 1870
 # One word of a few letters; a patient's name or number that stands in the wrong field is longer.
@@ -45,12 +44,12 @@ class Number(NamedTuple):
     src_unit: str | None
 
 
-class KeptUnit(NamedTuple):
-    """How a code's numbers are kept: converted or as they are, and in which unit."""
+class UnitRule(NamedTuple):
+    """What happens to every value of one code in one unit: both units, and the way between them."""
 
-    convert: Conversion | None
     unit: str | None
     src_unit: str | None
+    convert: Conversion
 
 
 class Times(NamedTuple):
@@ -60,21 +59,37 @@ class Times(NamedTuple):
     available_time: datetime
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """What one import hands to everything it reads.
+    """What one import, or one door, hands to everything it reads.
 
-    Attributes:
+    Args:
         source: the name of the source; the start of every event's `source`.
         zone: of times that name none.
-        now: nothing may lie after it.
-        tally: the import's account.
+        now: nothing may lie after it; a clock where reading goes on.
+        tally: the account.
     """
 
-    source: str
-    zone: ZoneInfo
-    now: datetime
-    tally: Tally
+    def __init__(
+        self, *, source: str, zone: ZoneInfo, now: datetime | Callable[[], datetime], tally: Tally
+    ) -> None:
+        self.source = source
+        self.zone = zone
+        self.tally = tally
+        self._now = now
+
+    @property
+    def now(self) -> datetime:
+        """The time, aware; nothing may lie after it."""
+        return self._now() if callable(self._now) else self._now
+
+    def at(self, now: datetime, tally: Tally | None = None) -> "Reading":
+        """The same at one moment, for one message.
+
+        Args:
+            now: aware; nothing may lie after it.
+            tally: another account; none: the same.
+        """
+        return Reading(source=self.source, zone=self.zone, now=now, tally=tally or self.tally)
 
     def unusable(self, error: UnusableError, place: Place, raw: object) -> None:
         """Account for something that makes no event."""
@@ -150,12 +165,12 @@ def checked_number(code: str, value: float, unit: str | None) -> Number:
     Raises:
         UnusableError: a known code with no unit, an unknown one, or one of another kind.
     """
-    kept = kept_unit(code, unit)
-    return Number(value if kept.convert is None else kept.convert(value), kept.unit, kept.src_unit)
+    rule = unit_rule(code, unit)
+    return Number(rule.convert(value), rule.unit, rule.src_unit)
 
 
-def kept_unit(code: str, unit: str | None) -> KeptUnit:
-    """The unit that a code's numbers are kept in, and how to get there.
+def unit_rule(code: str, unit: str | None) -> UnitRule:
+    """What `checked_number` does to every value of a code in a unit.
 
     Raises:
         UnusableError: a known code with no unit, an unknown one, or one of another kind.
@@ -164,7 +179,7 @@ def kept_unit(code: str, unit: str | None) -> KeptUnit:
     normal = normal_unit(written)
     known = analyte(code)
     if known is None:
-        return KeptUnit(None, normal or written, written)
+        return UnitRule(normal or written, written, SAME)
     if written is None:
         raise UnusableError(f"no unit for {known.name}, which is kept in {known.unit}")
     if normal is None:
@@ -172,7 +187,7 @@ def kept_unit(code: str, unit: str | None) -> KeptUnit:
     convert = analyte_conversion(code, normal, known.unit)
     if convert is None:
         raise UnusableError(f"{_shown(written)} does not fit {known.name}, kept in {known.unit}")
-    return KeptUnit(convert, known.unit, written)
+    return UnitRule(known.unit, written, convert)
 
 
 def _shown(unit: str) -> str:

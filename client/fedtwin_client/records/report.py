@@ -101,14 +101,14 @@ class Tally:
     examples: dict[str, list[str]] = field(default_factory=dict)
     _file: TextIO | SealedWriter | None = None
 
-    def skip(self, reason: str, place: Place) -> None:
-        """Count something that made no event though nothing is wrong with it."""
-        self.reasons[reason] += 1
+    def skip(self, reason: str, place: Place, count: int = 1) -> None:
+        """Count something, or so many of it, that made no event though nothing is wrong with it."""
+        self.reasons[reason] += count
         self._example(reason, place)
 
-    def note(self, reason: str, place: Place) -> None:
-        """Count something that was used and is worth a look."""
-        self.notes[reason] += 1
+    def note(self, reason: str, place: Place, count: int = 1) -> None:
+        """Count something, or so many of it, that was used and is worth a look."""
+        self.notes[reason] += count
         self._example(reason, place)
 
     def put_aside(self, reason: str, place: Place, raw: object) -> None:
@@ -123,8 +123,7 @@ class Tally:
             else:
                 handle = os.open(self.quarantine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 self._file = os.fdopen(handle, "w", encoding="utf-8")
-        text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
-        line = {"file": place.file, "line": place.line, "reason": reason, "raw": text[:_RAW_LIMIT]}
+        line = {"file": place.file, "line": place.line, "reason": reason, "raw": raw_text(raw)}
         self._file.write(json.dumps(line, ensure_ascii=True) + "\n")
 
     def commonest(self) -> str:
@@ -163,3 +162,9 @@ class Tally:
         places = self.examples.setdefault(reason, [])
         if len(places) < EXAMPLES:
             places.append(str(place))
+
+
+def raw_text(raw: object) -> str:
+    """What was read, as the quarantine keeps it: text, of a limited length."""
+    text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
+    return text[:_RAW_LIMIT]

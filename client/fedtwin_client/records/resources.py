@@ -5,6 +5,7 @@ JSON does not allow (NaN, Infinity) make a line malformed. A byte-order mark and
 A line of more than 16 MiB is put aside with its beginning and its number.
 """
 
+import hashlib
 import json
 import re
 import zlib
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fedtwin_client.records.lines import Lines, Progress, open_file, read_lines
+from fedtwin_client.records.lines import Lines, Progress, open_plain, read_lines
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
@@ -28,6 +29,7 @@ def _refuse(constant: str) -> float:
     raise ValueError(constant)
 
 
+_DEEPEST = 200
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
@@ -77,7 +79,7 @@ def read_resources(file: Path, tally: Tally, progress: Progress | None = None) -
     with explained(file):
         if is_lines(file):
             for lines in read_lines(file, progress):
-                yield from resources_of(lines, file, tally)
+                yield from resources_in(lines, file, tally)
         else:
             yield from _whole(file, tally)
 
@@ -100,7 +102,7 @@ def explained(file: Path) -> Iterator[None]:
         raise RecordError(f"cannot read {file}: {error}; nothing was imported") from error
 
 
-def resources_of(lines: Lines, file: Path, tally: Tally) -> Iterator[Found]:
+def resources_in(lines: Lines, file: Path, tally: Tally) -> Iterator[Found]:
     """The resources of some lines of a file; what cannot be read is put aside."""
     if lines.too_long:
         tally.put_aside(
@@ -115,7 +117,7 @@ def resources_of_line(line: bytes, place: Place, tally: Tally) -> Iterator[Found
     """The resources of one line; what cannot be read is put aside."""
     if not line.strip():
         return
-    value = _parse(line)
+    value = parse_json(line)
     if value is None and not line.endswith(b"\n"):
         tally.put_aside("the last line was cut off", place, _text(line))
     else:
@@ -142,9 +144,24 @@ def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
             if lines.too_long or not any(name in lines.data for name in names):
                 continue
             for number, line in lines.each():
-                resource = _parse(line) if pattern.search(line) else None
+                resource = parse_json(line) if pattern.search(line) else None
                 if isinstance(resource, dict) and resource.get("resourceType") in wanted:
                     yield Found(resource=resource, place=Place(file.name, number))
+
+
+def own_id(found: Found) -> str:
+    """The resource's id, or its address in the bundle, or else a digest of its content."""
+    own = found.resource.get("id")
+    written = own if isinstance(own, str) and own else found.address
+    if not written:
+        content = json.dumps(found.resource, sort_keys=True).encode("utf-8", "surrogatepass")
+        written = f"sha256:{hashlib.sha256(content).hexdigest()[:32]}"
+    return written.replace("#", "%23")
+
+
+def resources_of(value: Resource, place: Place, tally: Tally) -> Iterator[Found]:
+    """The resources of one parsed JSON object: itself, or the entries of a bundle."""
+    yield from _checked(value, place, "", tally, "")
 
 
 def text_of(resource: Resource, key: str) -> str:
@@ -175,28 +192,44 @@ def _is_fhir(file: Path) -> bool:
     return file.is_file() and file.name.endswith(_ENDINGS) and not file.name.startswith(".")
 
 
-def _parse(data: bytes) -> Any:
-    """Parsed JSON, or none: not JSON, not UTF-8, or a number or text that none of them allows."""
+def parse_json(data: bytes) -> Any:
+    """Parsed JSON, or none.
+
+    None if it is not JSON, not UTF-8, holds a number or text that none of them allows, or is nested
+    more than 200 deep: what is parsed here must also be possible to write.
+    """
     try:
         text = data.decode("utf-8-sig")
         value = _DECODER.decode(text)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a character: no text
-        return value
     except (ValueError, RecursionError):
         return None
+    opened = text.count("{") + text.count("[")
+    return None if opened > _DEEPEST and _is_deeper(value, _DEEPEST) else value
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Whether lists and objects are nested deeper than a limit."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit + 1):
+        inside = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [one for items in inside for one in items if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _whole(file: Path, tally: Tally) -> Iterator[Found]:
-    with open_file(file) as stream:
+    with open_plain(file) as stream:
         data = stream.read(_SINGLE_LIMIT + 1)
     if len(data) > _SINGLE_LIMIT:
         raise RecordError(f"{file} is larger than 512 MiB; split it, or export NDJSON instead")
-    value = _parse(data)
+    value = parse_json(data)
     first = data.lstrip(b"\xef\xbb\xbf \r\n").partition(b"\n")[0]
-    if value is None and isinstance(_parse(first), dict):  # NDJSON under another name
+    if value is None and isinstance(parse_json(first), dict):  # NDJSON under another name
         for lines in read_lines(file):
-            yield from resources_of(lines, file, tally)
+            yield from resources_in(lines, file, tally)
         return
     yield from _checked(value, Place(file.name, 1), "", tally, _text(data) if value is None else "")
 

@@ -70,6 +70,7 @@ def take_over(
     *,
     origin: str,
     now: datetime,
+    live_through: int | None = None,
 ) -> Taken:
     """Make staged events part of the store.
 
@@ -80,6 +81,7 @@ def take_over(
         keyring: the node's; none: nothing is encrypted.
         origin: what was imported, in words, for the history.
         now: for the history.
+        live_through: if they are of the live tail, the number of its last version.
 
     Raises:
         RecordError: the disk is full or another fault; the store is then what it was.
@@ -88,7 +90,10 @@ def take_over(
         writing = _Writing(db, folder, staging, keyring, previous)
         files = writing.all_buckets()
         history = PastImport(time=now, origin=origin, events=writing.events)
-        write_manifest(folder, _next(previous, files, history))
+        following = _next(previous, files, history if live_through is None else None)
+        if live_through is not None:
+            following = following.model_copy(update={"live_through": live_through})
+        write_manifest(folder, following)
         return Taken(
             events=writing.events,
             subjects=writing.subjects,
@@ -143,6 +148,7 @@ def _next(previous: Manifest, files: tuple[EventFile, ...], history: PastImport 
         files=files,
         retired=tuple(file.path for file in previous.files if file.path not in live),
         imports=previous.imports if history is None else (*previous.imports, history),
+        live_through=previous.live_through,
     )
 
 

@@ -24,6 +24,7 @@ from fedtwin_client.store.commit import rewrite
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.locking import clear, lock_store
 from fedtwin_client.store.manifest import read_manifest
+from fedtwin_client.store.tail import Tail
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,11 +75,12 @@ def finish_erasures(store: Path) -> None:
 
 def _remove(store: Path, subject_id: int, keyring: Keyring | None) -> Erased:
     manifest = read_manifest(store)
-    events = 0
+    with Tail(store, keyring) as tail:
+        events = tail.erase(subject_id, 0 if manifest is None else manifest.live_through)
     if manifest is not None:
         before = sum(file.rows for file in manifest.files)
         manifest = rewrite(store, manifest, keyring, without=subject_id)
-        events = before - sum(file.rows for file in manifest.files)
+        events += before - sum(file.rows for file in manifest.files)
         clear(store, manifest)
     shutil.rmtree(store / "quarantine", ignore_errors=True)
     known = IdentityMap(store / "identities.sqlite").forget(subject_id)

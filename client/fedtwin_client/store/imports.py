@@ -4,8 +4,7 @@ One import runs at a time (a lock file). Patients' identities are written to the
 their events become part of the store, so that no pseudonym is ever without its way back.
 """
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,19 +15,19 @@ from fedtwin_client.records.blocks import BlockSource
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir_files import fhir_files
 from fedtwin_client.records.lines import Progress
+from fedtwin_client.records.mapped import mapped_file
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.pseudonyms import Identity, IdentityMap, Pseudonyms
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import ImportReport, Tally
 from fedtwin_client.records.source import Desk, OpenSource
-from fedtwin_client.records.tables import table_file
 from fedtwin_client.store.commit import take_over
+from fedtwin_client.store.compaction import compact_within
 from fedtwin_client.store.consents import Consents
-from fedtwin_client.store.erasure import finish_erasures
-from fedtwin_client.store.locking import clear, lock_store
+from fedtwin_client.store.jobs import job_in, staging_in
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.staging import Staging
-from fedtwin_protocol.errors import ConfigurationError, RecordError
+from fedtwin_protocol.errors import ConfigurationError
 
 _OUTDATED = "an older version of a resource that comes twice"
 _ERASED = "events of patients who are erased here"
@@ -73,10 +72,10 @@ def import_fhir(  # noqa: PLR0913 - what a person says on the command line
 def import_table(
     path: Path, mapping: Path, store: Path, *, secret: bytes, now: datetime
 ) -> ImportReport:
-    """Import a CSV or Parquet table.
+    """Import a CSV or Parquet table, or FHIR resources through a view that the mapping names.
 
     Args:
-        path: the table.
+        path: the table; with a view, a file or folder of FHIR resources.
         mapping: the YAML file that says what its columns mean.
         store: the timeline store's folder; made where there is none.
         secret: the site's 32 bytes that pseudonyms are made with.
@@ -89,7 +88,7 @@ def import_table(
         RecordError: the table or its mapping is wrong; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    opening, meaning = table_file(path, mapping)
+    opening, meaning = mapped_file(path, mapping)
     source, zone = f"table:{meaning.name}", meaning.timezone
     return import_source(opening, store, secret=secret, now=now, source=source, zone=zone)
 
@@ -132,7 +131,7 @@ def import_source(
 class _Job:
     """One import under way."""
 
-    def __init__(self, folder: Path, previous: Manifest, now: datetime) -> None:
+    def __init__(self, folder: Path, staging: Path, previous: Manifest, now: datetime) -> None:
         self._folder = folder
         self._previous = previous
         self._now = now
@@ -143,7 +142,7 @@ class _Job:
         name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{previous.generation + 1:06d}.ndjson"
         self.tally = Tally(quarantine=folder / "quarantine" / name, keyring=self._keyring)
         staging_key = None if self._keyring is None else fresh_key()
-        self.staging = Staging(folder / "staging", staging_key, self._erased)
+        self.staging = Staging(staging, staging_key, self._erased)
 
     def finish(
         self,
@@ -195,28 +194,14 @@ class _Job:
 
 @contextmanager
 def _job(folder: Path, now: datetime) -> Iterator[_Job]:
-    """Lock the store, clear what a killed import left, and clear up at the end."""
+    """The store to itself, with nothing live that would lie above what is imported."""
     if now.tzinfo is None:
         raise ConfigurationError("expected a time with its zone, found one without")
-    _attempt(folder, lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
-    with lock_store(folder):
-        finish_erasures(folder)
-        previous = read_manifest(folder) or Manifest()
-        staging = folder / "staging"
-        _attempt(folder, lambda: clear(folder, previous))
-        _attempt(folder, lambda: staging.mkdir(mode=0o700))
-        job = _Job(folder, previous, now)
-        try:
-            yield job
-        except OSError as error:
-            raise RecordError(f"cannot write to {folder}: {error}; nothing was imported") from error
-        finally:
-            job.tally.close()
-            shutil.rmtree(staging, ignore_errors=True)
-
-
-def _attempt(folder: Path, action: Callable[[], None]) -> None:
-    try:
-        action()
-    except OSError as error:
-        raise RecordError(f"cannot write to {folder}: {error.strerror}") from error
+    with job_in(folder) as before:
+        compact_within(folder, before, now)
+        with staging_in(folder) as staging:
+            job = _Job(folder, staging, read_manifest(folder) or before, now)
+            try:
+                yield job
+            finally:
+                job.tally.close()

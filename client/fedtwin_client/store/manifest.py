@@ -76,6 +76,7 @@ class Manifest(_Part):
         files: the live files, at most one for each bucket.
         retired: files that the last import replaced; the next one deletes them.
         imports: all imports, oldest first.
+        live_through: number of the last version of the live tail that the files hold.
     """
 
     format: Literal["fedtwin-timeline-1"] = "fedtwin-timeline-1"
@@ -83,6 +84,7 @@ class Manifest(_Part):
     files: tuple[EventFile, ...] = ()
     retired: tuple[str, ...] = ()
     imports: tuple[PastImport, ...] = ()
+    live_through: int = 0
 
 
 def read_manifest(folder: Path) -> Manifest | None:

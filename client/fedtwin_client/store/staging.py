@@ -86,10 +86,11 @@ class Staging:
         return number
 
     def add(self, version: int, events: Iterable[Event]) -> None:
-        """Add events of a version."""
-        self._rows += [(version, event) for event in events]
-        if len(self._rows) >= _ROWS_AT_ONCE:
-            self.flush()
+        """Add events of a version, however many it has."""
+        for event in events:
+            self._rows.append((version, event))
+            if len(self._rows) >= _ROWS_AT_ONCE:
+                self.flush()
 
     def add_block(self, block: Block) -> None:
         """Add many versions with their events."""

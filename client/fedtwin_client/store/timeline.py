@@ -1,7 +1,9 @@
 """Reading the timeline store: one consistent state, by codes and patients.
 
-A timeline holds the list of files that was valid when it was opened, so that an import that runs
-meanwhile changes nothing of what it reads. Times are UTC.
+A timeline holds the list of files that was valid when it was opened, and the number of the newest
+live record, so that an import or a door that works meanwhile changes nothing of what it reads. The
+number is read before the list: what the files have taken over in between is then in both, and is
+counted in the files alone. Times are UTC.
 """
 
 from collections.abc import Iterable
@@ -14,8 +16,10 @@ import pyarrow as pa
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
 from fedtwin_client.at_rest.tables import open_tables
 from fedtwin_client.store.commit import POSITION
+from fedtwin_client.store.joining import Live, join
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.staging import SCHEMA
+from fedtwin_client.store.tail import FILE, Tail
 from fedtwin_protocol.errors import RecordError
 
 
@@ -27,11 +31,13 @@ class Timeline:
         folder: where it lies.
         manifest: which files are valid.
         keyring: opens them; none where they are not encrypted.
+        live_through: number of the newest live record that is read.
     """
 
     folder: Path
     manifest: Manifest
     keyring: Keyring | None = field(default=None, repr=False)
+    live_through: int = 0
 
     @classmethod
     def open(cls, folder: Path, keyring: Keyring | None = None) -> "Timeline":
@@ -45,24 +51,47 @@ class Timeline:
             RecordError: nothing was imported yet, or the store is damaged.
             ConfigurationError: the keys are not at hand.
         """
+        keyring = keyring or keyring_of(folder)
+        live_through = 0
+        if (folder / FILE).exists():
+            with Tail(folder, keyring) as tail:
+                live_through = tail.last()
         manifest = read_manifest(folder)
-        if manifest is None:
+        if manifest is None and not live_through:
             raise RecordError(
                 f"there are no records in {folder} yet; import some with "
-                "'fedtwin client import fhir' or 'fedtwin client import table'"
+                "'fedtwin client records fhir' or 'fedtwin client records table'"
             )
+        manifest = manifest or Manifest()
         absent = [file.path for file in manifest.files if not (folder / file.path).is_file()]
         if absent:
             raise RecordError(
                 f"{folder} lacks {absent[0]} and {len(absent) - 1} more files that its manifest "
                 "names; restore the folder as a whole from a backup"
             )
-        return cls(folder=folder, manifest=manifest, keyring=keyring or keyring_of(folder))
+        return cls(folder=folder, manifest=manifest, keyring=keyring, live_through=live_through)
 
     @property
     def rows(self) -> int:
-        """How many events there are."""
-        return sum(file.rows for file in self.manifest.files)
+        """How many events there are; a live record that replaces an older one is counted twice."""
+        return sum(file.rows for file in self.manifest.files) + int(self.live().events.num_rows)
+
+    def live(self, subject: int | None = None) -> Live:
+        """What came in since the files were written.
+
+        Args:
+            subject: of this pseudonym only; none: of everybody.
+
+        Raises:
+            RecordError: the file cannot be read.
+        """
+        after, through = self.manifest.live_through, self.live_through
+        if through <= after:
+            return Live(events=SCHEMA.empty_table(), origins=[])
+        with Tail(self.folder, self.keyring) as tail:
+            return Live(
+                events=tail.events(after, through, subject), origins=tail.origins(after, through)
+            )
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own with the view `events`; the caller closes it.
@@ -83,16 +112,20 @@ class Timeline:
         sealed = any(key is not None for _, key in files)
         spill = "" if sealed else str(self.folder / "spill")
         db.execute("SET temp_directory = $folder", {"folder": spill})
+        live = self.live()
+        view = "written" if live.origins else "events"
         if not files:
-            db.register("events", SCHEMA.append(POSITION).empty_table())
+            db.register(view, SCHEMA.append(POSITION).empty_table())
         elif sealed:
             try:
-                db.register("events", open_tables(files, SCHEMA.append(POSITION)))
+                db.register(view, open_tables(files, SCHEMA.append(POSITION)))
             except OSError as error:
                 raise RecordError(f"cannot read {self.folder}: {_changed(error)}") from error
         else:
             paths = [str(path) for path, _ in files]
-            db.read_parquet(paths, file_row_number=True).create_view("events")
+            db.read_parquet(paths, file_row_number=True).create_view(view)
+        if live.origins:
+            join(db, live)
         return db
 
     def events(

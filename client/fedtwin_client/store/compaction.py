@@ -1,0 +1,115 @@
+"""Writing the live tail into the timelines, so that reading stays fast.
+
+1. The newest version of each live record takes the place of what the files hold of it, in one step
+   with the number that the files have taken over through (`commit.take_over`).
+2. What was put aside goes into a quarantine file.
+3. What the files have held since the step before is removed from the tail.
+
+A kill between two steps loses nothing and doubles no event: the number decides what counts. At most
+something that was put aside stands in two quarantine files.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fedtwin_client.at_rest.boxes import fresh_key
+from fedtwin_client.at_rest.keyring import Keyring, keyring_of
+from fedtwin_client.records.blocks import VERSION, VERSIONS, Block, rows_table
+from fedtwin_client.records.report import Place, Tally
+from fedtwin_client.store.commit import take_over
+from fedtwin_client.store.consents import Consents
+from fedtwin_client.store.jobs import job_in, staging_in
+from fedtwin_client.store.manifest import Manifest, read_manifest
+from fedtwin_client.store.replacing import origins_of
+from fedtwin_client.store.staging import Staging
+from fedtwin_client.store.tail import FILE, Tail
+
+_TITLE = "live records"
+
+
+def compact(store: Path, now: datetime) -> int:
+    """Write the live tail into the timelines.
+
+    Args:
+        store: the timeline store's folder.
+        now: for what is remembered of it.
+
+    Returns:
+        How many events were written.
+
+    Raises:
+        RecordError: an import runs, or the disk is full; the store is then what it was.
+    """
+    with job_in(store) as previous:
+        return compact_within(store, previous, now)
+
+
+def compact_within(store: Path, previous: Manifest, now: datetime) -> int:
+    """The same for a caller who has the job; `previous` is the store's state before."""
+    if not (store / FILE).exists():
+        return 0
+    keyring = keyring_of(store)
+    with Tail(store, keyring) as tail:
+        through = tail.last()
+        events = 0
+        if through > previous.live_through:
+            with staging_in(store) as folder:
+                staging = _staged(store, folder, tail, (previous.live_through, through), keyring)
+                taken = take_over(
+                    store, staging, previous, keyring, origin=_TITLE, now=now, live_through=through
+                )
+            events = taken.events
+        kept = _keep_asides(store, tail, keyring, now)
+        tail.forget(previous.live_through, kept, now)
+    return events
+
+
+def waiting(store: Path) -> int:
+    """How many live events the timelines do not hold yet."""
+    if not (store / FILE).exists():
+        return 0
+    manifest = read_manifest(store) or Manifest()
+    with Tail(store) as tail:
+        return tail.rows(manifest.live_through)
+
+
+def _staged(
+    store: Path, folder: Path, tail: Tail, span: tuple[int, int], keyring: Keyring | None
+) -> Staging:
+    after, through = span
+    with Consents(store) as consents:
+        erased = consents.erased()
+    staging = Staging(folder, None if keyring is None else fresh_key(), erased)
+    staging.add_block(_block(tail.origins(after, through), tail.events(after, through)))
+    staging.flush()
+    return staging
+
+
+def _block(origins: list[str], events: pa.Table) -> Block:
+    """Each origin as a version that makes its events."""
+    versions = rows_table([(number, origin, 0) for number, origin in enumerate(origins)], VERSIONS)
+    made_by = pc.index_in(
+        origins_of(events["source"])["origin"], versions["origin"].combine_chunks()
+    )
+    return Block(
+        versions=versions,
+        events=events.append_column(VERSION, pc.cast(made_by, VERSION.type)),
+    )
+
+
+def _keep_asides(store: Path, tail: Tail, keyring: Keyring | None, now: datetime) -> list[int]:
+    """Write what was put aside into a quarantine file; the numbers of what it holds."""
+    asides = tail.asides()
+    if not asides:
+        return []
+    last = asides[-1][0]
+    name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-live-{last:06d}.ndjson"
+    tally = Tally(quarantine=store / "quarantine" / name, keyring=keyring)
+    for _, door, aside in asides:
+        where = aside.file if aside.file.startswith(door) else f"{door}: {aside.file}"
+        tally.put_aside(aside.reason, Place(where, aside.line), aside.raw)
+    tally.close()
+    return [number for number, _, _ in asides]

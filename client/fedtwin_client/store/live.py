@@ -1,0 +1,236 @@
+"""Keeping live records: calls that wait together share one write to the disk.
+
+One thread writes. Before any event is kept, the way back to its patient is; Consents are kept
+before both, so that nobody is counted who has just said no.
+"""
+
+import asyncio
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from fedtwin_client.at_rest.keyring import Keyring, keyring_of
+from fedtwin_client.records.consent import Consent
+from fedtwin_client.records.door import Keep
+from fedtwin_client.records.pseudonyms import Identity, IdentityMap, Pseudonyms
+from fedtwin_client.records.reading import Reading
+from fedtwin_client.records.report import Place, Tally, raw_text
+from fedtwin_client.records.source import Desk, Version
+from fedtwin_client.store.consents import Consents
+from fedtwin_client.store.tail import Aside, Batch, Tail
+from fedtwin_protocol.errors import FedtwinError, RecordError
+
+_MOST_AT_ONCE: Final = 2000
+
+
+@dataclass(kw_only=True, slots=True)
+class LiveTally(Tally):
+    """The account of a door, handed over and emptied at every `keep`."""
+
+    quarantine: Path | None = None
+    waiting: list[Aside] = field(default_factory=list)
+
+    def put_aside(self, reason: str, place: Place, raw: object) -> None:
+        """Count something wrong, and hold it until it is kept."""
+        self.skip(reason, place)
+        text = raw_text(raw)
+        self.waiting.append(Aside(file=place.file, line=place.line, reason=reason, raw=text))
+
+    def hand_over(self) -> tuple[list[Aside], Counter[tuple[str, str]]]:
+        """What was put aside and counted since the last time."""
+        asides, self.waiting = self.waiting, []
+        account: Counter[tuple[str, str]] = Counter()
+        for kind, counts in (
+            ("read", self.read),
+            ("reason", self.reasons),
+            ("note", self.notes),
+        ):
+            account.update({(kind, what): number for what, number in counts.items()})
+            counts.clear()
+        self.examples.clear()
+        return asides, account
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    batch: Batch
+    learned: Mapping[str, Identity]
+    consents: Mapping[str, Consent]
+    done: asyncio.Future[None]
+    loop: asyncio.AbstractEventLoop
+
+
+class LiveStore:
+    """Takes live records in; open it once in the process that has the doors.
+
+    Args:
+        store: the timeline store's folder; made where there is none.
+        secret: the site's 32 bytes that pseudonyms are made with.
+        clock: the time, aware.
+        keyring: the node's; none: the one of its folder, if it has one.
+
+    Raises:
+        RecordError: the store cannot be used.
+        ConfigurationError: the keys are not at hand.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        secret: bytes,
+        clock: Callable[[], datetime],
+        keyring: Keyring | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._keyring = keyring or keyring_of(store)
+        self._pseudonyms = Pseudonyms(secret)
+        Tail(store, self._keyring).shut()
+        self._identities = IdentityMap(store / "identities.sqlite")
+        self._known = self._identities.known()
+        self._addresses = self._identities.addresses()
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write_all, name="live records", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "LiveStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shut()
+
+    def shut(self) -> None:
+        """Write what waits, and end."""
+        self._calls.put(None)
+        self._thread.join()
+
+    def desk(self, source: str, zone: ZoneInfo) -> Desk:
+        """A desk for one door.
+
+        Args:
+            source: its name, with which every event's `source` starts.
+            zone: of times that name none.
+        """
+        reading = Reading(source=source, zone=zone, now=self._clock, tally=LiveTally())
+        return Desk(reading=reading, pseudonyms=self._pseudonyms, known=self._addresses)
+
+    def keep(self, desk: Desk) -> Keep:
+        """How the door of a desk makes things durable."""
+        tally = desk.reading.tally
+        if not isinstance(tally, LiveTally):
+            raise TypeError("expected a desk of this store")
+
+        async def keep(
+            versions: Sequence[Version],
+            learned: Mapping[str, Identity] | None = None,
+            consents: Mapping[str, Consent] | None = None,
+        ) -> None:
+            asides, account = tally.hand_over()
+            loop = asyncio.get_running_loop()
+            done: asyncio.Future[None] = loop.create_future()
+            batch = Batch(
+                door=desk.reading.source,
+                versions=[_settled(version) for version in versions],
+                asides=asides,
+                account=account,
+            )
+            self._calls.put(_Call(batch, learned or {}, consents or {}, done, loop))
+            await done
+
+        return keep
+
+    def _write_all(self) -> None:
+        with Tail(self._store, self._keyring) as tail, Consents(self._store, self._keyring) as said:
+            while (first := self._calls.get()) is not None:
+                calls, last = self._waiting(first)
+                self._write(tail, said, calls)
+                if last:
+                    return
+
+    def _waiting(self, first: _Call) -> tuple[list[_Call], bool]:
+        """The calls that wait, and whether the end was asked for."""
+        calls = [first]
+        while len(calls) < _MOST_AT_ONCE:
+            try:
+                following = self._calls.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                return calls, True
+            calls.append(following)
+        return calls, False
+
+    def _write(self, tail: Tail, said: Consents, calls: list[_Call]) -> None:
+        """Write calls together; if that fails one by one, so that one does not spoil the others."""
+        try:
+            self._write_together(tail, said, calls)
+        except FedtwinError as error:
+            if len(calls) == 1:
+                _tell(calls[0], error)
+                return
+            for call in calls:
+                self._write(tail, said, [call])
+        except Exception as error:  # a sender must be told, whatever it is
+            for call in calls:
+                _tell(call, RecordError(f"could not be kept: {type(error).__name__}"))
+        else:
+            for call in calls:
+                _tell(call, None)
+
+    def _write_together(self, tail: Tail, said: Consents, calls: list[_Call]) -> None:
+        consents = {
+            origin: (item.subject_id, item.statements)
+            for call in calls
+            for origin, item in call.consents.items()
+        }
+        if consents:
+            said.replace(consents)
+        erased = said.erased()
+        subjects = {
+            event.subject_id
+            for call in calls
+            for version in call.batch.versions
+            for event in version.events
+        }
+        self._keep_identities(subjects - erased, calls, erased)
+        tail.add((call.batch for call in calls), erased, self._clock())
+
+    def _keep_identities(
+        self, subjects: set[int], calls: list[_Call], erased: frozenset[int]
+    ) -> None:
+        fresh = self._pseudonyms.identities(subjects - self._known)
+        learned = {
+            address: identity
+            for call in calls
+            for address, identity in call.learned.items()
+            if self._addresses.get(address) != identity
+            and self._pseudonyms.of(identity) not in erased
+        }
+        if fresh or learned:
+            self._identities.record(fresh, learned)
+            self._known |= fresh.keys()
+            self._addresses |= learned
+
+
+def _settled(version: Version) -> Version:
+    """A version whose events can be gone through again."""
+    events = list(version.events)
+    return Version(origin=version.origin, updated=version.updated, events=events)
+
+
+def _tell(call: _Call, error: FedtwinError | None) -> None:
+    def tell() -> None:
+        if call.done.done():
+            return
+        if error is None:
+            call.done.set_result(None)
+        else:
+            call.done.set_exception(error)
+
+    call.loop.call_soon_threadsafe(tell)

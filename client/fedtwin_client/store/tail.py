@@ -1,0 +1,381 @@
+"""The live tail: what came in since the timelines were last written, in one SQLite file.
+
+Rows are only ever added, under numbers that rise; the newest version of a record is the one with
+the highest number. What the timelines have taken over (`Manifest.live_through`) is removed one step
+later, so that a reader who holds the list of files of before still finds it here. One process adds
+rows; others read beside it (write-ahead log).
+
+A version that the source says is older than one that came before is dropped, and counted.
+"""
+
+import json
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from fedtwin_client.at_rest.database import ERRORS, connect
+from fedtwin_client.at_rest.keyring import Keyring
+from fedtwin_client.records.events import Event
+from fedtwin_client.records.source import Version
+from fedtwin_client.store.staging import SCHEMA
+from fedtwin_protocol.errors import RecordError
+
+FILE: Final = "live.sqlite"
+OUTDATED: Final = "an older version of a record than one that came before"
+ERASED: Final = "events of patients who are erased here"
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS versions (seq INTEGER PRIMARY KEY, origin TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS versions_by_origin ON versions (origin, seq);
+CREATE TABLE IF NOT EXISTS newest (origin TEXT PRIMARY KEY, updated INTEGER, seen INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS newest_by_age ON newest (seen);
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER NOT NULL, subject_id INTEGER NOT NULL, time INTEGER, code TEXT NOT NULL,
+    numeric_value REAL, text_value TEXT, available_time INTEGER, unit TEXT, src_unit TEXT,
+    comparator TEXT, source TEXT NOT NULL, status TEXT);
+CREATE INDEX IF NOT EXISTS events_by_subject ON events (subject_id);
+CREATE INDEX IF NOT EXISTS events_by_seq ON events (seq);
+CREATE TABLE IF NOT EXISTS aside (
+    number INTEGER PRIMARY KEY, door TEXT NOT NULL, file TEXT NOT NULL, line INTEGER NOT NULL,
+    reason TEXT NOT NULL, raw TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS account (
+    door TEXT NOT NULL, kind TEXT NOT NULL, what TEXT NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (door, kind, what));
+"""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_REMEMBERED: Final = timedelta(days=30)
+"""How long a record's newest version is remembered, to know a late older one by."""
+_EVENTS: Final = f"SELECT {', '.join(SCHEMA.names)} FROM events JOIN versions USING (seq)"  # noqa: S608
+_NEWEST: Final = (
+    "seq > ? AND seq <= ? AND NOT EXISTS (SELECT 1 FROM versions AS later"
+    " WHERE later.origin = versions.origin AND later.seq > versions.seq AND later.seq <= ?)"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Aside:
+    """Something wrong that a door put aside."""
+
+    file: str
+    line: int
+    reason: str
+    raw: str
+
+
+@dataclass(kw_only=True, slots=True)
+class Batch:
+    """What is added in one step.
+
+    Attributes:
+        door: the source that it came by.
+        versions: of records.
+        asides: what was put aside.
+        account: how often what happened: (kind, what) -> times; kinds `read`, `reason`, `note`.
+    """
+
+    door: str
+    versions: Sequence[Version] = ()
+    asides: Sequence[Aside] = ()
+    account: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """A record that came in, was corrected or withdrawn.
+
+    Attributes:
+        seq: its number; later changes have higher ones.
+        origin: the record.
+        subjects: pseudonyms of whose it is, or was as long as the tail remembers.
+    """
+
+    seq: int
+    origin: str
+    subjects: frozenset[int]
+
+
+class Tail:
+    """The file; one connection, for one thread.
+
+    Args:
+        store: the timeline store's folder; made where there is none.
+        keyring: the node's; none: the one of its folder, if it has one.
+
+    Raises:
+        RecordError: the file cannot be used.
+        ConfigurationError: the keys are not at hand.
+    """
+
+    def __init__(self, store: Path, keyring: Keyring | None = None) -> None:
+        self.path = store / FILE
+        try:
+            store.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._db = connect(self.path, keyring=keyring)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA secure_delete=ON")
+            self._db.executescript(_SCHEMA)
+        except (OSError, *ERRORS) as error:
+            raise self._fault(error) from error
+
+    def __enter__(self) -> "Tail":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shut()
+
+    def shut(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def add(self, batches: Iterable[Batch], erased: frozenset[int], now: datetime) -> None:
+        """Add batches, all of them or none; on disk when this returns.
+
+        Args:
+            batches: what came in, in order.
+            erased: pseudonyms whose events are dropped.
+            now: when.
+
+        Raises:
+            RecordError: the disk is full or another fault; nothing was added.
+        """
+        batches = list(batches)
+        with self._written() as db:
+            rows = _Rows(self._last(db), self._newest(db, batches), erased, _us(now) or 0)
+            for batch in batches:
+                account = Counter(batch.account)
+                for version in batch.versions:
+                    rows.take(version, account)
+                rows.asides += [(batch.door, a.file, a.line, a.reason, a.raw) for a in batch.asides]
+                rows.account += [(batch.door, *key, number) for key, number in account.items()]
+            for statement, values in rows.written():
+                db.executemany(statement, values)
+
+    def last(self) -> int:
+        """The highest number given out."""
+        with self._read() as db:
+            return self._last(db)
+
+    def origins(self, after: int, through: int) -> list[str]:
+        """Records with a version in a range of numbers."""
+        with self._read() as db:
+            found = db.execute(
+                "SELECT DISTINCT origin FROM versions WHERE seq > ? AND seq <= ? ORDER BY origin",
+                (after, through),
+            )
+            return [str(origin) for (origin,) in found]
+
+    def events(self, after: int, through: int, subject: int | None = None) -> pa.Table:
+        """Events of the newest version of each record in a range of numbers.
+
+        Args:
+            after: exclusive.
+            through: inclusive.
+            subject: of this pseudonym only; none: of everybody.
+
+        Returns:
+            A table with the columns of the store's schema, in no order.
+        """
+        sql, asked = f"{_EVENTS} WHERE {_NEWEST}", [after, through, through]
+        if subject is not None:
+            sql, asked = f"{sql} AND subject_id = ?", [*asked, subject]
+        with self._read() as db:
+            rows = db.execute(sql, asked).fetchall()
+        columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
+        return pa.Table.from_arrays(
+            [pa.array(c, type=f.type) for c, f in zip(columns, SCHEMA, strict=True)],
+            schema=SCHEMA,
+        )
+
+    def rows(self, after: int) -> int:
+        """How many events came after a number, of older versions too."""
+        with self._read() as db:
+            (number,) = db.execute("SELECT count(*) FROM events WHERE seq > ?", (after,)).fetchone()
+            return int(number)
+
+    def changes(self, after: int, most: int = 1000) -> list[Change]:
+        """What came in after a number, in order, at most so many."""
+        with self._read() as db:
+            found = db.execute(
+                "SELECT seq, origin FROM versions WHERE seq > ? ORDER BY seq LIMIT ?", (after, most)
+            ).fetchall()
+            return [
+                Change(seq=seq, origin=origin, subjects=self._subjects(db, origin, seq))
+                for seq, origin in found
+            ]
+
+    def asides(self) -> list[tuple[int, str, Aside]]:
+        """What was put aside: number, door and what it is."""
+        with self._read() as db:
+            found = db.execute("SELECT number, door, file, line, reason, raw FROM aside").fetchall()
+        return [
+            (number, door, Aside(file=file, line=line, reason=reason, raw=raw))
+            for number, door, file, line, reason, raw in found
+        ]
+
+    def account(self) -> dict[tuple[str, str, str], int]:
+        """How often what happened since the node was set up: (door, kind, what) -> times."""
+        with self._read() as db:
+            found = db.execute("SELECT door, kind, what, number FROM account ORDER BY 1, 2, 3")
+            return {(door, kind, what): number for door, kind, what, number in found.fetchall()}
+
+    def forget(self, through: int, asides: Iterable[int], now: datetime) -> None:
+        """Remove what the timelines have, and what was put aside and lies elsewhere now.
+
+        Raises:
+            RecordError: the file cannot be written.
+        """
+        with self._written() as db:
+            db.execute("DELETE FROM events WHERE seq <= ?", (through,))
+            # The last one stays, so that its number is not given out again.
+            db.execute(
+                "DELETE FROM versions WHERE seq <= ? AND seq < (SELECT max(seq) FROM versions)",
+                (through,),
+            )
+            db.execute("DELETE FROM newest WHERE seen < ?", (_us(now - _REMEMBERED),))
+            db.executemany("DELETE FROM aside WHERE number = ?", [(one,) for one in asides])
+
+    def erase(self, subject_id: int, after: int) -> int:
+        """Remove a patient's events, and all that was put aside, which may speak of them.
+
+        Returns:
+            How many events had come after a number; the others are the files'.
+
+        Raises:
+            RecordError: the file cannot be written.
+        """
+        with self._written() as db:
+            (gone,) = db.execute(
+                "SELECT count(*) FROM events WHERE subject_id = ? AND seq > ?", (subject_id, after)
+            ).fetchone()
+            db.execute("DELETE FROM events WHERE subject_id = ?", (subject_id,))
+            db.execute("DELETE FROM aside")
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except ERRORS as error:
+            raise self._fault(error) from error
+        return int(gone)
+
+    def _newest(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[str, int | None]:
+        """When the newest version of each record was changed, as far as it is remembered."""
+        origins = {version.origin for batch in batches for version in batch.versions}
+        found = db.execute(
+            "SELECT origin, updated FROM newest WHERE origin IN (SELECT value FROM json_each(?))",
+            (json.dumps(sorted(origins)),),
+        )
+        return dict(found.fetchall())
+
+    def _subjects(self, db: sqlite3.Connection, origin: str, seq: int) -> frozenset[int]:
+        found = db.execute(
+            "SELECT DISTINCT subject_id FROM events JOIN versions USING (seq)"
+            " WHERE origin = ? AND seq <= ?",
+            (origin, seq),
+        )
+        return frozenset(int(subject) for (subject,) in found)
+
+    def _last(self, db: sqlite3.Connection) -> int:
+        return int(db.execute("SELECT coalesce(max(seq), 0) FROM versions").fetchone()[0])
+
+    @contextmanager
+    def _written(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield self._db
+            self._db.execute("COMMIT")
+        except ERRORS as error:
+            raise self._fault(error) from error
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    @contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        try:
+            yield self._db
+        except ERRORS as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: Exception) -> RecordError:
+        return RecordError(
+            f"the live records {self.path} cannot be used ({error}): check the disk, the file's "
+            "owner and its rights; nothing that was acknowledged is lost"
+        )
+
+
+class _Rows:
+    """Rows to be added, made of versions in order."""
+
+    def __init__(
+        self, last: int, newest: dict[str, int | None], erased: frozenset[int], now: int
+    ) -> None:
+        self._seq, self._newest, self._erased, self._now = last, newest, erased, now
+        self._versions: list[tuple[int, str]] = []
+        self._events: list[tuple[object, ...]] = []
+        self._changed: set[str] = set()
+        self.asides: list[tuple[str, str, int, str, str]] = []
+        self.account: list[tuple[str, str, str, int]] = []
+
+    def take(self, version: Version, account: Counter[tuple[str, str]]) -> None:
+        """Add a version, unless it is older than one that came before."""
+        origin, updated = version.origin, _us(version.updated)
+        before = self._newest.get(origin)
+        if before is not None and updated is not None and before > updated:
+            account["reason", OUTDATED] += 1
+            return
+        self._newest[origin] = before if updated is None else updated
+        self._changed.add(origin)
+        self._seq += 1
+        self._versions.append((self._seq, origin))
+        for event in version.events:
+            if event.subject_id in self._erased:
+                account["reason", ERASED] += 1
+            else:
+                self._events.append((self._seq, *_row(event)))
+
+    def written(self) -> Iterator[tuple[str, Sequence[tuple[object, ...]]]]:
+        """The statements, each with its rows."""
+        yield "INSERT INTO versions VALUES (?, ?)", self._versions
+        yield (
+            "INSERT INTO newest VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET updated = excluded.updated, seen = excluded.seen",
+            [(origin, self._newest[origin], self._now) for origin in sorted(self._changed)],
+        )
+        yield "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._events
+        yield (
+            "INSERT INTO aside (door, file, line, reason, raw) VALUES (?, ?, ?, ?, ?)",
+            self.asides,
+        )
+        yield (
+            "INSERT INTO account VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET number = number + excluded.number",
+            self.account,
+        )
+
+
+def _row(event: Event) -> tuple[object, ...]:
+    return (
+        event.subject_id,
+        _us(event.time),
+        event.code,
+        event.numeric_value,
+        event.text_value,
+        _us(event.available_time),
+        event.unit,
+        event.src_unit,
+        event.comparator,
+        event.source,
+        event.status,
+    )
+
+
+def _us(time: datetime | None) -> int | None:
+    return None if time is None else (time - _EPOCH) // _MICROSECOND
