@@ -317,7 +317,7 @@ def test_two_faults_cannot_make_up_for_each_other() -> None:
 
 def test_what_is_nested_too_deeply_is_put_aside_on_both_ways() -> None:
     deep = BASE.replace('"code":{', '"code":{"extension":' + "[" * 300 + "]" * 300 + ",", 1)
-    assert agree(amid(deep))["aside"] == {"not a JSON object": 1}
+    assert agree(amid(deep))["aside"].count('"reason": "not a JSON object"') == 1
 
 
 def test_local_codes_are_noted_in_the_order_of_the_lines() -> None:
