@@ -160,6 +160,7 @@ def _block(
 
 def product(folder: Path) -> dict[str, float]:
     """The features as a study's training has them, before encoding and after selection."""
+    sys.modules["pandas"] = None  # type: ignore[assignment]  # no node has it; pyarrow loads it
     from contextlib import closing
 
     from fedtwin_client.cohort.conversions import TIDY

@@ -158,6 +158,7 @@ def parse(file: Path) -> dict[str, float]:
 
 def load(file: Path) -> dict[str, float]:
     """The import of a node whose files are encrypted."""
+    sys.modules["pandas"] = None  # type: ignore[assignment]  # no node has it; pyarrow loads it
     from fedtwin_client.node.home import NodeHome
     from fedtwin_client.node.sealing import make_keys
     from fedtwin_client.store.imports import import_fhir

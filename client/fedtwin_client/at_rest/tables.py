@@ -20,7 +20,12 @@ _MAGIC: Final = b"PARE"
 
 
 def open_writer(
-    path: Path, schema: pa.Schema, key: bytes | None, repeated: Sequence[str] | None = None
+    path: Path,
+    schema: pa.Schema,
+    key: bytes | None,
+    repeated: Sequence[str] | None = None,
+    *,
+    ordered: Sequence[str] | None = None,
 ) -> pq.ParquetWriter:
     """A writer of one file; the caller closes it.
 
@@ -29,6 +34,7 @@ def open_writer(
         schema: its columns.
         key: 32 bytes; none: not encrypted.
         repeated: columns in which few values come often, to be kept as dictionaries; none: all.
+        ordered: columns of which the lowest and highest values are written down; none: all.
     """
     sealing = (
         None
@@ -42,6 +48,8 @@ def open_writer(
         schema,
         compression="zstd",
         use_dictionary=True if repeated is None else list(repeated),
+        write_statistics=True if ordered is None else list(ordered),
+        store_schema=False,
         encryption_properties=sealing,
     )
 

@@ -223,6 +223,10 @@ def numbers_of(texts: pa.Array) -> pa.Array:
     try:
         return pc.cast(texts, pa.float64())
     except pa.ArrowInvalid:
+        texts = pc.if_else(pc.starts_with(texts, '"'), pa.scalar(None, texts.type), texts)
+    try:
+        return pc.cast(texts, pa.float64())
+    except pa.ArrowInvalid:
         coded = pc.dictionary_encode(texts)
         return pa.array(
             [_number(text) for text in coded.dictionary.to_pylist()], type=pa.float64()

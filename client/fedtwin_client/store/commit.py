@@ -22,7 +22,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fedtwin_client.at_rest.boxes import fresh_key
@@ -35,14 +34,15 @@ from fedtwin_client.store.manifest import (
     sync_folder,
     write_manifest,
 )
+from fedtwin_client.store.ordering import CODED, coded, in_order
 from fedtwin_client.store.replacing import Renewed, origins_of
 from fedtwin_client.store.staging import SCHEMA, Staging
 from fedtwin_protocol.errors import RecordError
 
 POSITION = pa.field("file_row_number", pa.int64())
-_REPEATED = ("subject_id", "code", "unit", "src_unit", "comparator", "status")
-_COLUMNS = ", ".join(SCHEMA.names)
-_ORDER = "ORDER BY subject_id, time NULLS FIRST, available_time, source, code"
+ORDERED = ("subject_id", "time")
+_REPEATED = ("subject_id", *CODED)
+_ROW_GROUP = 8_192  # one patient's events are read with few others'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,17 +120,14 @@ def rewrite(
         RecordError: the disk is full or another fault; the store is then what it was.
     """
     kept: list[EventFile] = []
-    with _explained(folder), closing(_engine(folder / "staging", keyring)) as db:
+    with _explained(folder):
         for file in previous.files:
             if without is not None and file.bucket != without % 64:
                 kept.append(file)
                 continue
-            db.register("old_bucket", open_tables([file.opened(folder, keyring)]))
-            rows = db.sql(
-                f"SELECT {_COLUMNS} FROM old_bucket"  # noqa: S608 - constants
-                f" WHERE subject_id IS DISTINCT FROM $without {_ORDER}",
-                params={"without": without},
-            )
+            rows = open_tables([file.opened(folder, keyring)], SCHEMA).to_table()
+            if without is not None:
+                rows = rows.filter(pc.not_equal(rows["subject_id"], without))
             path = f"events/{previous.generation + 1:06d}-{file.bucket:02d}.parquet"
             written = _write_bucket(rows, path, folder, keyring)
             if written.rows:
@@ -189,7 +186,7 @@ class _Writing:
         keyring: Keyring | None,
         previous: Manifest,
     ) -> None:
-        self._db, self._folder, self._staging, self._keyring = db, folder, staging, keyring
+        self._folder, self._staging, self._keyring = folder, staging, keyring
         self._previous = previous
         self.renewed = Renewed(db, staging)
         self.events = self.subjects = 0
@@ -219,11 +216,7 @@ class _Writing:
             return old
         self.events += fresh.num_rows
         self.subjects += len(pc.unique(fresh["subject_id"]))
-        self._db.register("fresh", fresh)
-        self._db.register("staying", staying)
-        rows = self._db.sql(
-            f"SELECT {_COLUMNS} FROM fresh UNION ALL SELECT {_COLUMNS} FROM staying {_ORDER}"  # noqa: S608
-        )
+        rows = in_order(pa.concat_tables([coded(fresh), coded(staying)]))
         path = f"events/{self._previous.generation + 1:06d}-{bucket:02d}.parquet"
         written = _write_bucket(rows, path, self._folder, self._keyring)
         return written.model_copy(update={"bucket": bucket}) if written.rows else None
@@ -255,29 +248,16 @@ class _Writing:
         return events.to_table().filter(pa.array(~replaced)), True
 
 
-def _write_bucket(
-    rows: duckdb.DuckDBPyRelation, path: str, folder: Path, keyring: Keyring | None
-) -> EventFile:
+def _write_bucket(rows: pa.Table, path: str, folder: Path, keyring: Keyring | None) -> EventFile:
     """Write one file; an encrypted one also keeps each row's place, which DuckDB does not tell."""
     target = folder / path
-    if keyring is None:
-        rows.write_parquet(str(target), compression="zstd")
-        count, key = int(pq.read_metadata(target).num_rows), None
-    else:
-        secret = fresh_key()
-        count = _write_sealed(rows, target, secret)
-        key = keyring.close(secret, path)
+    secret = None if keyring is None else fresh_key()
+    rows = coded(rows)
+    if secret is not None:
+        rows = rows.append_column(POSITION, pa.array(np.arange(rows.num_rows)))
+    with open_writer(target, rows.schema, secret, _REPEATED, ordered=ORDERED) as writer:
+        writer.write_table(rows, row_group_size=_ROW_GROUP)
     with target.open("rb") as file:
         os.fsync(file.fileno())
-    return EventFile(bucket=0, path=path, rows=count, key=key)
-
-
-def _write_sealed(rows: duckdb.DuckDBPyRelation, target: Path, key: bytes) -> int:
-    count = 0
-    with open_writer(target, SCHEMA.append(POSITION), key, _REPEATED) as writer:
-        for batch in rows.to_arrow_reader(122_880):
-            place = pa.array(np.arange(count, count + batch.num_rows), type=pa.int64())
-            table = pa.Table.from_batches([batch]).cast(SCHEMA).append_column(POSITION, place)
-            writer.write_table(table)
-            count += batch.num_rows
-    return count
+    key = None if keyring is None or secret is None else keyring.close(secret, path)
+    return EventFile(bucket=0, path=path, rows=rows.num_rows, key=key)

@@ -28,11 +28,11 @@ from fedtwin_client.records.blocks import (
     rows_table,
 )
 from fedtwin_client.records.events import Event
+from fedtwin_client.store.ordering import coded
 
 __all__ = ["BUCKETS", "SCHEMA", "Staging"]
 BUCKETS: Final = 64
 _ROWS_AT_ONCE: Final = 100_000
-_REPEATED: Final = ("code", "unit", "src_unit", "comparator", "status")
 _LENGTH: Final = struct.Struct("<Q")
 
 
@@ -115,18 +115,9 @@ class Staging:
         yield from self._read("versions", VERSIONS)
 
     def bucket(self, bucket: int) -> pa.Table:
-        """The staged events of a bucket, with the column `version`."""
-        pieces = [
-            pa.Table.from_arrays(
-                [
-                    column.cast(field.type) if pa.types.is_dictionary(column.type) else column
-                    for column, field in zip(piece.columns, EVENTS, strict=True)
-                ],
-                schema=EVENTS,
-            )
-            for piece in self._read(_name(bucket), EVENTS)
-        ]
-        return pa.concat_tables(pieces) if pieces else EVENTS.empty_table()
+        """The staged events of a bucket, with the column `version`; texts that repeat are coded."""
+        pieces = list(self._read(_name(bucket), EVENTS))
+        return pa.concat_tables(pieces) if pieces else coded(EVENTS.empty_table())
 
     @property
     def buckets(self) -> set[int]:
@@ -157,9 +148,7 @@ class Staging:
             self._waiting += events.num_rows
 
     def _write_buckets(self, events: pa.Table) -> None:
-        for name in _REPEATED:
-            place = events.schema.get_field_index(name)
-            events = events.set_column(place, name, pc.dictionary_encode(events[name]))
+        events = coded(events)
         buckets = events["subject_id"].to_numpy() % BUCKETS
         order = np.argsort(buckets, kind="stable")
         events = events.take(pa.array(order))
