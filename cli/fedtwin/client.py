@@ -10,6 +10,7 @@ import typer
 
 from fedtwin import client_ledger
 from fedtwin.client_genes import add_gene_commands
+from fedtwin.client_images import add_image_commands
 from fedtwin.client_meds import export, meds
 from fedtwin.client_patients import consent, erase, keys, quarantine
 from fedtwin.paper import (
@@ -78,6 +79,7 @@ records.command("quarantine")(quarantine)
 records.command("meds")(meds)
 records.command("export")(export)
 add_gene_commands(records)
+add_image_commands(records)
 
 
 @records.command("fhir")
