@@ -240,7 +240,7 @@ def _seal_records(store: Path, keyring: Keyring) -> None:
 
 
 def _seal_file(path: Path, keyring: Keyring) -> None:
-    """Write a file of quarantine or an image anew; what was cut off by a kill before stays cut off."""
+    """Write a quarantined or image file anew; what was cut off by a kill before stays so."""
     if files.is_sealed(path):
         pieces = list(files.read_sealed(path, keyring))
     else:

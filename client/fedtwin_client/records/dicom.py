@@ -105,6 +105,8 @@ class Intake:
             raise UnusableError("a DICOMDIR, which only lists files", wrong=False)
         if attribute(dataset, "Rows") is None:
             name = kind.name if kind and kind.name != kind else "an object of an unknown class"
+            if "Image Storage" in name or kind == SEGMENTATION_CLASS:
+                raise UnusableError("an image without Rows: damaged or cut off")
             raise UnusableError(f"not an image: {name}", wrong=False)
         identity = self._whose.identity(dataset)
         text, by_uid = series_text(dataset, identity, folder)

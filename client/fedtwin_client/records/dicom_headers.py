@@ -9,6 +9,7 @@ Beyond the profile: besides a short list of technical ones, every attribute that
 (names, descriptions, comments, labels), and so does every private or unknown one.
 """
 
+import logging
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -22,6 +23,7 @@ from pydicom.sequence import Sequence
 
 from fedtwin_client.records.reading import UnusableError
 
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it may quote values
 config.settings.reading_validation_mode = config.IGNORE
 config.settings.writing_validation_mode = config.IGNORE
 

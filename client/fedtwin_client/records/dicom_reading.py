@@ -6,6 +6,8 @@ file holds, and against a limit, before any pixel is touched.
 
 import io
 import re
+import struct
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -36,6 +38,9 @@ _STARTS: Final = {
 }
 TRANSFER_SYNTAXES: Final = (*sorted(_UNCOMPRESSED), _RLE, *_STARTS)
 """Those that can be read."""
+_LONGEST_META: Final = 65_536
+_LONG: Final = {b"OB", b"OW", b"SQ", b"UN", b"UT"}
+"""Representations whose length takes four bytes."""
 _SAMPLES: Final = {1, 3, 4}
 _BITS: Final = {1, 8, 16, 32}
 
@@ -65,20 +70,38 @@ def read_header(path: Path) -> Dataset:
 def _read(file: BinaryIO, size: int, *, pixels: bool) -> Dataset:
     if size > LARGEST_BYTES:
         raise UnusableError("larger than 2 GiB")
-    if file.read(132)[128:] != b"DICM":
+    start = file.read(_LONGEST_META)
+    if start[128:132] != b"DICM":
         raise UnusableError("not a DICOM file: no 'DICM' after its first 128 bytes")
-    file.seek(0)
-    try:
-        dataset = pydicom.dcmread(file, stop_before_pixels=not pixels)
-        syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
-    except Exception as error:  # pydicom lets whatever a parser may meet through
-        raise UnusableError("not readable as DICOM: damaged or cut off") from error
+    syntax = _syntax(start)
     if syntax == _DEFLATED:
         raise UnusableError("a deflated dataset is not read; send it uncompressed")
     if syntax not in TRANSFER_SYNTAXES:
         shown = syntax if _UID.match(syntax) and len(syntax) <= 64 else "none"
         raise UnusableError(f"transfer syntax {shown} is not known")
-    return dataset
+    file.seek(0)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return pydicom.dcmread(file, stop_before_pixels=not pixels)
+    except Exception as error:  # pydicom lets whatever a parser may meet through
+        raise UnusableError("not readable as DICOM: damaged or cut off") from error
+
+
+def _syntax(start: bytes) -> str:
+    """The transfer syntax, before anything is unpacked by it; empty if there is none.
+
+    The file's own header is always in explicit little endian (PS3.10 section 7.1).
+    """
+    place = 132
+    while start[place : place + 2] == b"\x02\x00" and len(start) >= place + 12:
+        long = start[place + 4 : place + 6] in _LONG
+        width, at = ("<I", place + 8) if long else ("<H", place + 6)
+        (length,) = struct.unpack_from(width, start, at)
+        value = at + struct.calcsize(width)
+        if start[place + 2 : place + 4] == b"\x10\x00":
+            return start[value : value + length].decode("ascii", "replace").strip("\0 ")
+        place = value + length
+    return ""
 
 
 def attribute(dataset: Dataset, keyword: str) -> Any:
@@ -189,7 +212,8 @@ def decoded(dataset: Dataset) -> Any:
         UnusableError: they cannot be decoded.
     """
     try:
-        return dataset.pixel_array
+        with warnings.catch_warnings(action="ignore"):
+            return dataset.pixel_array
     except Exception as error:  # decoders in C let through what they like
         raise UnusableError("its pixels cannot be decoded: damaged") from error
 

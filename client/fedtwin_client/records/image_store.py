@@ -19,7 +19,7 @@ from typing import Any, Final
 from fedtwin_client.at_rest.files import SealedWriter, is_sealed, read_sealed
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.records.reading import UnusableError
-from fedtwin_protocol.errors import RecordError
+from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 FOLDER: Final = "images"
 _PART: Final = ".part"
@@ -131,6 +131,10 @@ class ImageStore:
         try:
             if self.keyring is not None and is_sealed(path):
                 return b"".join(read_sealed(path, self.keyring))
+            if self.keyring is not None and self.keyring.complete:
+                raise ConfigurationError(
+                    f"{path} is not encrypted, as all files here are: restore it"
+                )
             return path.read_bytes()
         except OSError as error:
             raise RecordError(f"cannot read the image {path}: {error.strerror}") from error
