@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import JPEG2000Lossless
+from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring
@@ -140,6 +140,12 @@ def test_sent_again_in_pieces_and_as_something_else(tmp_path: Path) -> None:
     assert open_series(tmp_path, series_of(both[0])).values.shape[0] == 2
     again, tally = read(dicom_files([tmp_path / "b"], images, WHOSE))
     assert again == both
+    packed = ct(1)
+    packed.compress(RLELossless, encoding_plugin="pydicom")
+    packed.SOPInstanceUID = ct(1).SOPInstanceUID
+    once, tally = read(dicom_files([written(tmp_path / "rle", packed)], images, WHOSE))
+    assert tally.reasons == {"an image that is here already": 1}
+    assert once == both
     other = ct(1, RescaleIntercept=-1000)
     with pytest.raises(RecordError, match="other content"):
         read(dicom_files([written(tmp_path / "c", other)], images, WHOSE))

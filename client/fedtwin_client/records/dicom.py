@@ -15,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 
@@ -53,6 +54,7 @@ from fedtwin_client.records.source import Desk, Version
 from fedtwin_client.records.volumes import grid_of_series
 
 HERE_ALREADY: Final = "an image that is here already"
+_OF_THE_CODING: Final = ("PixelData", "PlanarConfiguration", "PhotometricInterpretation")
 _LIKE_TEXT: Final = "pixels near the border that look like text"
 
 
@@ -227,9 +229,13 @@ class Intake:
             return self.images.add(subject, series, f"{found.instance}.link", link)
         if (self.images.place(subject, series) / f"{found.instance}.link").exists():
             return False
-        return self.images.add(
-            subject, series, f"{found.instance}.dcm", self._clean(dataset, subject)
-        )
+        name = f"{found.instance}.dcm"
+        data = self._clean(dataset, subject)
+        if (self.images.place(subject, series) / name).exists():
+            before = self.images.read(subject, series, name)
+            if before != data and same_image(read_dataset(before), read_dataset(data)):
+                return False
+        return self.images.add(subject, series, name, data)
 
     def _clean(self, dataset: Dataset, subject: int) -> bytes:
         """The file as it is kept."""
@@ -255,6 +261,21 @@ class Intake:
         for place in self.images.folder.glob(f"*/{series}"):
             if place.parent.name != f"{subject:016x}":
                 raise UnusableError("a series that is here already as another patient's")
+
+
+def same_image(one: Dataset, other: Dataset) -> bool:
+    """Whether two files hold one image, coded in two ways that lose nothing.
+
+    Raises:
+        UnusableError: one cannot be decoded.
+    """
+    if not np.array_equal(decoded(one), decoded(other)):
+        return False
+    for dataset in (one, other):
+        for keyword in _OF_THE_CODING:
+            if keyword in dataset:
+                delattr(dataset, keyword)
+    return one == other
 
 
 def series_version(source: str, subject: int, series: str, about: Mapping[str, Any]) -> Version:

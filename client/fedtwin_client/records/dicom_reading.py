@@ -38,6 +38,7 @@ _STARTS: Final = {
 }
 TRANSFER_SYNTAXES: Final = (*sorted(_UNCOMPRESSED), _RLE, *_STARTS)
 """Those that can be read."""
+_NOT_DECODED: Final = "its pixels cannot be decoded: damaged, or in a compression not known here"
 _LONGEST_META: Final = 65_536
 _LONG: Final = {b"OB", b"OW", b"SQ", b"UN", b"UT"}
 """Representations whose length takes four bytes."""
@@ -196,6 +197,8 @@ def check_pixels(dataset: Dataset) -> None:
         raise UnusableError("no Pixel Data, or cut off within it")
     syntax = str(dataset.file_meta.TransferSyntaxUID)
     if syntax in _UNCOMPRESSED:
+        if text_of(dataset, "PhotometricInterpretation") == "YBR_FULL_422":
+            expected = expected * 2 // 3  # colours at half the width: PS3.3 C.7.6.3.1.2
         if len(pixels) < expected:
             raise UnusableError("cut off: fewer pixels than Rows x Columns x frames")
         return
@@ -215,7 +218,7 @@ def decoded(dataset: Dataset) -> Any:
         with warnings.catch_warnings(action="ignore"):
             return dataset.pixel_array
     except Exception as error:  # decoders in C let through what they like
-        raise UnusableError("its pixels cannot be decoded: damaged") from error
+        raise UnusableError(_NOT_DECODED) from error
 
 
 def _frames(pixels: bytes, frames: int) -> list[bytes]:
