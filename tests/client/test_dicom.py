@@ -89,6 +89,7 @@ def test_no_word_of_a_patient_is_kept(tmp_path: Path) -> None:
     secrets.add_new(0x00189999, "LO", "PETRA8")
     secrets.OtherPatientIDs = "PETRA9"
     secrets.ConvolutionKernel = "Br38f"
+    secrets.SequenceName = "PETRA10"  # which the profile does not list
     read(dicom_files([written(tmp_path / "in", secrets)], store_in(tmp_path), WHOSE))
     (path,) = (tmp_path / "images").rglob("*.dcm")
     data = path.read_bytes()
