@@ -18,6 +18,7 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.records.burned_in import looks_like_text
+from fedtwin_client.records.codestreams import claimed_size
 from fedtwin_client.records.dicom_files import dicom_files
 from fedtwin_client.records.dicom_headers import deidentified
 from fedtwin_client.records.dicom_reading import read_dataset
@@ -209,6 +210,26 @@ def test_damaged_files_and_mixed_patients(tmp_path: Path) -> None:
     wrong["PixelData"].is_undefined_length = True
     with pytest.raises(RecordError, match="coded otherwise than the transfer syntax says"):
         read(dicom_files([written(tmp_path / "jpeg", wrong)], store_in(tmp_path), WHOSE))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not here")
+def test_a_codestream_that_claims_to_be_huge_is_not_unpacked(tmp_path: Path) -> None:
+    data = bytearray(min((SHARED / "dicom").iterdir()).read_bytes())
+    place = data.index(b"\xff\x4f\xff\x51") + 8
+    assert claimed_size(bytes(data[place - 8 :])) == (512, 512)
+    data[place : place + 8] = (60_000).to_bytes(4, "big") * 2
+    (tmp_path / "huge.dcm").write_bytes(data)
+    whose = Whose(system=SYSTEM, patient="4711")
+    with pytest.raises(RecordError, match="another size than Rows x Columns"):
+        read(dicom_files([tmp_path / "huge.dcm"], store_in(tmp_path), whose))
+
+
+def test_sizes_that_jpeg_frames_claim() -> None:
+    head = b"\xff\xd8\xff\xe0\x00\x04ab\xff"
+    for marker in (b"\xc0", b"\xc3", b"\xf7"):
+        assert claimed_size(head + marker + b"\x00\x0b\x08\x02\x00\x01\x00") == (512, 256)
+    assert claimed_size(head) is None
+    assert claimed_size(b"\0" * 20) is None
 
 
 def test_nesting_and_nothing_at_all(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pydicom import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.uid import UID
 
+from fedtwin_client.records.codestreams import claimed_size
 from fedtwin_client.records.reading import UnusableError
 
 LARGEST_BYTES: Final = 2 * 1024**3
@@ -206,6 +207,8 @@ def check_pixels(dataset: Dataset) -> None:
     starts = _STARTS.get(syntax)
     if starts and not all(frame.startswith(starts) for frame in found):
         raise UnusableError("pixels coded otherwise than the transfer syntax says")
+    if starts and any(claimed_size(frame) not in {None, (rows, columns)} for frame in found):
+        raise UnusableError("compressed pixels of another size than Rows x Columns")
 
 
 def decoded(dataset: Dataset) -> Any:
