@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from pydicom import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from fedtwin_client.records.dicom import Intake
-from fedtwin_client.records.dicom_reading import TRANSFER_SYNTAXES, read_dataset
+from fedtwin_client.records.dicom_reading import LARGEST_BYTES, TRANSFER_SYNTAXES, read_dataset
 from fedtwin_client.records.dicom_series import Whose
 from fedtwin_client.records.door import Keep
 from fedtwin_client.records.image_store import ImageStore
@@ -67,6 +69,7 @@ class DicomSettings:
         trusted_network: whether to listen beyond this machine without TLS.
         associations: at most so many at once.
         idle_s: seconds without a message after which an association is ended.
+        largest: bytes of one image; a sender of more is cut off.
     """
 
     senders: Sequence[str]
@@ -77,6 +80,7 @@ class DicomSettings:
     trusted_network: bool = False
     associations: int = 10
     idle_s: float = 60.0
+    largest: int = LARGEST_BYTES
 
 
 class DicomDoor:
@@ -148,7 +152,7 @@ class DicomDoor:
             server = entity.start_server(
                 (settings.host, settings.port),
                 block=False,
-                evt_handlers=[(evt.EVT_C_STORE, store)],
+                evt_handlers=[(evt.EVT_C_STORE, store), *_Limit(settings.largest).handlers],
                 ssl_context=context,
             )
         except (OSError, OverflowError) as error:
@@ -163,6 +167,27 @@ class DicomDoor:
             await loop.create_future()
         finally:
             await asyncio.to_thread(entity.shutdown)
+
+
+class _Limit:
+    """Cuts off a sender whose message grows without end, before it fills the memory."""
+
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
+        self._received: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self.handlers = [(evt.EVT_DATA_RECV, self._more), (evt.EVT_DIMSE_RECV, self._whole)]
+
+    def _more(self, event: Any) -> None:
+        size = self._received.get(event.assoc, 0) + len(event.data)
+        self._received[event.assoc] = size
+        if size > self._largest:
+            self._received[event.assoc] = 0
+            _log.warning("DICOM door: a sender of more than %d bytes was cut off", self._largest)
+            # From a thread of its own: ending an association waits for the one that calls this.
+            Thread(target=event.assoc.abort, daemon=True).start()
+
+    def _whole(self, event: Any) -> None:
+        self._received[event.assoc] = 0
 
 
 class _One:
