@@ -1,12 +1,11 @@
-"""`fedtwin client records dicom`, `dicom-listen` and `nifti`."""
+"""`fedtwin client records dicom` and `nifti`."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedtwin.paper import LogLevel, console, data_folder, now, say, start_log
+from fedtwin.paper import console, data_folder, now, say
 
 if TYPE_CHECKING:
     from fedtwin_client.node.home import NodeHome
@@ -31,7 +30,6 @@ DEFAULT_HOME = data_folder("client")
 def add_image_commands(records: typer.Typer) -> None:
     """Put the commands of this module below `fedtwin client records`."""
     records.command("dicom")(dicom)
-    records.command("dicom-listen")(dicom_listen)
     records.command("nifti")(nifti)
 
 
@@ -68,61 +66,6 @@ def dicom(
         opening = dicom_files(paths, images, whose, link=link, told=told)
         lines = _imported(place, opening, "dicom", zone)
     say(*lines)
-
-
-def dicom_listen(
-    sender: Annotated[
-        list[str], typer.Option(help="Title of an application entity that may send.")
-    ],
-    home: Folder = DEFAULT_HOME,
-    title: Annotated[str, typer.Option(help="This node's own title.")] = "FEDTWIN",
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 11112,
-    identifier_system: System = None,
-    issuer: Issuers = None,
-    zone: Zone = "UTC",
-    trusted_network: Annotated[
-        bool,
-        typer.Option("--trusted-network", help="Listen beyond this machine without TLS."),
-    ] = False,
-    certificate: Annotated[
-        Path | None, typer.Option(help="For TLS: this node's certificate (PEM).")
-    ] = None,
-    key: Annotated[Path | None, typer.Option(help="For TLS: its key (PEM).")] = None,
-    senders_issuer: Annotated[
-        Path | None, typer.Option(help="For TLS: who issues the senders' certificates (PEM).")
-    ] = None,
-    log_level: Annotated[LogLevel, typer.Option(help="What to log.")] = LogLevel.INFO,
-) -> None:
-    """Take DICOM images in as a PACS sends them (C-STORE), until stopped (Ctrl-C).
-
-    Example: fedtwin client records dicom-listen --sender PACS --port 11112
-    """
-    from fedtwin_client.assemble import site_secret
-    from fedtwin_client.listening import OpenedDoor, listen
-    from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.dicom_door import DicomDoor, DicomSettings, DicomTls
-    from fedtwin_client.store.images import image_store
-
-    place = NodeHome(folder=home)
-    secret = site_secret(place)
-    whose = _whose(place, identifier_system, issuer, None)
-    tls = None
-    if certificate is not None or key is not None or senders_issuer is not None:
-        if certificate is None or key is None or senders_issuer is None:
-            raise typer.BadParameter("TLS needs --certificate, --key and --senders-issuer")
-        tls = DicomTls(certificate=certificate, key=key, senders=senders_issuer)
-    settings = DicomSettings(
-        senders=sender,
-        title=title,
-        host=host,
-        port=port,
-        tls=tls,
-        trusted_network=trusted_network,
-    )
-    door = DicomDoor(settings, image_store(place.records), whose)
-    start_log(log_level)
-    asyncio.run(listen(place.records, secret, {"dicom": OpenedDoor(door=door, zone=zone)}, now))
 
 
 def nifti(

@@ -63,7 +63,6 @@ def test_images_come_in_outlive_new_keys_and_are_erased(
             ("nifti", "x.nii", "--patient", "1", "--date", "2026-01-01", "--labels", "y.csv"),
             "cannot read the table of labels",
         ),
-        (("dicom-listen", "--sender", "PACS", "--host", "0.0.0.0"), "from anybody who reaches"),
     ],
 )
 def test_wrong_options(
@@ -76,8 +75,6 @@ def test_wrong_options(
     ("words", "says"),
     [
         (("dicom", ".", "--issuer", "x"), "ISSUER=SYSTEM"),
-        (("dicom-listen", "--sender", "PACS", "--key", "k.pem"), "TLS needs"),
-        (("dicom-listen",), "--sender"),
     ],
 )
 def test_options_that_do_not_go_together(

@@ -74,7 +74,7 @@ async def main(orthanc: str, folder: Path) -> None:
     """Listen, and let Orthanc send."""
     node = folder / "node"
     whose = Whose(system="http://st-olav.example/mrn")
-    door = DicomDoor(DicomSettings(senders=["PACS"], port=0), image_store(node), whose)
+    door = DicomDoor("dicom", DicomSettings(senders=["PACS"], port=0), image_store(node), whose)
     doors = {"dicom": OpenedDoor(door=door)}
     listening = asyncio.create_task(
         listen(node, b"s" * 32, doors, lambda: datetime(2026, 11, 1, tzinfo=UTC))

@@ -14,6 +14,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 
+from fedtwin_client.doors import read_doors
 from fedtwin_client.listening import OpenedDoor, listen
 from fedtwin_client.records.dicom_door import DicomDoor, DicomSettings
 from fedtwin_client.records.image_store import ImageStore
@@ -22,7 +23,7 @@ from fedtwin_client.store.erasure import erase_patient
 from fedtwin_client.store.images import image_store
 from fedtwin_client.store.patient import patient_events
 from fedtwin_client.store.timeline import Timeline
-from fedtwin_protocol.errors import RecordError
+from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 from .images import NOW, SECRET, WHOSE, ct, written
 
@@ -35,7 +36,9 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 @asynccontextmanager
 async def door(store: Path, **settings: object) -> AsyncIterator[int]:
     """A node that listens; gives its port."""
-    made = DicomDoor(DicomSettings(senders=["PACS"], port=0, **settings), image_store(store), WHOSE)
+    made = DicomDoor(
+        "dicom", DicomSettings(senders=["PACS"], port=0, **settings), image_store(store), WHOSE
+    )
     task = asyncio.create_task(listen(store, SECRET, {"dicom": OpenedDoor(door=made)}, lambda: NOW))
     try:
         async with asyncio.timeout(20):
@@ -128,11 +131,11 @@ def test_settings_that_cannot_be(tmp_path: Path) -> None:
         (DicomSettings(senders=["PACS"], host="0.0.0.0"), "from anybody who reaches"),
     ]:
         with pytest.raises(RecordError, match=says):
-            DicomDoor(settings, images, WHOSE)
+            DicomDoor("dicom", settings, images, WHOSE)
 
     async def run() -> None:
         async with door(tmp_path / "a") as port:
-            busy = DicomDoor(DicomSettings(senders=["PACS"], port=port), images, WHOSE)
+            busy = DicomDoor("dicom", DicomSettings(senders=["PACS"], port=port), images, WHOSE)
             doors = {"dicom": OpenedDoor(door=busy)}
             with pytest.raises(RecordError, match="choose a free port"):
                 await listen(tmp_path / "b", SECRET, doors, lambda: NOW)
@@ -201,3 +204,17 @@ def test_orthanc_sends(tmp_path: Path) -> None:
     assert json.loads(process.stdout.splitlines()[-1]) == {"sent": 2, "failed": 0}
     ((_, code, _, _),) = events(tmp_path / "node")
     assert code == "DICOM//CT"
+
+
+def test_a_door_of_doors_yaml(tmp_path: Path) -> None:
+    text = "doors:\n  dicom:\n    kind: dicom\n    senders: [PACS]\n    patients: {system: urn:m}\n"
+    (tmp_path / "doors.yaml").write_text(text)
+    (opened,) = read_doors(tmp_path, lambda: NOW).values()
+    assert opened.door.name == "dicom"
+    for wrong, says in [
+        ("    host: 0.0.0.0\n", "from anybody who reaches"),
+        ("    sender: x\n", "sender"),
+    ]:
+        (tmp_path / "doors.yaml").write_text(text + wrong)
+        with pytest.raises(ConfigurationError, match=says):
+            read_doors(tmp_path, lambda: NOW)

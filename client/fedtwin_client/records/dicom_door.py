@@ -91,10 +91,13 @@ class DicomDoor:
         port: where it listens, once it does.
     """
 
-    def __init__(self, settings: DicomSettings, images: ImageStore, whose: Whose) -> None:
+    def __init__(
+        self, name: str, settings: DicomSettings, images: ImageStore, whose: Whose
+    ) -> None:
         """Prepare the door.
 
         Args:
+            name: of the source; `dicom`, as for files, so that a series is one both ways.
             settings: how it listens.
             images: where the images go.
             whose: how patients are known.
@@ -108,13 +111,13 @@ class DicomDoor:
                     f"expected an application entity's title of 1 to 16 letters, found '{title}'"
                 )
         if not settings.senders:
-            raise RecordError("name the application entities that may send (--sender PACS)")
+            raise RecordError("name the application entities that may send (senders: [PACS])")
         if not (_is_local(settings.host) or settings.tls or settings.trusted_network):
             raise RecordError(
                 f"the DICOM door would take images from anybody who reaches {settings.host}: give "
                 "it TLS with the senders' issuer, or say that the network is trusted"
             )
-        self.name = "dicom"
+        self.name = name
         self.port: int | None = None
         self._settings = settings
         self._images = images
