@@ -9,6 +9,7 @@ from fedtwin import client_streams
 from fedtwin.client_databases import omop
 from fedtwin.client_genes import add_gene_commands
 from fedtwin.client_hl7 import hl7
+from fedtwin.client_images import add_image_commands
 from fedtwin.client_live import live
 from fedtwin.client_meds import export, meds
 from fedtwin.client_patients import DEFAULT_HOME, Folder, erase, quarantine
@@ -30,6 +31,7 @@ records.command("view")(view)
 records.command("meds")(meds)
 records.command("export")(export)
 add_gene_commands(records)
+add_image_commands(records)
 client_streams.register(records)
 
 

@@ -2,7 +2,7 @@
 
 doors:
 laboratory:                  # the name, with which every event's source starts
-kind: mllp                 # mllp, mqtt or fhir-post
+kind: mllp                 # mllp, mqtt, fhir-post or dicom
 zone: Europe/Zurich        # of times that name none; default UTC
 port: 2575                 # the kind's own settings
 """
@@ -118,7 +118,19 @@ def _fhir_post(given: _Given) -> Door:
     return PostDoor(given.read(PostSettings), given.clock, given.name)
 
 
+def _dicom(given: _Given) -> Door:
+    from fedtwin_client.records.dicom_door import DicomDoor, DicomSettings  # noqa: PLC0415
+    from fedtwin_client.records.dicom_series import Whose  # noqa: PLC0415
+    from fedtwin_client.store.images import image_store  # noqa: PLC0415
+
+    settings = dict(given.settings)
+    whose = given.read(Whose, settings.pop("patients", {"system": None}))
+    images = image_store(given.folder / "records")
+    return DicomDoor(given.name, given.read(DicomSettings, settings), images, whose)
+
+
 _KINDS: Final[dict[str, Callable[[_Given], Door]]] = {
+    "dicom": _dicom,
     "mllp": _mllp,
     "mqtt": _mqtt,
     "fhir-post": _fhir_post,
