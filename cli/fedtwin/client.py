@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from fedtwin import client_fhir, client_ledger, client_quarantine
-from fedtwin.client_meds import export, meds
-from fedtwin.client_patients import consent, erase, keys, merged, unmerge
+from fedtwin import client_ledger
+from fedtwin.client_live import listen
+from fedtwin.client_patients import consent, keys
+from fedtwin.client_records import records
 from fedtwin.paper import (
     LogLevel,
     data_folder,
@@ -64,39 +65,10 @@ def run(
     asyncio.run(Agent(NodeHome(folder=home), now).run())
 
 
-records = typer.Typer(
-    help="Read the hospital's records.\n\nExample: fedtwin client records fhir export/",
-    rich_markup_mode=None,
-)
 app.add_typer(records, name="records", no_args_is_help=True)
 app.add_typer(consent, name="consent", invoke_without_command=True)
 app.add_typer(keys, name="keys", invoke_without_command=True)
-records.command("erase")(erase)
-records.command("merged")(merged)
-records.command("unmerge")(unmerge)
-client_fhir.register(records)
-client_quarantine.register(records)
-records.command("meds")(meds)
-records.command("export")(export)
-
-
-@records.command("table")
-def records_table(
-    table: Annotated[Path, typer.Argument(help="CSV or Parquet.")],
-    mapping: Annotated[Path, typer.Option(help="What its columns mean, YAML.")],
-    home: Folder = DEFAULT_HOME,
-) -> None:
-    """Import a table with a mapping file; what was not used is counted with its reason.
-
-    Example: fedtwin client records table visits.csv --mapping visits.yaml
-    """
-    from fedtwin_client.assemble import site_secret
-    from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.store.imports import import_table
-
-    place = NodeHome(folder=home)
-    report = import_table(table, mapping, place.records, secret=site_secret(place), now=now())
-    say(*report.lines())
+app.command("listen")(listen)
 
 
 @app.command()
@@ -331,7 +303,8 @@ def report(
 ) -> None:
     """The released model on this hospital's own patients, before and after recalibration.
 
-    Nothing of it leaves. Example: fedtwin client report heart-disease-risk
+    Beside it stands the mean of the training patients, which is what needs no model. Nothing of it
+    leaves. Example: fedtwin client report heart-disease-risk
     """
     from fedtwin_client.assemble import report_release
 
@@ -340,11 +313,12 @@ def report(
         say(json.dumps(found))
         return
     rows = [
-        [when, *(_figure(found[when][key]) for key in found["before"])]
-        for when in ("before", "after")
+        [when.replace("_", " "), *(_figure(found[when][key]) for key in found["before"])]
+        for when in ("before", "after", "no_model")
     ]
+    unit = f", in {found['unit']}" if found["unit"] else ""
     show_table(
-        f"{study}: {found['held_out_patients']} held-out patients, local recalibration",
+        f"{study}: {found['held_out_patients']} held-out patients, local recalibration{unit}",
         ["", *(key.replace("_", " ") for key in found["before"])],
         rows,
     )

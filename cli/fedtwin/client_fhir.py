@@ -10,6 +10,7 @@ import typer
 
 from fedtwin.client_patients import DEFAULT_HOME, Folder
 from fedtwin.paper import console, now, say
+from fedtwin.reading_bar import reading_bar
 
 Systems = Annotated[
     list[str] | None,
@@ -60,7 +61,7 @@ def fhir(
 
     place = NodeHome(folder=home)
     secret = site_secret(place)
-    with console.status("reading"):
+    with reading_bar(paths) as progress:
         report = import_fhir(
             paths,
             place.records,
@@ -69,6 +70,7 @@ def fhir(
             server=server,
             identifier_system=identifier_system,
             zone=zone,
+            progress=progress,
         )
     say(*report.lines())
 

@@ -1,4 +1,4 @@
-"""`fedtwin research …`: fetch, verify and read released models; get public data."""
+"""`fedtwin research …`: fetch, verify, read and ask released models; get public data."""
 
 import asyncio
 import json
@@ -130,6 +130,62 @@ def show(
 
 
 @app.command()
+def predict(
+    study: Annotated[str, typer.Argument(help="A study whose release was fetched.")],
+    patients: Annotated[
+        Path, typer.Argument(help="CSV file: the names that 'show' lists, then one patient a line.")
+    ],
+    out: Annotated[Path, typer.Option(help="Write the predictions there, as CSV.")],
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file, for models that read records: patient (line in the first file, from 0),"
+            " code, value, unit, days_before."
+        ),
+    ] = None,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option(help="COLUMN=UNIT, for a column in another unit than the contract's."),
+    ] = None,
+) -> None:
+    """Predict for patients in a file, and say what the numbers are.
+
+    Example: fedtwin research predict coronary-risk-5y patients.csv --out risks.csv
+    --unit cholesterol=mmol/L
+    """
+    from fedtwin.auditing import write_file
+    from fedtwin_research.bench import open_release
+    from fedtwin_research.prediction import named
+    from fedtwin_research.tables import prediction_table, read_patients, read_records
+
+    model = open_release(study)
+    found = model.predict(
+        read_patients(patients, model.contract),
+        units=_units(unit or []),
+        records=None if records is None else read_records(records),
+    )
+    write_file(out, prediction_table(found).encode())
+    say(*found.warnings)
+    say(f"{len(found)} patients, {named(found.kind, found.unit)} of each: {out}")
+
+
+def _units(given: list[str]) -> dict[str, str]:
+    """Units by column.
+
+    Raises:
+        ConfigurationError: an option is no COLUMN=UNIT.
+    """
+    from fedtwin_protocol.errors import ConfigurationError
+
+    for one in given:
+        if not all(one.partition("=")):
+            raise ConfigurationError(
+                f"expected --unit COLUMN=UNIT, such as cholesterol=mmol/L, found {one!r}"
+            )
+    return {name: unit for name, _, unit in (one.partition("=") for one in given)}
+
+
+@app.command()
 def verify(
     study: Annotated[str, typer.Argument(help="A study in the library, or a folder of files.")],
     trust: Annotated[
@@ -189,7 +245,6 @@ def audit(
     )
     from fedtwin_protocol.card_audits import audit_file
     from fedtwin_research.audits.page import audit_page
-    from fedtwin_research.audits.repeat import NOT_REPEATED
 
     subject = _subject(study, trust, draft)
     plan, shown = subject.plan, subject.card.audits
@@ -204,7 +259,7 @@ def audit(
     wrong = unlike_the_card(shown, audits, chosen)
     say(*(f"FAIL {line}" for line in wrong))
     say("the card holds no audits" if not shown else f"the card holds {len(shown)} audits")
-    say("cannot be repeated here:", *(f"  {line}" for line in NOT_REPEATED))
+    say("cannot be repeated here:", *(f"  {line}" for line in repeated.not_repeated))
     if json_file is not None:
         write_file(json_file, file.to_bytes())
     if page is not None:

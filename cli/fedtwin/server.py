@@ -239,9 +239,12 @@ def plan_check(
     """
     from fedtwin.plan_check import adds_up, cost_lines, cost_of
     from fedtwin_client.node.plain_words import as_text, describe
+    from fedtwin_protocol.parameters import parameter_shapes
     from fedtwin_protocol.study import plan_from_yaml
 
     found = plan_from_yaml(file)
+    if found.model.initial_sha256 is None:
+        parameter_shapes(found)  # refuses a family that is not built in, or lacks its layers
     cost = cost_of(found)
     say(as_text(describe(found)), "COST", *cost_lines(found, cost))
     if not adds_up(found, cost):

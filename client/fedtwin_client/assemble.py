@@ -218,6 +218,11 @@ def check_study(home: NodeHome, study: str, now: datetime) -> list[str]:
     lines += [f"  left out: {len(out)} {NO_PART}"] if out else []
     lines += [f"  missing {name}: {count}" for name, count in rows.missing.items() if count]
     lines += [f"  implausible {name}: {count}" for name, count in rows.implausible.items() if count]
+    if rows.clipped:
+        lines.append(
+            f"  {plan.endpoint.name}: {rows.clipped} patients lie beyond the plan's "
+            f"bounds, {plan.endpoint.bounds_in_words}, and count as the nearest bound"
+        )
     return lines
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedtwin_client.at_rest.files import read_whole, write_whole
 from fedtwin_client.at_rest.keyring import keyring_of
@@ -79,6 +79,33 @@ class FhirServer:
     page: int = 500
     systems: Sequence[str] = ()
     zone: str = "UTC"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PollSettings:
+    """A door that asks a FHIR server for changes, as `doors.yaml` has it.
+
+    Attributes:
+        url: the server's base address.
+        types: resource types.
+        client_id: that the server gave this node; none: it needs no token.
+        scopes: asked for.
+        ca_file: certificates of the CA that vouches for it, PEM; relative to the node's folder.
+        proxy: `http://host:port` on the way.
+        systems: whose identifiers make the pseudonym; none: the server's own id.
+        every_s: seconds between two rounds.
+        page: resources a page.
+    """
+
+    url: str
+    types: tuple[str, ...]
+    client_id: str | None = None
+    scopes: str = SCOPES
+    ca_file: Path | None = None
+    proxy: str | None = None
+    systems: tuple[str, ...] = ()
+    every_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    page: Annotated[int, Field(gt=0)] = 200
 
 
 class _Known(BaseModel):
@@ -206,6 +233,29 @@ def polling_door(
         ),
         now,
     )
+
+
+def opened_poll(
+    home: NodeHome, name: str, settings: PollSettings, now: Callable[[], datetime]
+) -> PollingDoor:
+    """The polling door that settings describe.
+
+    Raises:
+        RecordError: no type is named, or one is none.
+        ConfigurationError: the site key is not at hand.
+    """
+    server = FhirServer(
+        url=settings.url,
+        name=name,
+        client_id=settings.client_id,
+        scopes=settings.scopes,
+        ca=None if settings.ca_file is None else home.folder / settings.ca_file,
+        proxy=settings.proxy,
+        types=settings.types,
+        page=settings.page,
+        systems=settings.systems,
+    )
+    return polling_door(home, server, now, settings.every_s)
 
 
 def _fetcher(

@@ -11,7 +11,7 @@ from typing import Final
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.policy import load_policy
 from fedtwin_client.records.merges import FILE, Merges
-from fedtwin_client.records.pseudonyms import Identity, IdentityMap, pseudonym
+from fedtwin_client.records.pseudonyms import IdentityMap, pseudonym, written_identity
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.erasure import erase_patient
 from fedtwin_client.store.merging import unmerge as undo_merge
@@ -101,14 +101,14 @@ def erase(
     """Erase one patient."""
     (subject,) = _pseudonyms(home, secret, {number}, system)
     found = erase_patient(home.records, subject, now)
-    if not found.known and not found.events:
+    if not found.known and not found.events and not found.images:
         return [
             "no patient with this number is known here: check it, and --system",
             "the number is noted as erased, so that an import leaves the patient out",
         ]
     return [
-        f"erased: {found.events} events and the way back to the patient; also all that was put "
-        "aside in quarantine",
+        f"erased: {found.events} events, {found.images} image files and the way back to the "
+        "patient; also all that was put aside in quarantine",
         "running studies leave the patient out from their next task on; an import of the same "
         "patient is left out and counted",
         "what was released before stays covered by its noise; erase the patient in the sources "
@@ -139,7 +139,7 @@ def unmerge(
         RecordError: the patient was not merged into another one.
     """
     whose = system or _only_system(home)
-    events = undo_merge(home.records, pseudonym(secret, _identity(whose, number)), now)
+    events = undo_merge(home.records, pseudonym(secret, written_identity(whose, number)), now)
     return [
         f"a patient by themselves again, with {events} events; the two are kept apart from now on",
         "what came in since they were merged stays with the other one: import the patient's "
@@ -175,16 +175,8 @@ def _pseudonyms(
     whose = system or _only_system(home)
     # Who was merged into another patient is that patient now, and an objection holds for both.
     wholes = Merges(home.records).wholes() if _has_map(home) else {}
-    found = (pseudonym(secret, _identity(whose, number)) for number in numbers)
+    found = (pseudonym(secret, written_identity(whose, number)) for number in numbers)
     return frozenset(wholes.get(subject, subject) for subject in found)
-
-
-def _identity(system: str, number: str) -> Identity:
-    """A patient as an import knows them: without a system of numbers, by the server's own id."""
-    by_server = ":" not in system and "/" not in system
-    if by_server and not number.startswith("Patient/"):
-        return Identity(system, f"Patient/{number}")
-    return Identity(system, number)
 
 
 def _only_system(home: NodeHome) -> str:

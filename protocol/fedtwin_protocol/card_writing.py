@@ -91,7 +91,7 @@ def write_card(plan: StudyPlan, facts: RunFacts) -> ModelCard:
         privacy=_mechanism(plan, facts.rounds),
         metrics=_metrics(plan, facts),
         calibration=_calibrations(plan, facts),
-        recalibration=_RECALIBRATION,
+        recalibration=_recalibration(plan),
         limits=(*plan.limits, *_LIMITS, *(() if facts.audits else (NO_AUDITS,))),
         software=dict(facts.software),
         created=facts.created,
@@ -115,7 +115,10 @@ def endpoint_in_words(plan: StudyPlan) -> str:
         what = f"{_ASKED[endpoint.kind]} {codes}"
     else:
         what = f"the first of {codes} above {endpoint.threshold:g} {endpoint.unit}"
-    return f"{endpoint.name}: {what}, within {endpoint.horizon_days} days after the index date"
+    bounds = f", learned from {endpoint.bounds_in_words}" if endpoint.bounds_in_words else ""
+    return (
+        f"{endpoint.name}: {what}, within {endpoint.horizon_days} days after the index date{bounds}"
+    )
 
 
 def population_in_words(plan: StudyPlan) -> str:
@@ -137,9 +140,20 @@ def population_in_words(plan: StudyPlan) -> str:
 
 
 _RECALIBRATION = (
-    "Hospitals differ in how common the outcome is. Before use, fit slope and intercept of the "
-    "predicted log-odds on your own patients; the two numbers never need to leave the hospital."
+    "Hospitals differ in {differ}. Before use, fit slope and intercept of the predicted {what} on "
+    "your own patients; the two numbers never need to leave the hospital."
 )
+_RECALIBRATED = {
+    "value": ("their patients and in how they measure", "values"),
+    "count": ("how common the outcome is", "log counts"),
+}
+
+
+def _recalibration(plan: StudyPlan) -> str:
+    differ, what = _RECALIBRATED.get(plan.endpoint.kind, ("how common the outcome is", "log-odds"))
+    return _RECALIBRATION.format(differ=differ, what=what)
+
+
 _LIMITS = (
     "A research model: not a medical device, and no decision about a patient may rest on it alone.",
     "It describes association, not the effect of a treatment.",

@@ -52,8 +52,8 @@ def parameter_shapes(plan: StudyPlan) -> Shapes:
     if family in {"transformer", "recurrent"}:
         return sequence_shapes(plan)
     raise PlanError(
-        f"model family '{family}' is not built in: give its initial parameters as a "
-        "safetensors file and its hash as model.initial_sha256"
+        f"model family '{family}' is not built in (those are {', '.join(BUILT_IN_FAMILIES)}): "
+        "give its initial parameters as a safetensors file and its hash as model.initial_sha256"
     )
 
 

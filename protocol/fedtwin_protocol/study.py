@@ -34,6 +34,8 @@ FAMILY_ENDPOINTS: Mapping[str, tuple[str, ...]] = {
     "recurrent": _YES_OR_NO,
 }
 """What kinds of endpoint each built-in family learns."""
+NOT_VOTED_ON = frozenset({"value", "count"})
+"""Kinds of endpoints without risks, for which there is no hold-out table and no vote."""
 NEED_SEQUENCE = frozenset({"transformer", "recurrent"})
 READ_COLUMNS_ALONE = frozenset(FAMILY_ENDPOINTS) - NEED_SEQUENCE - {"network"}
 
@@ -92,6 +94,12 @@ class StudyPlan(Part):
                     f"which one lies: set quorum to {FEWEST_VOTERS}, or leave vote_noise out"
                 )
         elif self.privacy.mode == "secure" and not self.evaluation.unjudged:
+            if self.endpoint.kind in NOT_VOTED_ON:
+                raise ValueError(
+                    f"there are no votes on models of an endpoint of kind '{self.endpoint.kind}', "
+                    "and in mode 'secure' nobody sees a single site's part: set "
+                    "evaluation.unjudged to true if that is to be so, or privacy.mode to 'local'"
+                )
             raise ValueError(
                 "in mode 'secure' nobody sees a single site's part, so the sites must vote on each "
                 "round's model: set privacy.vote_noise (and cohort.holdout_fraction above 0); "
@@ -127,9 +135,11 @@ class StudyPlan(Part):
         learned = FAMILY_ENDPOINTS.get(self.model.family)
         kind = self.endpoint.kind
         if learned is not None and kind not in learned:
+            fitting = [name for name, kinds in FAMILY_ENDPOINTS.items() if kind in kinds]
             raise ValueError(
                 f"model family '{self.model.family}' learns an endpoint of kind "
-                f"{' or '.join(repr(known) for known in learned)}, not '{kind}'"
+                f"{' or '.join(repr(known) for known in learned)}, not '{kind}': for '{kind}' set "
+                f"model.family to {' or '.join(fitting)}, or change endpoint.kind"
             )
         if self.model.family in NEED_SEQUENCE and self.sequence is None:
             raise ValueError(f"model family '{self.model.family}' needs the part 'sequence'")
@@ -140,7 +150,7 @@ class StudyPlan(Part):
         if self.model.family == "transformer" and self.model.width % self.model.heads:
             raise ValueError("the heads of a transformer must divide its width")
         noises = (self.privacy.evaluation_noise, self.privacy.vote_noise)
-        if kind in {"value", "count"} and noises != (None, None):
+        if kind in NOT_VOTED_ON and noises != (None, None):
             raise ValueError(
                 f"an endpoint of kind '{kind}' has no risks to put in a table or to vote on: leave "
                 "evaluation_noise and vote_noise out"

@@ -1,11 +1,15 @@
 """The parts of a plan that say which patients, and what is predicted of them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
 from fedtwin_protocol.contract import Code, Part
 
+LARGEST_VALUE: Final = 5.0
+"""Bound of a scaled value, either way."""
+MOST_EVENTS: Final = 100
+"""Of a count, where the plan names no other bound."""
 EndpointKind = Literal["event", "value_above", "time_to_event", "value", "count"]
 
 
@@ -59,31 +63,41 @@ class Endpoint(Part):
             `count`: how many such events fall within the horizon, at most `most`.
         horizon_days: days after the index date.
         threshold: in `unit`; only for `value_above`.
-        require_follow_up: leave out a patient without the event whose record ends before the
-            horizon; for `event` and `count`.
+        require_follow_up: leave out a patient whose record ends before the horizon: for `event` one
+            without the event, for `count` everyone, because more may have come.
         interval_days: for `time_to_event`, where each interval ends, in days after the index date;
             the last ends at the horizon.
         center: of a `value`, in `unit`.
-        scale: of a `value`, in `unit`.
+        scale: of a `value`, in `unit`; values beyond `center` ± 5 `scale` count as that bound.
         most: largest `count`; more count as so many.
     """
 
     name: str = Field(min_length=1, max_length=120)
     kind: EndpointKind
     codes: Annotated[tuple[Code, ...], Field(min_length=1)]
-    horizon_days: int = Field(ge=0, le=36525)
+    horizon_days: int = Field(ge=1, le=36525)
     threshold: float | None = None
     unit: str = Field(default="1", max_length=40)
     require_follow_up: bool = True
     interval_days: tuple[Annotated[int, Field(ge=1, le=36525)], ...] = ()
     center: float = 0.0
     scale: float = Field(default=1.0, gt=0)
-    most: int = Field(default=100, ge=1, le=100_000)
+    most: int = Field(default=MOST_EVENTS, ge=1, le=100_000)
 
     @property
     def binary(self) -> bool:
         """Whether what is learned of a patient is yes or no."""
         return self.kind in {"event", "value_above"}
+
+    @property
+    def bounds_in_words(self) -> str:
+        """Between which bounds a value or a count is learned; empty for other kinds."""
+        if self.kind == "count":
+            return f"0 to {self.most}"
+        if self.kind != "value":
+            return ""
+        reach = LARGEST_VALUE * self.scale
+        return f"{self.center - reach:g} to {self.center + reach:g} {self.unit}"
 
     @model_validator(mode="after")
     def _intervals_end_at_the_horizon(self) -> "Endpoint":
@@ -95,6 +109,20 @@ class Endpoint(Part):
         if ends and (list(ends) != sorted(set(ends)) or ends[-1] != self.horizon_days):
             raise ValueError(
                 f"'interval_days' must rise and end at horizon_days {self.horizon_days}; got {ends}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_where_they_count(self) -> "Endpoint":
+        if self.kind != "value" and (self.center, self.scale) != (0.0, 1.0):
+            raise ValueError(
+                "'center' and 'scale' belong to endpoints of kind 'value', and only there; this "
+                f"one is of kind '{self.kind}'"
+            )
+        if self.kind != "count" and self.most != MOST_EVENTS:
+            raise ValueError(
+                "'most' belongs to endpoints of kind 'count', and only there; this one is of kind "
+                f"'{self.kind}'"
             )
         return self
 

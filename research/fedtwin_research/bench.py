@@ -9,68 +9,44 @@ that is no number, in an unknown unit, or out of its plausible range is refused 
 row; a missing value is treated by the contract's rule, and counted in the warnings.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from fedtwin_protocol.card import ModelCard
 from fedtwin_protocol.contract import FeatureContract
 from fedtwin_protocol.encoding import encode
 from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.release import Release
+from fedtwin_protocol.study import FAMILY_ENDPOINTS
 from fedtwin_research.columns import contract_columns
 from fedtwin_research.library import Library, default_folder
+from fedtwin_research.patient_records import record_rows
+from fedtwin_research.prediction import (
+    KINDS,
+    Floats,
+    Prediction,
+    beyond_the_learned,
+    foretold,
+    in_own_unit,
+)
 from fedtwin_twins.families import scores_of
-from fedtwin_twins.risk import logistic
-
-RISKS = frozenset({"logistic_regression", "network", "discrete_hazard"})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prediction:
-    """Probabilities with what must be said about them; use it where an array is expected.
-
-    Attributes:
-        probability: of the endpoint, (patients,); NaN where the contract excludes the patient.
-        card: the model's card.
-        warnings: sentences about these patients.
-    """
-
-    probability: NDArray[np.float64]
-    card: ModelCard
-    warnings: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        numbers = np.array2string(self.probability, precision=3, threshold=20, separator=", ")
-        said = "".join(f"\n  {sentence}" for sentence in self.warnings)
-        return f"{self.card.study} version {self.card.version} predicts {numbers}{said}"
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.array(self.probability, dtype=dtype, copy=True if copy is None else copy)
-
-    def __len__(self) -> int:
-        return len(self.probability)
-
-    def __iter__(self) -> Iterator[float]:
-        return iter(self.probability.tolist())
-
-    def __getitem__(self, index: int) -> float:
-        return float(self.probability[index])
+from fedtwin_twins.survival import risk_curve
 
 
 @dataclass(frozen=True, slots=True)
-class RiskModel:
-    """A verified risk model."""
+class ReleasedModel:
+    """A verified model."""
 
     release: Release
 
     def __repr__(self) -> str:
         card = self.card
-        return f"RiskModel({card.study} version {card.version}: {card.title}; see explain())"
+        return f"ReleasedModel({card.study} version {card.version}: {card.title}; see explain())"
 
     @property
     def card(self) -> ModelCard:
@@ -82,47 +58,76 @@ class RiskModel:
         """What `predict` must be given."""
         return self.release.plan.contract
 
-    def predict(self, features: Any, units: Mapping[str, str] | None = None) -> Prediction:
-        """Probability of the endpoint for each patient.
+    def predict(
+        self, features: Any, units: Mapping[str, str] | None = None, records: Any = None
+    ) -> Prediction:
+        """What the model foretells of each patient: a probability, a value or a count.
 
         Args:
             features: column name -> values, a list of one mapping for each patient, a pandas
                 DataFrame, a pyarrow Table or a numpy array whose columns have names; names as in
                 `explain()`. None and NaN mean missing.
             units: column name -> unit, for columns that are not in the contract's unit.
+            records: of the patients, for a model that reads them; see `patient_records`.
 
         Raises:
             ReleaseError: a wrong, missing or extra column, an unknown unit, or a value that is not
-                possible; names the column, the row (counted from 0) and what was expected. Or the
-                model foretells something else than a risk, or reads whole records.
+                possible; names the column, the row (counted from 0) and what was expected. Or
+                records are missing or not asked for, or the model family is the sites' own.
         """
-        self._check_asks_for_columns()
+        plan = self.release.plan
+        self._check_asked(records)
         columns = contract_columns(self.contract, features, units or {})
         encoded = encode(self.contract, columns.values)
-        probability = np.full(columns.rows, np.nan)
-        if encoded.keep.any():
-            scores = scores_of(
-                self.release.plan.model.family,
-                self.release.parameters,
-                encoded.matrix[encoded.keep],
-            )
-            probability[encoded.keep] = logistic(scores)
-        warnings = (*columns.warnings, *self._said_by_card())
-        return Prediction(probability=probability, card=self.card, warnings=warnings)
-
-    def _check_asks_for_columns(self) -> None:
-        plan = self.release.plan
+        keep, matrix = encoded.keep, encoded.matrix
+        read, told = None, columns.warnings
         if plan.sequence is not None:
-            raise ReleaseError(
-                f"{plan.study} reads whole records of a patient, and a table of columns does not "
-                "hold them: a hospital's node makes such predictions, 'fedtwin client report'"
+            checked = record_rows(plan.sequence, records, columns.rows)
+            read, told = checked.rows, (*told, *checked.warnings)
+        scores = np.full(columns.rows, np.nan)
+        if keep.any():
+            scores[keep] = scores_of(
+                plan.model.family,
+                self.release.parameters,
+                matrix[keep],
+                None if read is None else read.where(keep),
+                plan.model.heads,
             )
-        if plan.model.family not in RISKS:
+        told = (*told, *beyond_the_learned(plan.endpoint, scores), *self._said_by_card())
+        return Prediction(
+            values=in_own_unit(plan.endpoint, plan.model.family, scores),
+            kind=KINDS[plan.endpoint.kind],
+            unit=plan.endpoint.unit if plan.endpoint.kind == "value" else "1",
+            card=self.card,
+            warnings=told,
+            days=plan.endpoint.interval_days,
+            risk_over_time=self._risk_over_time(matrix, keep),
+        )
+
+    def _check_asked(self, records: Any) -> None:
+        plan = self.release.plan
+        if plan.model.family not in FAMILY_ENDPOINTS:
             raise ReleaseError(
-                f"{plan.study} is a {plan.model.family.replace('_', ' ')} and foretells no risk; "
-                "its parameters are in 'release.parameters', its scores in "
-                "fedtwin_twins.families.scores_of"
+                f"{plan.study} is of the family '{plan.model.family}', which its sites installed "
+                "themselves: how it predicts is not known here; its parameters are in "
+                "'release.parameters'"
             )
+        if plan.sequence is not None and records is None:
+            words = ", ".join(word.code for word in plan.sequence.vocabulary[:3])
+            raise ReleaseError(
+                f"{plan.study} reads whole records: give 'records', for each patient a list of "
+                f"(code, value, unit, days before the index date), with codes such as {words}"
+            )
+        if plan.sequence is None and records is not None:
+            raise ReleaseError(f"{plan.study} reads columns alone: leave 'records' out")
+
+    def _risk_over_time(self, matrix: Floats, keep: NDArray[np.bool_]) -> Floats:
+        """The risk by the end of each interval, (patients, intervals)."""
+        ends = self.release.plan.endpoint.interval_days
+        risk = np.full((len(matrix), len(ends)), np.nan)
+        if ends and keep.any():
+            risk[keep] = risk_curve(self.release.parameters, matrix[keep])
+        return risk
 
     def explain(self) -> tuple[str, ...]:
         """Lines that say what the model predicts, from what, how well, and within which limits."""
@@ -139,9 +144,11 @@ class RiskModel:
         return (
             f"{card.title} ({card.study}, version {card.version}, {card.consortium})",
             f"Predicts {card.endpoint}",
+            f"Gives {foretold(self.release.plan.endpoint)}",
             f"For {card.population}",
             "Asks for:",
             *asked,
+            *self._records_asked_for(),
             f"Privacy: epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, mode {privacy.mode}",
             "Measured:" if measured else "Measured: nothing left the sites",
             *measured,
@@ -150,13 +157,33 @@ class RiskModel:
             *(f"  {line}" for line in card.limits),
         )
 
+    def _records_asked_for(self) -> list[str]:
+        """Lines about the records that the model reads, if it does."""
+        sequence = self.release.plan.sequence
+        if sequence is None:
+            return []
+        window = "" if sequence.window_days is None else f" of the {sequence.window_days} days"
+        return [
+            f"And for records{window} before the index date, the most recent "
+            f"{sequence.most_records}, with the codes:",
+            *(
+                f"  {word.code}"
+                + (
+                    f" [{word.unit}], {word.plausible[0]:g} to {word.plausible[1]:g}"
+                    if word.plausible
+                    else ""
+                )
+                for word in sequence.vocabulary
+            ),
+        ]
+
     def _said_by_card(self) -> tuple[str, ...]:
         if self.card.privacy.mode == "none":
             return (self.card.recalibration, "Learned without privacy: mode 'none'.")
         return (self.card.recalibration,)
 
 
-def open_release(study: str, folder: Path | str | None = None) -> RiskModel:
+def open_release(study: str, folder: Path | str | None = None) -> ReleasedModel:
     """Open a model from the library, verifying it anew.
 
     Args:
@@ -168,4 +195,4 @@ def open_release(study: str, folder: Path | str | None = None) -> RiskModel:
         SignatureError: the consortium's signatures are missing or wrong.
     """
     place = default_folder() if folder is None else Path(folder)
-    return RiskModel(Library(place).open(study))
+    return ReleasedModel(Library(place).open(study))

@@ -59,7 +59,7 @@ def contract_columns(contract: FeatureContract, features: Any, units: Mapping[st
 
 
 def _as_columns(features: Any) -> dict[str, list[Any]]:
-    if (table := _from_table(features)) is not None:
+    if (table := table_columns(features)) is not None:
         return table
     if isinstance(features, Mapping):
         single = [name for name, value in features.items() if _is_single(value)]
@@ -78,15 +78,15 @@ def _as_columns(features: Any) -> dict[str, list[Any]]:
     )
 
 
-def _from_table(features: Any) -> dict[str, list[Any]] | None:
-    """The columns of a table of another library, none of which is imported for it."""
+def table_columns(table: Any) -> dict[str, list[Any]] | None:
+    """Columns of another library's table, which is not imported for it; none of anything else."""
     pandas, pyarrow = sys.modules.get("pandas"), sys.modules.get("pyarrow")
-    if pandas is not None and isinstance(features, pandas.DataFrame):
-        return {str(name): features[name].tolist() for name in features.columns}
-    if pyarrow is not None and isinstance(features, pyarrow.Table):
-        return {str(name): column for name, column in features.to_pydict().items()}
-    if isinstance(features, np.ndarray) and features.dtype.names:
-        return {name: np.atleast_1d(features[name]).tolist() for name in features.dtype.names}
+    if pandas is not None and isinstance(table, pandas.DataFrame):
+        return {str(name): table[name].tolist() for name in table.columns}
+    if pyarrow is not None and isinstance(table, pyarrow.Table):
+        return {str(name): column for name, column in table.to_pydict().items()}
+    if isinstance(table, np.ndarray) and table.dtype.names:
+        return {name: np.atleast_1d(table[name]).tolist() for name in table.dtype.names}
     return None
 
 
@@ -121,14 +121,15 @@ def _check_names(names: list[str], raw: Mapping[str, Any], units: Mapping[str, s
     extra = [name for name in raw if name not in names]
     if missing or extra:
         parts = [f"missing: {', '.join(missing)}"] if missing else []
-        parts += [f"not asked for: {_with_hints(extra, names)}"] if extra else []
+        parts += [f"not asked for: {with_hints(extra, names)}"] if extra else []
         raise ReleaseError(f"the columns do not fit the contract; {'; '.join(parts)}")
     unknown = [name for name in units if name not in names]
     if unknown:
-        raise ReleaseError(f"a unit is given for unknown columns: {_with_hints(unknown, names)}")
+        raise ReleaseError(f"a unit is given for unknown columns: {with_hints(unknown, names)}")
 
 
-def _with_hints(given: list[str], names: list[str]) -> str:
+def with_hints(given: list[str], names: list[str]) -> str:
+    """Names that were given, each with the known one that was probably meant."""
     close = ((name, difflib.get_close_matches(name, names, 1)) for name in given)
     return ", ".join(f"{name} (did you mean {near[0]}?)" if near else name for name, near in close)
 
@@ -167,7 +168,7 @@ def _unit_of(feature: Feature) -> str:
 
 def _number(feature: Feature, row: int, value: Any, conversion: Conversion) -> float | None:
     """One value of a column in the contract's unit; None where it is missing."""
-    if _is_missing(value):
+    if is_missing(value):
         return None
     number = _plain_number(feature, row, value)
     if feature.kind in {"flag", "presence", "sex"}:
@@ -188,7 +189,7 @@ def _plain_number(feature: Feature, row: int, value: Any) -> float:
     yes_or_no = feature.kind in {"flag", "presence"}
     if isinstance(value, np.generic):
         value = value.item()
-    if not isinstance(value, numbers.Real) or (_is_bool(value) and not yes_or_no):
+    if not isinstance(value, numbers.Real) or (is_bool(value) and not yes_or_no):
         expected = "male, female, 1 or 0" if feature.kind == "sex" else "a number"
         raise _refusal(feature, row, value, expected)
     try:
@@ -197,11 +198,13 @@ def _plain_number(feature: Feature, row: int, value: Any) -> float:
         return math.inf
 
 
-def _is_bool(value: Any) -> bool:
+def is_bool(value: Any) -> bool:
+    """Whether a value is yes or no, of Python or of numpy."""
     return isinstance(value, bool) or type(value).__name__ == "bool_"
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, or what tables of other libraries have for them."""
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:
         return True
     return isinstance(value, numbers.Real) and not isinstance(value, int) and math.isnan(value)
@@ -227,9 +230,9 @@ def _unit_hint(feature: Feature, number: float) -> str:
 
 
 def _category(feature: Feature, row: int, value: Any) -> str | None:
-    if _is_missing(value):
+    if is_missing(value):
         return None
-    spelled = isinstance(value, numbers.Real) and not _is_bool(value)
+    spelled = isinstance(value, numbers.Real) and not is_bool(value)
     text = spell_category(float(value)) if spelled else str(value)
     if text not in feature.categories:
         raise _refusal(feature, row, value, f"one of {', '.join(feature.categories)}")

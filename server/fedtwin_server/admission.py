@@ -15,6 +15,7 @@ from typing import TypeVar
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import content_heads, distance, measure, ref_of
 from fedtwin_protocol.errors import WireError
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES
 from fedtwin_protocol.payload import FieldValue, Payload, unpack
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.v1 import exchange_pb2 as pb
@@ -34,7 +35,6 @@ WEIGHT = "num-examples"
 COUNT = "cohort-count"
 TABLE = "hold-out-table"
 LARGEST_COUNT = 1e9
-BUILT_IN_FAMILIES = frozenset({"logistic_regression", "network"})
 # Parameters in float32 are rounded at the site, to 6e-8 of their size.
 ROUNDING = 1e-4
 

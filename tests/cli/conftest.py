@@ -1,7 +1,7 @@
 """Typing a command in this process; a coordinator, a node and a release to type at."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +16,10 @@ from fedtwin.main import main
 from fedtwin_client.node.policy import default_policy_text
 from fedtwin_protocol.canonical import canonical_bytes
 from fedtwin_protocol.card_writing import RunFacts, write_card
+from fedtwin_protocol.payload import Array
 from fedtwin_protocol.release import build_release, sign_release
 from fedtwin_protocol.signing import PLAN_TYPE, TrustRoot, public_key, sign
-from fedtwin_protocol.study import plan_from_yaml
+from fedtwin_protocol.study import StudyPlan, plan_from_yaml
 
 PLANS = Path(fedtwin.demo.__file__).parent / "plans"
 
@@ -119,20 +120,26 @@ class Published:
 
 @pytest.fixture
 def published(tmp_path: Path) -> Published:
-    """A release of the synthetic study, signed by two."""
+    """A release of the synthetic study, signed by two, whose model is all zeros."""
+    plan = plan_from_yaml(PLANS / "synthetic.yaml")
+    arrays = {"weights": np.zeros(len(plan.contract.columns)), "intercept": np.zeros(1)}
+    return publish(tmp_path, plan, arrays)
+
+
+def publish(place: Path, plan: StudyPlan, arrays: Mapping[str, Array]) -> Published:
+    """A release of a plan, signed by two, in a folder below the place."""
     keys = [Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2)]
     trust = TrustRoot(
         consortium="demo", keys=tuple(public_key(key, "signer") for key in keys), threshold=2
     )
-    plan, now = plan_from_yaml(PLANS / "synthetic.yaml"), datetime(2026, 3, 1, tzinfo=UTC)
-    arrays = {"weights": np.zeros(len(plan.contract.columns)), "intercept": np.zeros(1)}
+    now = datetime(2026, 3, 1, tzinfo=UTC)
     facts = RunFacts(patients={"a": 500.0}, rounds_used={"a": 1}, rounds=1, created=now)
     envelope = sign(PLAN_TYPE, plan.to_bytes(), keys)
     files = sign_release(build_release(arrays, write_card(plan, facts), envelope, now), keys, trust)
-    folder = tmp_path / "release"
+    folder = place / "release"
     folder.mkdir()
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    path = tmp_path / "trust.json"
+    path = place / "trust.json"
     path.write_bytes(canonical_bytes(trust.model_dump(mode="json")))
     return Published(folder=folder, trust=path)

@@ -12,8 +12,10 @@ import fedtwin_research.audits.repeat as repeating
 from fedtwin_client.training import self_check
 from fedtwin_client.training.built_in import BuiltIn
 from fedtwin_protocol.card_audits import audits_from_bytes
+from fedtwin_protocol.parameters import initial_parameters
+from fedtwin_protocol.study import StudyPlan
 
-from .conftest import PLANS, Published, Type
+from .conftest import PLANS, Published, Type, publish
 
 
 def test_a_release_is_audited_again(type_in: Type, published: Published, tmp_path: Path) -> None:
@@ -37,6 +39,27 @@ def test_a_release_is_audited_again(type_in: Type, published: Published, tmp_pat
     assert "default-src 'none'" in text
 
 
+def test_what_cannot_be_repeated_of_a_model_over_records_is_printed_and_in_the_page(
+    type_in: Type, tmp_path: Path
+) -> None:
+    value = yaml.safe_load((PLANS / "synthetic.yaml").read_text())
+    value["sequence"] = {"vocabulary": [{"code": "LOINC//2345-7"}]}
+    value["model"] = {"family": "transformer", "width": 8, "heads": 2, "layers": 1}
+    plan = StudyPlan.model_validate(value)
+    published = publish(tmp_path, plan, initial_parameters(plan))
+    page, results = tmp_path / "audits.html", tmp_path / "audits.json"
+    ended = type_in(
+        *("research", "audit", published.folder, "--trust", published.trust),
+        *("--page", page, "--json", results),
+    )
+    assert ended.status == 0, ended
+    for said in (ended.out, page.read_text()):
+        assert "membership and inversion of a transformer" in " ".join(said.split())
+    assert "<svg" not in page.read_text()
+    file = audits_from_bytes(results.read_bytes(), "there")
+    assert [one.name for one in file.audits] == ["epsilon", "one-run-bound"]
+
+
 def test_the_same_seed_gives_the_same_figures(type_in: Type, published: Published) -> None:
     words = ("research", "audit", published.folder, "--trust", published.trust, "--seed", 9)
     assert type_in(*words).out == type_in(*words).out
@@ -50,7 +73,7 @@ def test_a_failed_audit_ends_with_status_1(
     monkeypatch.setattr(
         repeating,
         "learn_as_planned",
-        lambda plan, pool, seed: learn(plan, pool, seed, noised=False),
+        lambda plan, family, pool, seed: learn(plan, family, pool, seed, noised=False),
     )
     ended = type_in("research", "audit", published.folder, "--trust", published.trust)
     assert ended.status == 1

@@ -69,11 +69,16 @@ def test_command_lines_were_found_and_every_command_is_in_a_guide() -> None:
         ),
         *("client enrol", "client check", "client policy", "client run", "client studies"),
         *("client ledger", "client left", "client report", "client records fhir"),
-        *("client records table", "client studies accept", "client studies decline"),
+        *("client records view", "client records propose", "client records hl7"),
+        *("client records table", "client records omop"),
+        *("client studies accept", "client studies decline"),
+        *("client records openmhealth", "client records apple-health", "client records glucose"),
+        *("client listen", "client records live", "client records meds", "client records export"),
         *("client consent import", "client consent withdraw", "client consent show"),
+        *("client records genome", "client records pharmcat", "client records polygenic"),
         *("client records erase", "client keys rotate", "client keys seal"),
         *("research enrol", "research fetch", "research show", "research verify"),
-        *("research audit", "client check --privacy"),
+        *("research audit", "research predict", "client check --privacy"),
         "research data heart-disease",
     ):
         assert f"fedtwin {typed}" in written or typed in _unit_files(), typed

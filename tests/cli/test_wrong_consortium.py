@@ -209,6 +209,17 @@ def test_a_plan_file_that_is_none(
     assert says in refused("server", "plan", "check", path).err
 
 
+def test_a_family_that_nobody_has_is_refused_with_those_that_are_built_in(
+    tmp_path: Path, refused: Type
+) -> None:
+    path = tmp_path / "plan.yaml"
+    text = (PLANS / "synthetic.yaml").read_text()
+    path.write_text(text.replace("family: logistic_regression", "family: poisson"))
+    said = refused("server", "plan", "check", path).err
+    assert "model family 'poisson' is not built in" in said
+    assert "poisson_regression" in said
+
+
 def test_a_plan_is_checked_and_priced_before_it_is_signed(tmp_path: Path, type_in: Type) -> None:
     whole = type_in("server", "plan", "check", PLANS / "synthetic.yaml")
     assert whole.status == 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fedtwin_client.doors import read_doors
 from fedtwin_client.records.fhir_server.downloads import Folder
 from fedtwin_client.records.fhir_server.fetched import fetched
 from fedtwin_client.records.fhir_server.paged import Search, Searched
@@ -22,7 +23,7 @@ from fedtwin_client.records.source import Desk, Version
 from fedtwin_client.store.imports import import_source
 from fedtwin_client.store.live import LiveStore
 from fedtwin_client.store.timeline import Timeline
-from fedtwin_protocol.errors import RecordError
+from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 from .fhir_double import NOW, Asked, Double, Say, Ticking, double
 
@@ -328,6 +329,30 @@ def test_the_door_keeps_what_comes_until_it_is_shut(server: Double, tmp_path: Pa
     assert sorted(event["source"] for event in events) == [
         f"live:Observation/o{number}#0" for number in (1, 2, 3)
     ]
+
+
+def test_a_door_of_the_nodes_file_asks_and_keeps(server: Double, tmp_path: Path) -> None:
+    server.on("/fhir/Observation", Say(bundle(observation(1))))
+    settings = {"kind": "fhir-poll", "url": server.base, "types": ["Observation"], "every_s": 0.01}
+    (tmp_path / "doors.yaml").write_text(json.dumps({"doors": {"ward": settings}}))
+    opened = read_doors(tmp_path, lambda: NOW)["ward"].door
+
+    async def run(store: LiveStore) -> None:
+        place = store.desk("ward", read_zone("UTC"))
+        task = asyncio.create_task(opened.serve(place, store.keep(place)))
+        async with asyncio.timeout(20):
+            while len(server.asked("/fhir/Observation")) < 2:
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    with LiveStore(tmp_path / "records", SECRET, lambda: NOW) as store:
+        asyncio.run(run(store))
+    (event,) = Timeline.open(tmp_path / "records").events().to_pylist()
+    assert event["source"] == "ward:Observation/o1#0"
+    (tmp_path / "doors.yaml").write_text(json.dumps({"doors": {"ward": settings | {"types": []}}}))
+    with pytest.raises(ConfigurationError, match="door 'ward': name the resource types"):
+        read_doors(tmp_path, lambda: NOW)
 
 
 def test_a_door_waits_no_longer_than_it_is_open(server: Double, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fedtwin_client.records.lines import LONGEST_LINE
 from fedtwin_client.records.pseudonyms import Identity, pseudonym
 from fedtwin_client.records.report import ImportReport, Tally
 from fedtwin_client.store.imports import import_fhir, import_table
@@ -142,8 +143,9 @@ def test_a_file_that_is_none_is_refused(store: Path, tmp_path: Path, text: str, 
         replay(store, tmp_path / "m", SECRET, LATER)
 
 
-def test_a_line_that_was_cut_must_be_made_whole(tmp_path: Path) -> None:
-    long = observation(1) | {"note": "x" * 300_000}
+@pytest.mark.parametrize("length", [300_000, LONGEST_LINE])
+def test_a_line_that_was_cut_must_be_made_whole(tmp_path: Path, length: int) -> None:
+    long = observation(1) | {"note": "x" * length}
     load(tmp_path, json.dumps(PERSON), json.dumps(long))
     store = tmp_path / "store"
     (entry,) = handed_out(store, tmp_path / "out.ndjson")

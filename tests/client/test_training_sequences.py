@@ -13,7 +13,7 @@ from fedtwin_client.training.taps import Taps
 from fedtwin_client.training.training_rows import TrainingRows
 from fedtwin_protocol.parameters import flatten, initial_parameters, parameter_shapes, unflatten
 from fedtwin_protocol.study import StudyPlan
-from fedtwin_twins.families import RecordRows, scores_of
+from fedtwin_twins.families import AT_ONCE, RecordRows, scores_of
 
 COLUMNS, WORDS, RECORDS, PATIENTS = 3, 5, 6, 12
 FAMILIES = ["network", "transformer", "recurrent"]
@@ -168,6 +168,26 @@ def test_predictions_in_numpy_are_the_models(family):
     arrays = {name: part.numpy() for name, part in parameters.items()}
     found = scores_of(family, arrays, patients.features, records, study.model.heads)
     assert found == pytest.approx(log_odds.detach().numpy(), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_many_patients_are_predicted_as_each_alone(family):
+    """They are computed in parts, so that memory does not grow with the hospital."""
+    study, patients = plan(family), rows(6, AT_ONCE + 3)
+    parameters = initial_parameters(study)
+
+    def scores(part):
+        records = RecordRows(
+            codes=patients.sequences.codes[part], numbers=patients.sequences.numbers[part]
+        )
+        heads = study.model.heads
+        return scores_of(family, parameters, patients.features[part], records, heads)
+
+    together = scores(slice(None))
+    assert together.shape == (AT_ONCE + 3,)
+    for place in (0, AT_ONCE - 1, AT_ONCE, AT_ONCE + 2):
+        assert together[place] == pytest.approx(scores(slice(place, place + 1))[0])
+    assert scores(slice(0, 0)).shape == (0,)
 
 
 def mixes(model, parameters, batch, outcomes):

@@ -20,7 +20,7 @@ from fedtwin_protocol.errors import ConfigurationError, ReleaseError, SignatureE
 from fedtwin_protocol.release import build_release, sign_release, verify_release
 from fedtwin_protocol.signing import PLAN_TYPE, TrustRoot, public_key, sign
 from fedtwin_protocol.study import StudyPlan, plan_from_yaml
-from fedtwin_research.bench import RiskModel, open_release
+from fedtwin_research.bench import ReleasedModel, open_release
 from fedtwin_research.library import Library, default_folder
 from fedtwin_research.units import conversions_to
 
@@ -62,8 +62,8 @@ def a_release(plan: StudyPlan, created: datetime = NOW) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def model() -> RiskModel:
-    return RiskModel(verify_release(a_release(a_plan()), TRUST))
+def model() -> ReleasedModel:
+    return ReleasedModel(verify_release(a_release(a_plan()), TRUST))
 
 
 @pytest.fixture
@@ -91,12 +91,12 @@ def test_one_line_opens_a_model_and_it_predicts_what_its_weights_say(library: Li
     assert prediction.card.study == "coronary-risk-5y"
 
 
-def test_columns_rows_and_a_single_patient_say_the_same(model: RiskModel) -> None:
+def test_columns_rows_and_a_single_patient_say_the_same(model: ReleasedModel) -> None:
     by_column = model.predict(columns())
     assert list(model.predict([PATIENT])) == list(by_column) == list(model.predict(PATIENT))
 
 
-def test_tables_of_other_libraries_say_the_same(model: RiskModel) -> None:
+def test_tables_of_other_libraries_say_the_same(model: ReleasedModel) -> None:
     plain = list(model.predict(PATIENT))
     assert list(model.predict(pyarrow.table(columns()))) == plain
     assert list(model.predict({name: np.array(v) for name, v in columns().items()})) == plain
@@ -104,7 +104,7 @@ def test_tables_of_other_libraries_say_the_same(model: RiskModel) -> None:
     assert list(model.predict(np.array([tuple(PATIENT.values())], dtype=kinds))) == plain
 
 
-def test_an_array_without_names_and_units_without_columns_are_refused(model: RiskModel) -> None:
+def test_an_array_without_names_and_units_without_columns_are_refused(model: ReleasedModel) -> None:
     with pytest.raises(ReleaseError, match=r"shape \(1, 14\) whose columns have no names"):
         model.predict(np.zeros((1, 14)))
     with pytest.raises(ReleaseError, match="expected units by column"):
@@ -113,7 +113,9 @@ def test_an_array_without_names_and_units_without_columns_are_refused(model: Ris
         model.predict(columns(age=10**400))
 
 
-def test_what_is_shown_at_a_prompt_is_short_and_says_what_the_card_says(model: RiskModel) -> None:
+def test_what_is_shown_at_a_prompt_is_short_and_says_what_the_card_says(
+    model: ReleasedModel,
+) -> None:
     shown = repr(model.predict(PATIENT))
     assert model.card.recalibration in shown
     assert "predicts [0." in shown
@@ -122,7 +124,7 @@ def test_what_is_shown_at_a_prompt_is_short_and_says_what_the_card_says(model: R
 
 
 def test_a_data_frame_is_taken_without_importing_pandas(
-    model: RiskModel, monkeypatch: pytest.MonkeyPatch
+    model: ReleasedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class DataFrame:
         columns = tuple(PATIENT)
@@ -136,7 +138,7 @@ def test_a_data_frame_is_taken_without_importing_pandas(
     assert list(model.predict(DataFrame())) == list(model.predict(PATIENT))
 
 
-def test_units_are_converted_by_substance(model: RiskModel) -> None:
+def test_units_are_converted_by_substance(model: ReleasedModel) -> None:
     molar = {"cholesterol": 233.0 / 38.665, "hba1c": (6.1 - 2.152) / 0.09148, "creatinine": 88.4}
     units = {"cholesterol": "mmol/L", "hba1c": "mmol/mol", "creatinine": "µmol/l"}
     converted = model.predict(columns(**molar), units=units)
@@ -160,13 +162,13 @@ def test_units_are_converted_by_substance(model: RiskModel) -> None:
     ],
 )
 def test_a_wrong_value_is_refused_with_column_row_and_range(
-    model: RiskModel, change: dict[str, Any], said: str
+    model: ReleasedModel, change: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ReleaseError, match=said):
         model.predict(columns(**change))
 
 
-def test_the_row_is_named(model: RiskModel) -> None:
+def test_the_row_is_named(model: ReleasedModel) -> None:
     with pytest.raises(ReleaseError, match="'heart_rate', row 2"):
         model.predict([PATIENT, PATIENT, {**PATIENT, "heart_rate": 999.0}])
 
@@ -190,13 +192,13 @@ def test_the_row_is_named(model: RiskModel) -> None:
     ],
 )
 def test_a_wrong_table_is_refused_in_words(
-    model: RiskModel, features: Any, units: dict[str, str], said: str
+    model: ReleasedModel, features: Any, units: dict[str, str], said: str
 ) -> None:
     with pytest.raises(ReleaseError, match=said):
         model.predict(features, units=units)
 
 
-def test_missing_values_follow_the_contract_and_are_counted(model: RiskModel) -> None:
+def test_missing_values_follow_the_contract_and_are_counted(model: ReleasedModel) -> None:
     given_none = model.predict([PATIENT, {**PATIENT, "cholesterol": None, "age": float("nan")}])
     assert np.isfinite(given_none[0])
     assert np.isnan(given_none[1])
@@ -205,13 +207,13 @@ def test_missing_values_follow_the_contract_and_are_counted(model: RiskModel) ->
     assert "cholesterol is missing for 1 of 2 patients: the contract's centre" in told
 
 
-def test_values_beyond_the_clip_are_told(model: RiskModel) -> None:
+def test_values_beyond_the_clip_are_told(model: ReleasedModel) -> None:
     warnings = model.predict(columns(systolic=270.0)).warnings
     assert any("systolic lies beyond" in line for line in warnings)
     assert not any("systolic lies" in line for line in model.predict(columns()).warnings)
 
 
-def test_every_column_is_explained(model: RiskModel) -> None:
+def test_every_column_is_explained(model: ReleasedModel) -> None:
     text = "\n".join(model.explain())
     for feature in model.contract.features:
         assert feature.name in text

@@ -1,6 +1,8 @@
 """Bounds on sums and on moves: never below an honest site, not far above the worst one."""
 
+import asyncio
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ from fedtwin_protocol.content import distance, make_content
 from fedtwin_protocol.errors import WireError
 from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.study import StudyPlan
-from fedtwin_server.admission import largest_norm
+from fedtwin_protocol.v1 import exchange_pb2 as pb
+from fedtwin_server.admission import ArraySpec, admit_updates, largest_norm
 from fedtwin_server.bounds import (
     RefusedSumError,
     check_sum,
@@ -165,6 +168,33 @@ def test_an_honest_site_moves_no_further(steps: int, proximal: float) -> None:
     assert max(moved) < bound
     if not proximal:
         assert bound < 4 * max(moved), "the count's slack of 6 sd, of which 3 are used, and noise"
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"), [("linear_regression", "value"), ("poisson_regression", "count")]
+)
+def test_every_built_in_family_is_held_to_its_longest_move(
+    tmp_path: Path, family: str, kind: str
+) -> None:
+    endpoint = {"name": "asked", "kind": kind, "codes": ["TEST//e"], "horizon_days": 1}
+    plan = local(local_steps=2, learning_rate=0.1).model_dump()
+    plan |= {"model": {"family": family}, "endpoint": endpoint}
+    asked, blobs = StudyPlan.model_validate(plan), BlobStore(tmp_path)
+    start = make_content(Payload(arrays={"arrays": {"weights": np.full(3, 4.0)}}), blobs)
+    expected = [ArraySpec(name="weights", dtype="float64", shape=(3,))]
+    admit = admit_updates(asked, start, expected, (), {"site": 100.0}, blobs)
+    bound = longest_move(asked, 3, 100.0, float(np.sqrt(48)))
+
+    def answer(length: float) -> pb.Answer:
+        arrays = {"weights": np.full(3, 4.0) + length / np.sqrt(3)}
+        metrics = {"metrics": {"num-examples": 100.0}}
+        return pb.Answer(
+            content=make_content(Payload(arrays={"arrays": arrays}, metrics=metrics), None)
+        )
+
+    asyncio.run(admit("site", answer(0.99 * bound)))
+    with pytest.raises(WireError, match="the update moves the model by"):
+        asyncio.run(admit("site", answer(1.01 * bound)))
 
 
 def test_steps_that_grow_have_a_finite_bound() -> None:

@@ -20,6 +20,7 @@ plan's scaled unit), exp(z) for `poisson_regression`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ from fedtwin_twins.survival import risk_log_odds
 
 Parameters = Mapping[str, Given]
 READ_RECORDS = ("transformer", "recurrent")
+AT_ONCE = 128
+"""Patients with records computed together; bounds the memory, and changes nothing else."""
 NORM_EPSILON = 1e-5
 """Added to the variance in a normalisation (Ba et al. 2016, arXiv 1607.06450)."""
 
@@ -44,6 +47,10 @@ class RecordRows:
 
     codes: NDArray[np.integer]
     numbers: Given
+
+    def where(self, chosen: NDArray[Any] | slice) -> "RecordRows":
+        """Some of the patients, by mark, place or slice."""
+        return RecordRows(codes=self.codes[chosen], numbers=self.numbers[chosen])
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -78,6 +85,22 @@ def scores_of(
         if family in READ_RECORDS:
             raise ValueError(f"a {family} model predicts from records, and none were given")
         return predict_score(parameters, matrix)
+    parts = [
+        _of_records(
+            family,
+            parameters,
+            matrix[start : start + AT_ONCE],
+            records.where(slice(start, start + AT_ONCE)),
+            heads,
+        )
+        for start in range(0, len(matrix), AT_ONCE)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _of_records(
+    family: str, parameters: Parameters, matrix: Given, records: RecordRows, heads: int
+) -> Array:
     if family == "network":
         return _network(parameters, matrix, records)
     if family == "transformer":
@@ -93,7 +116,8 @@ def predicted(family: str, scores: Given) -> Array:
     if family == "linear_regression":
         return np.asarray(scores, np.float64)
     if family == "poisson_regression":
-        return np.asarray(np.exp(scores), np.float64)
+        with np.errstate(over="ignore"):  # a count beyond all bounds is infinite
+            return np.asarray(np.exp(scores), np.float64)
     return logistic(scores)
 
 

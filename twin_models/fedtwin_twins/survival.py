@@ -32,13 +32,23 @@ def survival_curve(parameters: Mapping[str, Given], matrix: Given) -> Array:
     return np.asarray(np.cumprod(logistic(-scores), axis=1), np.float64)
 
 
+def risk_curve(parameters: Mapping[str, Given], matrix: Given) -> Array:
+    """Chance to have had the event by the end of each interval; arguments as `survival_curve`.
+
+    From log S = -sum_j log(1 + exp(score_j)), so that no small risk is lost.
+
+    Returns:
+        shape (patients, intervals).
+    """
+    return np.asarray(-np.expm1(np.cumsum(_log_kept(parameters, matrix), axis=1)), np.float64)
+
+
 def risk_log_odds(parameters: Mapping[str, Given], matrix: Given) -> Array:
     """Log-odds of the event by the horizon, shape (patients,); arguments as `survival_curve`.
 
-    From log S = -sum_j log(1 + exp(score_j)), so that no small risk is lost.
+    Computed as `risk_curve`.
     """
-    scores = (matrix @ parameters["weights"])[:, None] + parameters["baseline_intercept"]
-    log_survival = -np.logaddexp(0.0, scores).sum(axis=1)
+    log_survival = _log_kept(parameters, matrix).sum(axis=1)
     return np.asarray(np.log(-np.expm1(log_survival)) - log_survival, np.float64)
 
 
@@ -70,3 +80,9 @@ def known_at_horizon(days: Given, events: Given, horizon_days: float) -> NDArray
     """Whose state at the horizon is known: had the event, or was followed to it."""
     known: NDArray[Any] = (events > 0.5) | (days >= horizon_days)
     return np.asarray(known, np.bool_)
+
+
+def _log_kept(parameters: Mapping[str, Given], matrix: Given) -> Array:
+    """Logarithm of the chance to stay without the event in each interval, (patients, intervals)."""
+    scores = (matrix @ parameters["weights"])[:, None] + parameters["baseline_intercept"]
+    return np.asarray(-np.logaddexp(0.0, scores), np.float64)

@@ -4,6 +4,9 @@ Converted numbers are tidied to 12 significant digits, so that a value that was 
 unit comes back as it was written, and a threshold is not crossed by the last bit.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 import duckdb
 import pyarrow as pa
 
@@ -16,51 +19,78 @@ CREATE TEMP MACRO tidy(value, factor, shift) AS CASE
     WHEN (factor = 1.0 AND shift = 0.0) OR value = 0.0 OR NOT isfinite(value) THEN value
     ELSE round(value, 11 - floor(log10(abs(value)))::INTEGER) END
 """
+_CONVERSIONS = pa.schema(
+    [
+        ("code", pa.string()),
+        ("unit", pa.string()),
+        ("factor", pa.float64()),
+        ("shift", pa.float64()),
+    ]
+)
 _UNITS = """
-SELECT code, unit, count(*) FROM events
+SELECT code, coalesce(unit, ''), count(*) FROM events
 WHERE numeric_value IS NOT NULL AND code IN (SELECT unnest($codes::VARCHAR[]))
-GROUP BY code, unit ORDER BY code, unit
+GROUP BY ALL ORDER BY ALL
 """
 
 
-def unit_conversions(
-    db: duckdb.DuckDBPyConnection, codes: list[str], unit: str, asked_by: str
-) -> pa.Table:
-    """How to convert every unit that is stored for some codes.
+StoredUnits = Mapping[str, Sequence[tuple[str, int]]]
+"""For each code with numbers: the units they have (empty: none), and how many numbers have each."""
+
+
+def stored_units(db: duckdb.DuckDBPyConnection, codes: Iterable[str]) -> StoredUnits:
+    """The units of all numbers of some codes, found in one pass.
 
     Args:
         db: a connection with the view `events`.
+        codes: as the store writes them.
+    """
+    found: dict[str, list[tuple[str, int]]] = {}
+    for code, unit, count in db.execute(_UNITS, {"codes": sorted(set(codes))}).fetchall():
+        found.setdefault(code, []).append((unit, int(count)))
+    return found
+
+
+def unit_conversions(
+    stored: StoredUnits, codes: Iterable[str], unit: str, asked_by: str
+) -> list[dict[str, Any]]:
+    """How to convert every unit that is stored for some codes.
+
+    Args:
+        stored: what `stored_units` found.
         codes: as the store writes them.
         unit: the unit wanted.
         asked_by: the feature or endpoint, for the error.
 
     Returns:
-        Rows of code, unit (empty for none), factor and shift: wanted = stored * factor + shift.
+        mappings of code, unit (empty for none), factor and shift: wanted = stored * factor + shift.
 
     Raises:
         CohortError: a stored unit cannot be converted.
     """
     wanted = normal_unit(unit) or unit
-    rows = []
-    for code, stored, count in db.execute(_UNITS, {"codes": codes}).fetchall():
-        found = (normal_unit(stored) or stored) if stored else "1"
+    rows: list[dict[str, Any]] = []
+    for code, (written, count) in [(one, seen) for one in codes for seen in stored.get(one, ())]:
+        found = (normal_unit(written) or written) if written else "1"
         convert = analyte_conversion(code, found, wanted)
         if convert is None:
             raise CohortError(
                 f"{asked_by} is asked for in '{unit}', but {count} values of {code} here have "
-                f"{_named(stored)}; correct the unit at the source or in the mapping and import "
+                f"{_named(written)}; correct the unit at the source or in the mapping and import "
                 "again"
             )
-        rows.append((code, stored or "", convert.factor, convert.offset))
-    columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
-    kinds = (pa.string(), pa.string(), pa.float64(), pa.float64())
-    return pa.table(
-        [pa.array(column, type=kind) for column, kind in zip(columns, kinds, strict=True)],
-        names=["code", "unit", "factor", "shift"],
-    )
+        rows.append(
+            {"code": code, "unit": written, "factor": convert.factor, "shift": convert.offset}
+        )
+    return rows
 
 
-def _named(stored: str | None) -> str:
+def conversion_table(rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows of `unit_conversions` as a table, for DuckDB."""
+    return pa.Table.from_pylist(rows, schema=_CONVERSIONS)
+
+
+def _named(stored: str) -> str:
     """A stored unit in words; text that is no known unit may be anything, and is not shown."""
     if not stored:
         return "no unit"

@@ -1,8 +1,10 @@
 """What became of each patient within the horizon: the one question that looks ahead.
 
-Only what lies in (index date, index date + horizon] and not after now counts. A time to event ends
-with the event (1), or where the patient is lost from sight: at death, at the end of the record, at
-the horizon (0).
+Only what lies in (index date, index date + horizon], and happened and was known by now, counts. A
+time to event ends with the event (1), or where the patient is lost from sight: at death, at the end
+of the record, at the horizon (0); what was written down after a death is no event. Events at one
+moment are one, because one event is often coded twice. A value with a comparator counts as its
+bound, as in features.
 """
 
 from dataclasses import dataclass
@@ -13,19 +15,18 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtwin_client.cohort.conversions import unit_conversions
+from fedtwin_client.cohort.conversions import conversion_table, stored_units, unit_conversions
 from fedtwin_client.cohort.times import stored_codes
-from fedtwin_protocol.study_patients import Endpoint
+from fedtwin_protocol.study_patients import LARGEST_VALUE, Endpoint
 
 DAY_US: Final = 86_400e6
-LARGEST_VALUE: Final = 5.0
-"""Bound of a scaled value, either way."""
 _EVENTS_AFTER = """
 SELECT subject_id, count(DISTINCT time)::DOUBLE AS number,
     (epoch_us(min(time)) - epoch_us(any_value(index_time)))::DOUBLE / $day AS days
 FROM events JOIN people USING (subject_id)
 WHERE code IN (SELECT unnest($codes::VARCHAR[]))
-    AND time > index_time AND time <= index_time + to_days($horizon) AND time <= $now
+    AND time > index_time AND time <= index_time + to_days($horizon)
+    AND time <= $now AND available_time <= $now
 GROUP BY subject_id
 """
 _FIRST_VALUE_AFTER = """
@@ -34,8 +35,9 @@ SELECT subject_id,
 FROM events JOIN people USING (subject_id) JOIN endpoint_units AS u
     ON events.code = u.code AND coalesce(events.unit, '') = u.unit
 WHERE numeric_value IS NOT NULL
-    AND time > index_time AND time <= index_time + to_days($horizon) AND time <= $now
-QUALIFY row_number() OVER (PARTITION BY subject_id ORDER BY time, available_time, source) = 1
+    AND time > index_time AND time <= index_time + to_days($horizon)
+    AND time <= $now AND available_time <= $now
+QUALIFY row_number() OVER (PARTITION BY subject_id ORDER BY file_row_number) = 1
 """
 
 
@@ -48,12 +50,15 @@ class Outcomes:
         days: (patients,) days to the event or out of sight; none unless asked for.
         unknown: (patients,) who must be left out.
         why_unknown: the reason, for the hospital alone.
+        clipped: (patients,) whose value or count lies beyond the plan's bounds, and counts as the
+            nearest bound.
     """
 
     labels: NDArray[np.float64]
     days: NDArray[np.float64] | None
     unknown: NDArray[np.bool_]
     why_unknown: str
+    clipped: NDArray[np.bool_]
 
 
 def outcomes_of(
@@ -84,6 +89,7 @@ def outcomes_of(
     happened = ~np.isnan(number)
     number = np.nan_to_num(number, nan=0.0)
     if endpoint.kind == "time_to_event":
+        happened &= days <= followed_days
         lost = np.clip(np.nan_to_num(followed_days), 0.0, endpoint.horizon_days)
         seen = np.where(happened, days, lost)
         return Outcomes(
@@ -91,17 +97,23 @@ def outcomes_of(
             days=seen,
             unknown=seen <= 0,
             why_unknown="record ends at the index date",
+            clipped=np.zeros(len(ids), np.bool_),
         )
     short = (followed_days < endpoint.horizon_days) & endpoint.require_follow_up
     if endpoint.kind == "count":
-        labels, unknown = np.minimum(number, endpoint.most), short
-    else:
-        labels, unknown = happened.astype(np.float64), short & ~happened
+        return Outcomes(
+            labels=np.minimum(number, endpoint.most),
+            days=None,
+            unknown=short,
+            why_unknown="record ends before the horizon",
+            clipped=number > endpoint.most,
+        )
     return Outcomes(
-        labels=labels,
+        labels=happened.astype(np.float64),
         days=None,
-        unknown=unknown,
+        unknown=short & ~happened,
         why_unknown="record ends before the horizon without the endpoint",
+        clipped=np.zeros(len(ids), np.bool_),
     )
 
 
@@ -109,21 +121,25 @@ def _of_values(
     db: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime, ids: NDArray[np.int64]
 ) -> Outcomes:
     codes = stored_codes(endpoint.codes)
-    units = unit_conversions(db, codes, endpoint.unit, f"endpoint '{endpoint.name}'")
-    db.register("endpoint_units", units)
+    asked_by = f"endpoint '{endpoint.name}'"
+    units = unit_conversions(stored_units(db, codes), codes, endpoint.unit, asked_by)
+    db.register("endpoint_units", conversion_table(units))
     asked = {"horizon": endpoint.horizon_days, "now": now}
     values = _by_patient(db.execute(_FIRST_VALUE_AFTER, asked).fetchnumpy(), "label", ids)
     unknown = np.isnan(values)
+    clipped = np.zeros(len(ids), np.bool_)
     if endpoint.threshold is not None:
         labels = (values > endpoint.threshold).astype(np.float64)
     else:
         scaled = (np.where(unknown, endpoint.center, values) - endpoint.center) / endpoint.scale
         labels = np.clip(scaled, -LARGEST_VALUE, LARGEST_VALUE)
+        clipped = labels != scaled
     return Outcomes(
         labels=labels,
         days=None,
         unknown=unknown,
         why_unknown="no value of the endpoint within the horizon",
+        clipped=clipped,
     )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fedtwin_client.cohort.conversions import TIDY
 from fedtwin_client.cohort.features import raw_features
 from fedtwin_client.cohort.selection import Selected, select_patients
-from fedtwin_client.cohort.sequences import Sequences, raw_sequences
+from fedtwin_client.cohort.sequences import RawSequences, Sequences, raw_sequences
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.encoding import encode
 from fedtwin_protocol.errors import CohortError
@@ -39,7 +39,10 @@ class CohortRows:
         columns: the names of the columns.
         exclusions: how many patients each reason left out; for the hospital alone.
         missing: patients without a value, for each feature; for the hospital alone.
-        implausible: values outside the plausible range, for each feature; for the hospital alone.
+        implausible: values outside the plausible range, for each feature and each code of the
+            sequence; for the hospital alone.
+        clipped: patients whose value or count lies beyond the plan's bounds, and counts as the
+            nearest bound; for the hospital alone.
     """
 
     subject_ids: NDArray[np.int64]
@@ -52,11 +55,12 @@ class CohortRows:
     implausible: dict[str, int]
     days: NDArray[np.float64] | None = None
     sequences: Sequences | None = None
+    clipped: int = 0
 
     def without(self, subject_ids: Collection[int]) -> "CohortRows":
         """The cohort without some patients; who is held out among the others stays the same.
 
-        The counts of `exclusions`, `missing` and `implausible` are those of the cohort as built.
+        `exclusions`, `missing`, `implausible` and `clipped` are those of the cohort as built.
 
         Args:
             subject_ids: pseudonyms; those of nobody here change nothing.
@@ -100,6 +104,7 @@ def build_cohort(timeline: Timeline, plan: StudyPlan, now: datetime) -> CohortRo
             f"the records in {timeline.folder} cannot be read for study {plan.study}: {error}"
         ) from error
     encoded = encode(plan.contract, raw.columns)
+    implausible = {} if sequences is None else sequences.implausible
     exclusions = _with_missing(selected, encoded.keep)
     keep = encoded.keep
     subject_ids = selected.subject_ids[keep]
@@ -109,7 +114,7 @@ def build_cohort(timeline: Timeline, plan: StudyPlan, now: datetime) -> CohortRo
         features=encoded.matrix[keep],
         labels=selected.labels[keep],
         days=None if selected.days is None else selected.days[keep],
-        sequences=None if sequences is None else sequences.where(keep),
+        sequences=None if sequences is None else sequences.rows.where(keep),
         holdout=held_out(plan, subject_ids),
         columns=plan.contract.columns,
         exclusions=exclusions,
@@ -117,7 +122,9 @@ def build_cohort(timeline: Timeline, plan: StudyPlan, now: datetime) -> CohortRo
         implausible={
             name: count + raw.implausible.get(name, 0)
             for name, count in encoded.implausible.items()
-        },
+        }
+        | implausible,
+        clipped=int(selected.clipped[keep].sum()),
     )
 
 
@@ -139,7 +146,7 @@ def held_out(plan: StudyPlan, subject_ids: NDArray[np.int64]) -> NDArray[np.bool
 
 def _sequences(
     db: duckdb.DuckDBPyConnection, plan: StudyPlan, selected: Selected
-) -> Sequences | None:
+) -> RawSequences | None:
     if plan.sequence is None:
         return None
     return raw_sequences(db, plan.sequence, len(selected.subject_ids))

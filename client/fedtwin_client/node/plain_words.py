@@ -80,6 +80,11 @@ def _question(plan: StudyPlan) -> Section:
         f"Purpose: {plan.purpose}",
         f"What is learned: the {plan.question} of '{endpoint.name}', that is {what} within "
         f"{_days(endpoint.horizon_days)} after the index date.",
+        *(
+            [f"It is learned from {endpoint.bounds_in_words}; more or less counts as the bound."]
+            if endpoint.bounds_in_words
+            else []
+        ),
         f"Model: {_family(plan)}; no program code comes with the study.",
         f"Plan {plan.study}, version {plan.version}, fingerprint {plan.hash[:16]}.",
     )

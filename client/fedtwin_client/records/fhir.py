@@ -5,8 +5,6 @@ version makes nothing: a value that was withdrawn or spoilt must not live on. A 
 server has deleted takes out what was made of it. Other types are counted.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +18,7 @@ from fedtwin_client.records.fhir_visits import visit_events
 from fedtwin_client.records.moments import Moment, read_moment
 from fedtwin_client.records.observation import observation_events
 from fedtwin_client.records.reading import Reading, UnusableError
-from fedtwin_client.records.resources import Found, Resource, text_of
+from fedtwin_client.records.resources import Found, Resource, own_id, text_of
 from fedtwin_client.records.source import Version
 from fedtwin_client.records.subjects import Subjects
 
@@ -59,7 +57,8 @@ class FhirReader:
         Args:
             reading: the import's rules and account.
             subjects: leads from references to pseudonyms.
-            medications: that were learned before; none: of this reader alone.
+            medications: that were learned before, or are found when they are asked for; none: of
+                this reader alone.
         """
         self._reading = reading
         self._subjects = subjects
@@ -94,7 +93,7 @@ class FhirReader:
             if kind not in LOOKED_UP:
                 self._reading.tally.skip(f"resource type {kind[:40]} is not read", found.place)
             return
-        origin = f"{self._reading.source}:{kind}/{_own_id(found)}"
+        origin = f"{self._reading.source}:{kind}/{own_id(found)}"
         events: list[Event] = []
         try:
             events = reader(found, origin)
@@ -106,7 +105,7 @@ class FhirReader:
         """What a resource's deletion at the server means: nothing is left of it here."""
         self._reading.tally.read["deletion"] += 1
         kind, updated = found.resource["resourceType"], self._updated(found.resource)
-        origin = f"{self._reading.source}:{kind}/{_own_id(found)}"
+        origin = f"{self._reading.source}:{kind}/{own_id(found)}"
         if kind == "Consent":
             self.consents[origin] = Consent(updated=updated, subject_id=None, statements=[])
         elif kind in self._readers:
@@ -117,7 +116,7 @@ class FhirReader:
 
     def _read_consent(self, found: Found) -> None:
         """Keep what a Consent says, if no newer version of it was read."""
-        origin = f"{self._reading.source}:Consent/{_own_id(found)}"
+        origin = f"{self._reading.source}:Consent/{own_id(found)}"
         subject, statements = None, []
         try:
             statements = statements_of(found.resource, self._any_moment)
@@ -148,6 +147,8 @@ class FhirReader:
             return None
 
     def _patient(self, found: Found, origin: str) -> list[Event]:
+        if not self._subjects.has_learned(found):
+            self._subjects.learn(found)
         return patient_events(found, self._subjects, origin, self._reading)
 
     def _observation(self, found: Found, origin: str) -> list[Event]:
@@ -157,13 +158,3 @@ class FhirReader:
 
     def _encounter(self, found: Found, origin: str) -> list[Event]:
         return visit_events(found, self._subjects, origin, self._reading)
-
-
-def _own_id(found: Found) -> str:
-    """The resource's id, or its address in the bundle, or else a digest of its content."""
-    own = found.resource.get("id")
-    written = own if isinstance(own, str) and own else found.address
-    if not written:
-        content = json.dumps(found.resource, sort_keys=True).encode("utf-8", "surrogatepass")
-        written = f"sha256:{hashlib.sha256(content).hexdigest()[:32]}"
-    return written.replace("#", "%23")

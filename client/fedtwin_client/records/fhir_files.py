@@ -4,14 +4,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from fedtwin_client.records.blocks import Block
 from fedtwin_client.records.consent import Consent
-from fedtwin_client.records.fhir import LOOKED_UP, FhirReader
+from fedtwin_client.records.fhir import FhirReader
+from fedtwin_client.records.fhir_blocks import FhirBlocks
+from fedtwin_client.records.fhir_medications import Medications
+from fedtwin_client.records.lines import OpenFile, Progress, read_lines
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.resources import (
-    OpenFile,
+    Found,
+    explained,
     find_files,
+    is_lines,
     mentions,
-    open_plain,
     read_resources,
 )
 from fedtwin_client.records.source import Desk, OpenSource, Version
@@ -21,7 +26,12 @@ from fedtwin_protocol.errors import RecordError
 _SERVER = re.compile(r"[a-z0-9][a-z0-9-]{0,60}\Z")
 
 
-def fhir_files(paths: Sequence[Path], server: str, identifier_system: Systems) -> OpenSource:
+def fhir_files(
+    paths: Sequence[Path],
+    server: str,
+    identifier_system: Systems,
+    progress: Progress | None = None,
+) -> OpenSource:
     """FHIR records in files.
 
     Args:
@@ -29,13 +39,14 @@ def fhir_files(paths: Sequence[Path], server: str, identifier_system: Systems) -
         server: a name for where the records come from; ids of two servers do not meet.
         identifier_system: whose identifier makes the pseudonym, of several the first that a patient
             has; none: the server's own id.
+        progress: is told how many bytes more of the files were read.
 
     Raises:
         RecordError: there is no such file, or the name is none.
     """
     check_server(server)
     files = find_files(paths)
-    return lambda desk: FhirFiles(files, server, identifier_system, desk)
+    return lambda desk: FhirFiles(files, server, identifier_system, desk, progress=progress)
 
 
 def check_server(server: str) -> None:
@@ -49,7 +60,11 @@ def check_server(server: str) -> None:
 
 
 class FhirFiles:
-    """Reads files twice: first who and what the resources refer to, then all of them.
+    """Files of one server; a block source.
+
+    Whom references mean is found out before anything is read, unless every reference means the
+    patient whose id it names and no Patient has links. Medications are looked for when the first
+    resource refers to one.
 
     Attributes:
         title: what is imported, in words.
@@ -63,19 +78,24 @@ class FhirFiles:
         server: str,
         identifier_system: Systems,
         desk: Desk,
-        opened: OpenFile = open_plain,
+        *,
+        opened: OpenFile | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.title = f"{len(files)} FHIR files from {server}"
         self._files = files
         self._opened = opened
-        self._tally = desk.reading.tally
+        self._reading = desk.reading
+        self._progress = progress
         self._subjects = Subjects(
             desk.pseudonyms,
             server=server,
             identifier_system=identifier_system,
             known=desk.known,
         )
-        self._reader = FhirReader(desk.reading, self._subjects)
+        medications = Medications(lambda: self._all("Medication"))
+        self._reader = FhirReader(desk.reading, self._subjects, medications)
+        self._learns_ahead = not (all(map(is_lines, files)) and self._subjects.by_own_id)
 
     @property
     def learned(self) -> Mapping[str, Identity]:
@@ -93,14 +113,53 @@ class FhirFiles:
         Raises:
             RecordError: a file cannot be read, or none holds a resource.
         """
+        self._learn()
         for file in self._files:
-            for found in mentions(file, LOOKED_UP, self._opened):
-                self._reader.learn(found)
-        for file in self._files:
-            for found in read_resources(file, self._tally, self._opened):
+            for found in read_resources(file, self._reading.tally, self._opened, self._progress):
                 yield from self._reader.read(found)
-        if self._tally.reasons and not self._tally.read:
+        self._refuse_nothing()
+
+    def blocks(self) -> Iterator[Block]:
+        """What `versions` yields; plain Observations in files of lines are read as columns.
+
+        Raises:
+            RecordError: as `versions`.
+        """
+        self._learn()
+        blocks = FhirBlocks(self._reading, self._subjects, self._reader)
+        try:
+            for file in self._files:
+                if not is_lines(file):
+                    yield from blocks.one_by_one(
+                        read_resources(file, self._reading.tally, self._opened, self._progress)
+                    )
+                    continue
+                with explained(file):
+                    for lines in read_lines(file, self._progress, opened=self._opened):
+                        yield from blocks.read(lines, file)
+        finally:
+            blocks.close()
+        self._refuse_nothing()
+
+    def _learn(self) -> None:
+        if self._learns_ahead or any(self._links()):
+            for found in self._all("Patient"):
+                self._reader.learn(found)
+
+    def _links(self) -> Iterator[bool]:
+        """Whether they have links, of Patients that may: who is one person must be known first."""
+        for file in self._files:
+            for found in mentions(file, ("Patient",), self._opened, with_member="link"):
+                yield bool(found.resource.get("link"))
+
+    def _all(self, kind: str) -> Iterator[Found]:
+        for file in self._files:
+            yield from mentions(file, (kind,), self._opened)
+
+    def _refuse_nothing(self) -> None:
+        tally = self._reading.tally
+        if tally.reasons and not tally.read:
             listed = ", ".join(str(file) for file in self._files[:5])
             raise RecordError(
-                f"found no FHIR resource in {listed}{self._tally.commonest()}; nothing was imported"
+                f"found no FHIR resource in {listed}{tally.commonest()}; nothing was imported"
             )

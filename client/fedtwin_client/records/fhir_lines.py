@@ -8,7 +8,7 @@ from fedtwin_client.records.fhir import LOOKED_UP, FhirReader
 from fedtwin_client.records.fhir_files import check_server
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.report import Place, Recipe, Tally
-from fedtwin_client.records.resources import resources_in
+from fedtwin_client.records.resources import resources_of_text
 from fedtwin_client.records.source import Desk, OpenSource, Version
 from fedtwin_client.records.subjects import Subjects, Systems
 
@@ -73,9 +73,9 @@ class FhirLines:
     def versions(self) -> Iterator[Version]:
         """Every resource of a type that is read."""
         for place, text in self._lines:
-            for found in resources_in(text, place, Tally(quarantine=None)):
+            for found in resources_of_text(text, place, Tally(quarantine=None)):
                 if found.resource["resourceType"] in LOOKED_UP and not found.deleted:
                     self._reader.learn(found)
         for place, text in self._lines:
-            for found in resources_in(text, place, self._tally):
+            for found in resources_of_text(text, place, self._tally):
                 yield from self._reader.read(found)

@@ -4,6 +4,8 @@ A Medication without a code of its own, such as an infusion that the pharmacy mi
 ingredients.
 """
 
+from collections.abc import Callable, Iterable
+
 from fedtwin_client.records.codes import codes_of
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.resources import Found, Resource, list_of
@@ -11,9 +13,15 @@ from fedtwin_client.records.subjects import local_address
 
 
 class Medications:
-    """The Medication resources that were seen, by address."""
+    """The Medication resources that were seen, by address.
 
-    def __init__(self) -> None:
+    Args:
+        find: all Medications that may be referred to; asked once, at the first reference to one
+            that was not learned.
+    """
+
+    def __init__(self, find: Callable[[], Iterable[Found]] | None = None) -> None:
+        self._find = find
         self._codes: dict[str, list[str]] = {}
 
     def learn(self, found: Found) -> None:
@@ -42,6 +50,10 @@ class Medications:
             if isinstance(contained, dict) and written == f"#{contained.get('id')}":
                 return _codes(contained)
         address = local_address(written, "Medication")
+        if address not in self._codes and self._find is not None:
+            find, self._find = self._find, None
+            for found in find():
+                self.learn(found)
         if address is None or address not in self._codes:
             raise UnusableError("refers to a Medication that is not in this import")
         return self._codes[address]

@@ -24,6 +24,8 @@ from fedtwin_client.records.report import Place
 from fedtwin_client.records.resources import Found, Resource, list_of, text_of
 from fedtwin_client.records.units import SAME, conversion, normal_unit
 
+PLAIN_NOT = frozenset({"entered-in-error", "refuted", "cancelled", "registered"})
+"""Statuses of Observations that make no events."""
 _COMPARATORS = {"<", "<=", ">", ">="}
 _CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?\Z")
 
@@ -93,6 +95,8 @@ def _code(part: Resource, reading: Reading, place: Place) -> str:
 
 def _read_values(part: Resource, code: str, reading: Reading, *, whole: bool) -> list[_Value]:
     """The value; of a range, both its bounds."""
+    if "valueQuantity" in part:
+        return [_quantity(part["valueQuantity"], code)]
     if "valueRange" in part:
         return _range(part["valueRange"], code)
     if "valueRatio" in part:
@@ -104,8 +108,6 @@ def _read_values(part: Resource, code: str, reading: Reading, *, whole: bool) ->
 
 
 def _read_value(part: Resource, code: str, *, whole: bool) -> _Value:
-    if "valueQuantity" in part:
-        return _quantity(part["valueQuantity"], code)
     if "valueInteger" in part:
         number = checked_number(code, finite(part["valueInteger"]), None)
         return _Value(number=number.value)
@@ -130,10 +132,8 @@ def _quantity(quantity: Any, code: str) -> _Value:
         raise UnusableError("a valueQuantity that is not an object")
     if quantity.get("value") is None:
         raise UnusableError("no value was recorded", wrong=False)
-    comparator = text_of(quantity, "comparator") or None
-    if comparator is not None and comparator not in _COMPARATORS:
-        raise UnusableError("a comparator that is not known")
-    number = checked_number(code, finite(quantity["value"]), _unit(quantity))
+    comparator = comparator_of(quantity)
+    number = checked_number(code, finite(quantity["value"]), unit_of(quantity))
     return _Value(
         number=number.value, unit=number.unit, src_unit=number.src_unit, comparator=comparator
     )
@@ -147,7 +147,7 @@ def quantity_of(written: Any) -> tuple[Any, str | None]:
     """
     if not isinstance(written, dict):
         raise UnusableError("a quantity that is not an object")
-    return written.get("value"), _unit(written)
+    return written.get("value"), unit_of(written)
 
 
 def _range(written: Any, code: str) -> list[_Value]:
@@ -186,9 +186,7 @@ def _ratio(written: Any, code: str) -> _Value:
     if not under:
         raise UnusableError("a ratio whose denominator is zero")
     whole = unit if by in {None, "1"} else f"{unit or '1'}/{by}"
-    comparator = text_of(written["numerator"], "comparator") or None
-    if comparator is not None and comparator not in _COMPARATORS:
-        raise UnusableError("a comparator that is not known")
+    comparator = comparator_of(written["numerator"])
     number = checked_number(code, finite(over / under), whole)
     return _Value(
         number=number.value,
@@ -224,8 +222,24 @@ def _is_clock(written: Any) -> bool:
     return isinstance(written, str) and _CLOCK.match(written) is not None
 
 
-def _unit(quantity: Resource) -> str | None:
-    """The quantity's unit: its code if that is known here, or else what people read."""
+def comparator_of(quantity: Resource) -> str | None:
+    """The quantity's comparator, if it has one.
+
+    Raises:
+        UnusableError: it is none of FHIR R4's four.
+    """
+    comparator = text_of(quantity, "comparator") or None
+    if comparator is not None and comparator not in _COMPARATORS:
+        raise UnusableError("a comparator that is not known")
+    return comparator
+
+
+def unit_of(quantity: Resource) -> str | None:
+    """The quantity's unit: its code if that is known here, or else what people read.
+
+    Raises:
+        UnusableError: the two are different units.
+    """
     written = [text for text in (quantity.get("code"), quantity.get("unit")) if _is_text(text)]
     known = [text for text in written if normal_unit(text) is not None]
     normal = [unit for unit in map(normal_unit, known) if unit is not None]

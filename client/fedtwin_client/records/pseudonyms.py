@@ -29,6 +29,19 @@ class Identity(NamedTuple):
     value: str
 
 
+def written_identity(system: str, number: str) -> Identity:
+    """A patient as an import knows them: without a system of numbers, by the server's own id.
+
+    Args:
+        system: an identifier system, or the name of a server or table.
+        number: as people write it.
+    """
+    by_server = ":" not in system and "/" not in system
+    if by_server and not number.startswith("Patient/"):
+        return Identity(system, f"Patient/{number}")
+    return Identity(system, number)
+
+
 def open_secret(path: Path, fresh: bytes) -> bytes:
     """Read the site's secret, or keep a fresh one where there is none yet.
 
@@ -287,6 +300,16 @@ class Pseudonyms:
         """Who was found to be whom since the last time."""
         found, self.merges = self.merges, {}
         return found
+
+    def keyed(self, purpose: str, text: str) -> str:
+        """A name for something that leads back to it only with the site's secret: 32 hex digits.
+
+        Args:
+            purpose: names made for two purposes say nothing of each other.
+            text: what is named.
+        """
+        about = f"fedtwin {purpose}\0{text}".encode("utf-8", "surrogateescape")
+        return hmac.new(self._secret, about, hashlib.sha256).hexdigest()[:32]
 
     def identities(self, used: Iterable[int]) -> dict[int, Identity]:
         """Who is behind each pseudonym that was used."""

@@ -70,7 +70,18 @@ class Subjects:
         self._waiting: dict[str, list[tuple[Identity, str, str]]] = defaultdict(list)
         self._unresolved: Counter[str] = Counter()
         self._told: set[Identity] = set()
+        self._heard: set[tuple[str, Identity]] = set()
         self._told_before: frozenset[Identity] | None = None
+
+    @property
+    def by_own_id(self) -> bool:
+        """Whether every reference means the patient whose id it names, whatever is learned."""
+        start = f"{self._server}:"
+        return not self._systems and all(
+            identity == Identity(self._server, key.removeprefix(start))
+            for key, identity in self._known.items()
+            if key.startswith(start)
+        )
 
     def learn(self, found: Found) -> None:
         """Remember a Patient resource's addresses and links, if it says who the patient is."""
@@ -84,6 +95,7 @@ class Subjects:
         addresses = [local_address(reference, "Patient") for reference in [*written, found.address]]
         faults = [self._join(other, identity, "") for other in others]
         self._told.add(identity)
+        self._heard.add((self._own_key(found), identity))
         for address in addresses:
             if address is not None:
                 key = self._key(address)
@@ -93,6 +105,13 @@ class Subjects:
                     faults.append(self._join(linked, identity, kind))
         faults += self._follow_links(found, identity)
         self._faults[self._own_key(found)] = [fault for fault in faults if fault is not None]
+
+    def has_learned(self, found: Found) -> bool:
+        """Whether there is nothing to learn of a Patient resource that was not learned before."""
+        try:
+            return (self._own_key(found), self._identity(found)) in self._heard
+        except UnusableError:
+            return True
 
     def faults(self, found: Found) -> list[str]:
         """What of a Patient's links and numbers was not followed, in words; told once."""

@@ -11,9 +11,12 @@ from pathlib import Path
 
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import keyring_of
+from fedtwin_client.records.blocks import BlockSource
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir_files import fhir_files
 from fedtwin_client.records.fhir_lines import fhir_recipe
+from fedtwin_client.records.lines import Progress
+from fedtwin_client.records.mapped import mapped_file
 from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.pseudonyms import IdentityMap, Pseudonyms
@@ -21,7 +24,6 @@ from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import ImportReport, Recipe, Tally
 from fedtwin_client.records.source import Desk, OpenSource, Source
 from fedtwin_client.records.subjects import Systems
-from fedtwin_client.records.tables import table_file
 from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.compaction import compact_within
 from fedtwin_client.store.consents import Consents
@@ -38,7 +40,7 @@ _MERGED = "patients found to be one with another"
 _NOT_RESEARCH = "a Consent that says nothing of research"
 
 
-def import_fhir(
+def import_fhir(  # noqa: PLR0913 - what a person says on the command line
     paths: Sequence[Path],
     store: Path,
     *,
@@ -47,6 +49,7 @@ def import_fhir(
     server: str = "fhir",
     identifier_system: Systems = None,
     zone: str = "UTC",
+    progress: Progress | None = None,
 ) -> ImportReport:
     """Import FHIR R4 records.
 
@@ -59,6 +62,7 @@ def import_fhir(
         identifier_system: whose identifier makes the pseudonym, of several the first that a patient
             has; none: the server's own id.
         zone: IANA time zone of dates without one.
+        progress: is told how many bytes more of the files were read.
 
     Returns:
         The account of the import.
@@ -67,7 +71,7 @@ def import_fhir(
         RecordError: nothing can be read or the store cannot be written; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    opening = fhir_files(paths, server, identifier_system)
+    opening = fhir_files(paths, server, identifier_system, progress)
     recipe = fhir_recipe(server, identifier_system, zone)
     return import_source(
         opening, store, secret=secret, now=now, source=server, zone=zone, recipe=recipe
@@ -77,10 +81,10 @@ def import_fhir(
 def import_table(
     path: Path, mapping: Path, store: Path, *, secret: bytes, now: datetime
 ) -> ImportReport:
-    """Import a CSV or Parquet table.
+    """Import a CSV or Parquet table, or FHIR resources through a view that the mapping names.
 
     Args:
-        path: the table.
+        path: the table; with a view, a file or folder of FHIR resources.
         mapping: the YAML file that says what its columns mean.
         store: the timeline store's folder; made where there is none.
         secret: the site's 32 bytes that pseudonyms are made with.
@@ -93,7 +97,7 @@ def import_table(
         RecordError: the table or its mapping is wrong; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    opening, meaning = table_file(path, mapping)
+    opening, meaning = mapped_file(path, mapping)
     source, zone = f"table:{meaning.name}", meaning.timezone
     return import_source(opening, store, secret=secret, now=now, source=source, zone=zone)
 
@@ -132,9 +136,13 @@ def import_source(
         reading = Reading(source=source, zone=read_zone(zone), now=now, tally=job.tally)
         known = job.identities.addresses()
         records = opening(Desk(reading=reading, pseudonyms=pseudonyms, known=known))
-        for version in records.versions():
-            number = job.staging.version(version.origin, version.updated)
-            job.staging.add(number, version.events)
+        if isinstance(records, BlockSource):
+            for block in records.blocks():
+                job.staging.add_block(block)
+        else:
+            for version in records.versions():
+                number = job.staging.version(version.origin, version.updated)
+                job.staging.add(number, version.events)
         return job.finish(records, pseudonyms, secret)
 
 

@@ -1,6 +1,11 @@
 """A model tried on the site's own held-out patients, before and after local recalibration.
 
-Recalibration is fitted to the training patients alone. Nothing of it leaves the site.
+Beside it stands what a prediction without a model is worth: every patient gets the mean of the
+site's training patients. Recalibration and that mean come from the training patients alone; the
+figures are those of the held-out ones. Nothing of it leaves the site.
+
+Values are given in the endpoint's unit; like what was learned, those beyond the plan's bounds count
+as the nearest bound.
 """
 
 from collections.abc import Mapping
@@ -14,6 +19,12 @@ from fedtwin_client.training.training_rows import TrainingRows
 from fedtwin_protocol.payload import Array
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_twins.families import RecordRows, predicted, scores_of
+from fedtwin_twins.regression import (
+    count_quality,
+    recalibrate_counts,
+    recalibrate_values,
+    value_quality,
+)
 from fedtwin_twins.risk import logistic, quality, recalibrate
 from fedtwin_twins.survival import concordance, known_at_horizon
 
@@ -35,22 +46,36 @@ def scores_for(plan: StudyPlan, parameters: Mapping[str, Array], rows: TrainingR
 def local_report(
     plan: StudyPlan, parameters: Mapping[str, Array], training: TrainingRows, held_out: TrainingRows
 ) -> Report:
-    """The report of one model at this site."""
+    """The report of one model at this site.
+
+    Returns:
+        `study`, `kind` and `unit` of the endpoint, `training_patients`, `held_out_patients`,
+        `before`, `after` and `no_model` (the same figures each), and `recalibration` (slope and
+        intercept: of log-odds, of values in the endpoint's unit, or of the logarithm of counts).
+    """
     report: Report = {
         "study": plan.study,
+        "kind": plan.endpoint.kind,
+        "unit": plan.endpoint.unit if plan.endpoint.kind == "value" else "",
         "training_patients": len(training),
         "held_out_patients": len(held_out),
     }
     fit, tried = (scores_for(plan, parameters, rows) for rows in (training, held_out))
-    if plan.endpoint.kind in {"value", "count"}:
-        fit, tried = predicted(plan.model.family, fit), predicted(plan.model.family, tried)
-        return report | _of_values(fit, tried, training.outcomes, held_out.outcomes)
+    if plan.endpoint.kind == "value":
+        return report | _of_values(plan, fit, tried, training.outcomes, held_out.outcomes)
+    if plan.endpoint.kind == "count":
+        return report | _of_counts(plan, fit, tried, training.outcomes, held_out.outcomes)
     if plan.endpoint.kind == "time_to_event":
         return report | _of_times(plan, fit, tried, training, held_out)
-    local = recalibrate(fit, training.outcomes)
-    return report | {
-        "before": asdict(quality(logistic(tried), held_out.outcomes)),
-        "after": asdict(quality(local.apply(tried), held_out.outcomes)),
+    return report | _of_risks(fit, tried, training.outcomes, held_out.outcomes)
+
+
+def _of_risks(fit: Floats, tried: Floats, training: Floats, held_out: Floats) -> Report:
+    local = recalibrate(fit, training)
+    return {
+        "before": asdict(quality(logistic(tried), held_out)),
+        "after": asdict(quality(local.apply(tried), held_out)),
+        "no_model": asdict(quality(_everybody(training, 0.5, held_out), held_out)),
         "recalibration": asdict(local),
     }
 
@@ -63,37 +88,51 @@ def _of_times(
     assert held_out.days is not None
     horizon = plan.endpoint.horizon_days
     known = known_at_horizon(training.days, training.outcomes, horizon)
-    local = recalibrate(fit[known], training.outcomes[known])
     seen = known_at_horizon(held_out.days, held_out.outcomes, horizon)
-    found = concordance(tried, held_out.days, held_out.outcomes)
-    order = {"concordance": found if np.isfinite(found) else None}
-    before = quality(logistic(tried[seen]), held_out.outcomes[seen])
-    after = quality(local.apply(tried[seen]), held_out.outcomes[seen])
+    found = _of_risks(fit[known], tried[seen], training.outcomes[known], held_out.outcomes[seen])
+    ordered = {"before": tried, "after": tried, "no_model": np.zeros_like(tried)}
+    for when, scores in ordered.items():
+        share = concordance(scores, held_out.days, held_out.outcomes)
+        found[when] = {"concordance": share if np.isfinite(share) else None} | found[when]
+    return found
+
+
+def _of_values(
+    plan: StudyPlan, fit: Floats, tried: Floats, training: Floats, held_out: Floats
+) -> Report:
+    family, endpoint = plan.model.family, plan.endpoint
+
+    def in_unit(scaled: Floats) -> Floats:
+        return np.asarray(scaled * endpoint.scale + endpoint.center, np.float64)
+
+    fit, tried = in_unit(predicted(family, fit)), in_unit(predicted(family, tried))
+    training, held_out = in_unit(training), in_unit(held_out)
+    local = recalibrate_values(fit, training)
+    mean = float(training.mean()) if len(training) else float("nan")
+    after = local.slope * tried + local.intercept
     return {
-        "before": order | asdict(before),
-        "after": order | asdict(after),
+        "before": asdict(value_quality(tried, held_out, mean)),
+        "after": asdict(value_quality(after, held_out, mean)),
+        "no_model": asdict(value_quality(np.full(len(held_out), mean), held_out, mean)),
         "recalibration": asdict(local),
     }
 
 
-def _of_values(fit: Floats, tried: Floats, training: Floats, held_out: Floats) -> Report:
-    """Errors of predicted values or counts; recalibration is the least-squares line."""
-    spread = float(np.var(fit)) if len(fit) else 0.0
-    slope = float(np.cov(fit, training, bias=True)[0, 1]) / spread if spread > 0 else 1.0
-    intercept = float(training.mean() - slope * fit.mean()) if len(fit) else 0.0
+def _of_counts(
+    plan: StudyPlan, fit: Floats, tried: Floats, training: Floats, held_out: Floats
+) -> Report:
+    family = plan.model.family
+    local = recalibrate_counts(fit, training)
+    mean = float(training.mean()) if len(training) else float("nan")
+    after = predicted(family, local.slope * tried + local.intercept)
     return {
-        "before": _errors(tried, held_out),
-        "after": _errors(slope * tried + intercept, held_out),
-        "recalibration": {"slope": slope, "intercept": intercept},
+        "before": asdict(count_quality(predicted(family, tried), held_out, mean)),
+        "after": asdict(count_quality(after, held_out, mean)),
+        "no_model": asdict(count_quality(np.full(len(held_out), mean), held_out, mean)),
+        "recalibration": asdict(local),
     }
 
 
-def _errors(means: Floats, outcomes: Floats) -> Report:
-    """Mean absolute error, and the share of the variance that is explained."""
-    variance = float(np.var(outcomes)) if len(outcomes) else 0.0
-    explained = 1 - float(np.mean((outcomes - means) ** 2)) / variance if variance > 0 else None
-    return {
-        "patients": len(outcomes),
-        "mean_absolute_error": float(np.mean(np.abs(outcomes - means))) if len(outcomes) else None,
-        "explained": explained,
-    }
+def _everybody(training: Floats, otherwise: float, held_out: Floats) -> Floats:
+    """The training patients' mean for each held-out patient."""
+    return np.full(len(held_out), float(training.mean()) if len(training) else otherwise)

@@ -7,18 +7,20 @@ share of the noise, one of them has the patients. Masks cancel in the sum and ar
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import sqrt
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedtwin_client.cohort.rows import CohortRows
+from fedtwin_client.cohort.sequences import Sequences
 from fedtwin_client.training.apps import TaskInput
 from fedtwin_client.training.built_in import BuiltIn
 from fedtwin_client.training.masked_part import noisy_whole_numbers
 from fedtwin_client.training.noise import Floats
-from fedtwin_protocol.made_up import made_up_rows
+from fedtwin_protocol.made_up import made_up_records, made_up_rows
 from fedtwin_protocol.parameters import flatten
 from fedtwin_protocol.payload import Array, Payload
 from fedtwin_protocol.secure_terms import secure_terms
@@ -35,28 +37,69 @@ AppOf = Callable[[StudyPlan, CohortRows, bytes], Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
-    """Made-up patients: columns (patients, columns) and outcomes (patients,)."""
+    """Made-up patients.
+
+    Attributes:
+        features: (patients, columns).
+        outcomes: (patients,) 0 or 1, which every kind of endpoint can be.
+        days: (patients,) to the event or out of sight, for a time to event.
+        codes: (patients, records) of a sequence, for families that read records.
+        numbers: (patients, records, 3), beside `codes`.
+    """
 
     features: Floats
     outcomes: Floats
+    days: Floats | None = None
+    codes: NDArray[np.int32] | None = None
+    numbers: NDArray[np.float32] | None = None
 
-    def more(self, features: Floats, outcome: float, patients: int) -> "Made":
-        """These and so many patients of one kind."""
-        return Made(
-            features=np.concatenate([self.features, np.tile(features, (patients, 1))]),
-            outcomes=np.concatenate([self.outcomes, np.full(patients, outcome)]),
-        )
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What there is, by name; `Made(**arrays)` is the same patients."""
+        named = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: array for name, array in named if array is not None}
+
+    def more(self, features: Floats, outcome: float, patients: int, day: float = 1.0) -> "Made":
+        """These and so many patients of one kind, in sight until a day, with full sequences."""
+        alike: dict[str, Any] = {
+            "features": features,
+            "outcomes": outcome,
+            "days": day,
+            "codes": 1,
+            "numbers": 1.0,
+        }
+        grown = {}
+        for name, array in self.arrays().items():
+            shape = (patients, *array.shape[1:])
+            one = np.broadcast_to(alike[name], shape).astype(array.dtype)
+            grown[name] = np.concatenate([array, one])
+        return Made(**grown)
 
     def repeated(self, patients: int) -> "Made":
         """These and the first of them so many times more."""
-        return self.more(self.features[0], float(self.outcomes[0]), patients)
+        return Made(
+            **{
+                name: np.concatenate([array, np.repeat(array[:1], patients, axis=0)])
+                for name, array in self.arrays().items()
+            }
+        )
 
 
 def make_up(plan: StudyPlan, patients: int, seed: int) -> Made:
-    """Patients of the plan's columns with outcomes by the toss of a coin."""
-    outcomes = np.random.Generator(np.random.PCG64(seed + 1)).random(patients) < 0.5
+    """Patients of the plan's columns and records with outcomes by the toss of a coin."""
+    generator = np.random.Generator(np.random.PCG64(seed + 1))
+    outcomes = (generator.random(patients) < 0.5).astype(np.float64)
+    days = codes = numbers = None
+    if plan.endpoint.kind == "time_to_event":
+        days = plan.endpoint.horizon_days * (1 - generator.random(patients))
+    if plan.sequence is not None:
+        lengths = generator.integers(0, plan.sequence.most_records + 1, patients)
+        codes, numbers = made_up_records(plan.sequence, lengths, seed + 3)
     return Made(
-        features=made_up_rows(plan.contract, patients, seed), outcomes=outcomes.astype(np.float64)
+        features=made_up_rows(plan.contract, patients, seed),
+        outcomes=outcomes,
+        days=days,
+        codes=codes,
+        numbers=numbers,
     )
 
 
@@ -140,7 +183,7 @@ class TrialRounds:
 
     def _apps_of(self, made: Made, sites: int) -> list[Any]:
         if id(made) not in self._apps:
-            nobody = Made(features=made.features[:0], outcomes=made.outcomes[:0])
+            nobody = Made(**{name: array[:0] for name, array in made.arrays().items()})
             self._apps[id(made)] = [
                 self._app_of(self._plan, self._cohort(whose), os.urandom(32))
                 for whose in [made] + [nobody] * (sites - 1)
@@ -149,10 +192,15 @@ class TrialRounds:
 
     def _cohort(self, made: Made) -> CohortRows:
         patients = len(made.outcomes)
+        sequences = None
+        if made.codes is not None and made.numbers is not None:
+            sequences = Sequences(codes=made.codes, numbers=made.numbers)
         return CohortRows(
             subject_ids=np.arange(patients),
             features=made.features,
             labels=made.outcomes,
+            days=made.days,
+            sequences=sequences,
             holdout=np.full(patients, self._kind in {"evaluate", VOTE_TASK}),
             columns=self._plan.contract.columns,
             exclusions={},

@@ -10,8 +10,8 @@ import numpy as np
 from fedtwin_protocol.card_audits import AuditFile
 from fedtwin_protocol.card_page import audit_table
 from fedtwin_protocol.page import section, whole_page
-from fedtwin_research.audits.families import Floats
-from fedtwin_research.audits.repeat import NOT_REPEATED, Repeated
+from fedtwin_research.audits.family import Floats
+from fedtwin_research.audits.repeat import Attacked, Repeated
 from fedtwin_twins.audits.membership import most_found, points_for_plot
 
 _SIDE: Final = 260
@@ -29,29 +29,37 @@ def audit_page(file: AuditFile, repeated: Repeated, epsilon: float, delta: float
         epsilon: that the plan states; infinite where it promises nothing.
         delta: the other half.
     """
-    missing = "".join(f"<li>{escape(line)}</li>" for line in NOT_REPEATED)
+    missing = "".join(f"<li>{escape(line)}</li>" for line in repeated.not_repeated)
     title = f"{file.study} version {file.version} · privacy audits"
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p>Plan (SHA-256) {file.plan_hash}. Repeated on made-up patients of the plan's columns; "
         "no record of any hospital was read.</p>",
         section("Results", audit_table(file.audits)),
-        section("Who is told from others", _roc(repeated, epsilon, delta)),
-        section("What is read off one update", _inversion(repeated)),
+        *_plots(repeated.attacked, epsilon, delta),
         section("What cannot be repeated here", f"<ul>{missing}</ul>"),
     ]
     return whole_page(title, parts)
 
 
-def _roc(repeated: Repeated, epsilon: float, delta: float) -> str:
+def _plots(attacked: Attacked | None, epsilon: float, delta: float) -> list[str]:
+    if attacked is None:
+        return []
+    return [
+        section("Who is told from others", _roc(attacked, epsilon, delta)),
+        section("What is read off one update", _inversion(attacked)),
+    ]
+
+
+def _roc(attacked: Attacked, epsilon: float, delta: float) -> str:
     """Members found against others taken for members, on logarithmic axes."""
     rates = np.logspace(log10(_LOWEST), 0, 40)
     bound = [(float(rate), most_found(epsilon, delta, float(rate))) for rate in rates]
     lines = [
         ("chance", [(_LOWEST, _LOWEST), (1.0, 1.0)], "1 4"),
         ("the most that the stated privacy allows", bound, "6 3"),
-        ("without protection", points_for_plot(repeated.unprotected), "2 2"),
-        ("as planned", points_for_plot(repeated.private), ""),
+        ("without protection", points_for_plot(attacked.unprotected), "2 2"),
+        ("as planned", points_for_plot(attacked.private), ""),
     ]
     drawn = "".join(_line(points, dashes) for _, points, dashes in lines)
     ticks = "".join(_tick(value) for value in (0.001, 0.01, 0.1, 1.0))
@@ -66,13 +74,13 @@ def _roc(repeated: Repeated, epsilon: float, delta: float) -> str:
 _LOOKS: Final = {"1 4": "dots", "6 3": "long dashes", "2 2": "short dashes", "": "whole line"}
 
 
-def _inversion(repeated: Repeated) -> str:
+def _inversion(attacked: Attacked) -> str:
     """Histograms of cosines, as sent and without noise."""
     edges = np.linspace(-1, 1, 21)
     bars = ""
     for values, look in (
-        (repeated.open_cosines, 'fill="none" stroke="currentColor"'),
-        (repeated.cosines, 'fill="currentColor" opacity="0.5"'),
+        (attacked.open_cosines, 'fill="none" stroke="currentColor"'),
+        (attacked.cosines, 'fill="currentColor" opacity="0.5"'),
     ):
         bars += _bars(np.histogram(np.clip(values, -1, 1), edges)[0] / values.size, look)
     ticks = "".join(

@@ -7,6 +7,8 @@ then try what they would try on the real thing:
 2. *membership*: LiRA on models that were learned from half of a small pool whose outcomes are coin
    flips. Only memory can tell who was in; without protection the same attack must find many more.
 3. *inversion*: the first layer's gradient of one patient, as it would be sent.
+   A network that reads records is attacked on patients with one record each; of the other families
+   that read records these two are not repeated, and it is said (`families.why_not`).
 4. *one-run-bound*: canaries with a number of their own each; the auditor sends the same parameters
    in every round, as a dishonest coordinator could.
 
@@ -20,20 +22,20 @@ from typing import Final
 
 import numpy as np
 
-from fedtwin_protocol.made_up import made_up_rows
 from fedtwin_protocol.parameters import flatten, initial_parameters
 from fedtwin_protocol.study import StudyPlan
-from fedtwin_research.audits.families import Floats, Logistic, family_of
-from fedtwin_research.audits.shadows import Pool, learn_as_planned, learn_openly
+from fedtwin_research.audits.families import family_of, why_not
+from fedtwin_research.audits.family import Family, Floats
+from fedtwin_research.audits.linear import Linear
+from fedtwin_research.audits.pools import made_inputs, made_outcomes, overfitting_pool
+from fedtwin_research.audits.shadows import learn_as_planned, learn_openly
 from fedtwin_twins.audits.finding import Finding
 from fedtwin_twins.audits.inversion import cosines, inversion_finding, read_record
 from fedtwin_twins.audits.membership import (
     Curve,
     attack,
-    confidence,
     membership_finding,
     most_found,
-    random_halves,
 )
 from fedtwin_twins.audits.one_run import (
     best_guesses,
@@ -46,8 +48,6 @@ CANARIES: Final = 1000
 RECORDS: Final = 200
 TOLERANCE: Final = 1e-3
 _FAR: Final = 1e3
-_JUDGEMENTS: Final = 60_000
-_MOST_MODELS: Final = {"logistic_regression": 1024, "network": 192}
 
 Cost = Callable[[StudyPlan], float]
 """Epsilon that a plan costs its worst patient, at the plan's delta; infinite without noise."""
@@ -63,28 +63,41 @@ NOT_REPEATED: Final = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Repeated:
-    """What was repeated.
+class Attacked:
+    """What attacks on shadow models saw.
 
     Attributes:
-        findings: one for each audit.
         private: how well members are told from others, learned as planned.
         unprotected: the same, learned without clip and noise.
         cosines: of what inversion read with the record, as sent.
         open_cosines: the same without noise.
     """
 
-    findings: tuple[Finding, ...]
     private: Curve
     unprotected: Curve
     cosines: Floats
     open_cosines: Floats
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repeated:
+    """What was repeated.
+
+    Attributes:
+        findings: one for each audit.
+        not_repeated: sentences about what was not, and what was done instead.
+        attacked: what the plots show; none where shadow models of the family are not learned here.
+    """
+
+    findings: tuple[Finding, ...]
+    not_repeated: tuple[str, ...]
+    attacked: Attacked | None
+
+
 def repeat_audits(
     plan: StudyPlan, seed: int, cost: Cost, progress: Progress = lambda _: None
 ) -> Repeated:
-    """Repeat the audits of a plan's mechanism.
+    """Repeat the audits of a plan's mechanism, as far as that is possible here.
 
     Args:
         plan: of a built-in family.
@@ -96,28 +109,37 @@ def repeat_audits(
         ReleaseError: the family or mechanism is not known here.
         PlanError: the plan cannot be priced.
     """
-    family_of(plan)
-    findings = []
-    if plan.privacy.mode != "none":
+    family, promises = family_of(plan), plan.privacy.mode != "none"
+    findings, attacked = [], None
+    if promises:
         progress("pricing the plan")
         findings.append(epsilon_finding(plan, cost(plan)))
-    progress("looking for members (LiRA)")
-    private, unprotected = membership_curves(plan, seed)
-    allowed = _allowed(plan)
-    findings.append(membership_finding(private, unprotected, allowed, "membership"))
-    progress("inverting updates")
-    shown, open_shown = inversion_cosines(plan, seed)
-    inverted = inversion_finding(open_shown, shown, "inversion")
-    findings.append(inverted if plan.privacy.mode != "none" else _held_to_nothing(inverted, 1.0))
-    if plan.privacy.mode != "none":
+    if family is not None:
+        attacked = _attack(plan, family, seed, progress)
+        allowed = _allowed(plan)
+        findings.append(
+            membership_finding(attacked.private, attacked.unprotected, allowed, "membership")
+        )
+        inverted = inversion_finding(attacked.open_cosines, attacked.cosines, "inversion")
+        findings.append(inverted if promises else _held_to_nothing(inverted, 1.0))
+    if promises:
         progress("bounding epsilon from one run")
         findings.append(one_run(plan, seed))
+    reason = why_not(plan)
     return Repeated(
         findings=tuple(findings),
-        private=private,
-        unprotected=unprotected,
-        cosines=shown,
-        open_cosines=open_shown,
+        not_repeated=(*([reason] if reason else []), *NOT_REPEATED),
+        attacked=attacked,
+    )
+
+
+def _attack(plan: StudyPlan, family: Family, seed: int, progress: Progress) -> Attacked:
+    progress("looking for members (LiRA)")
+    private, unprotected = membership_curves(plan, family, seed)
+    progress("inverting updates")
+    shown, open_shown = inversion_cosines(plan, family, seed)
+    return Attacked(
+        private=private, unprotected=unprotected, cosines=shown, open_cosines=open_shown
     )
 
 
@@ -137,37 +159,25 @@ def epsilon_finding(plan: StudyPlan, found: float) -> Finding:
     )
 
 
-def membership_curves(plan: StudyPlan, seed: int) -> tuple[Curve, Curve]:
+def membership_curves(plan: StudyPlan, family: Family, seed: int) -> tuple[Curve, Curve]:
     """LiRA on models learned as planned, and on models learned without protection."""
     pool = overfitting_pool(plan, seed)
-    family = family_of(plan)
     curves = []
-    for models in (learn_as_planned(plan, pool, seed + 3), learn_openly(plan, pool)):
-        scores = confidence(family.log_odds(models, pool.features), pool.outcomes)
+    for models in (
+        learn_as_planned(plan, family, pool, seed + 3),
+        learn_openly(plan, family, pool),
+    ):
+        scores = family.confidence(models, pool.features, pool.outcomes)
         curves.append(attack(scores, pool.taken))
     return curves[0], curves[1]
 
 
-def overfitting_pool(plan: StudyPlan, seed: int) -> Pool:
-    """A pool so small that a model without protection learns its coin flips by heart."""
-    columns = len(plan.contract.columns)
-    patients = min(max(40, 4 * (columns + 1)), 1200)
-    models = min(max(64, _JUDGEMENTS // patients), _MOST_MODELS[plan.model.family])
-    generator = np.random.Generator(np.random.PCG64(seed + 1))
-    return Pool(
-        features=made_up_rows(plan.contract, patients, seed),
-        outcomes=(generator.random(patients) < 0.5).astype(np.float64),
-        taken=random_halves(models, patients, seed + 2),
-    )
-
-
-def inversion_cosines(plan: StudyPlan, seed: int) -> tuple[Floats, Floats]:
+def inversion_cosines(plan: StudyPlan, family: Family, seed: int) -> tuple[Floats, Floats]:
     """Cosines with the record of what is read off one patient's update, with noise and without."""
-    family = family_of(plan)
-    made = made_up_rows(plan.contract, 2 * RECORDS, seed + 4)
+    made = made_inputs(plan, 2 * RECORDS, seed + 4)
     records = made[np.linalg.norm(made, axis=1) > 0][:RECORDS]  # nothing is no record to find
     generator = np.random.Generator(np.random.PCG64(seed + 5))
-    outcomes = (generator.random(len(records)) < 0.5).astype(np.float64)
+    outcomes = made_outcomes(plan, generator.random(len(records)) < 0.5)
     start = np.tile(flatten(initial_parameters(plan)), (len(records), 1))
     clip, alone_each = plan.privacy.clipping_norm, np.eye(len(records), dtype=np.bool_)
     alone = family.clipped_sums(start, records, outcomes, alone_each, clip)
@@ -182,11 +192,14 @@ def inversion_cosines(plan: StudyPlan, seed: int) -> tuple[Floats, Floats]:
 
 
 def one_run(plan: StudyPlan, seed: int) -> Finding:
-    """The lower bound on epsilon from one run of the plan's clip, noise, sampling and steps."""
+    """The lower bound on epsilon from one run of the plan's clip, noise, sampling and steps.
+
+    All four are the same for every family, so the canaries are those of a logistic regression.
+    """
     privacy, steps = plan.privacy, plan.steps
     generator = np.random.Generator(np.random.PCG64(seed + 6))
     taken = generator.random(CANARIES) < 0.5
-    family = Logistic({"weights": (CANARIES,)})
+    family = Linear(CANARIES)
     canaries = _FAR * np.eye(CANARIES)
     still = np.zeros((1, CANARIES + 1))
     sd = privacy.noise_multiplier * privacy.clipping_norm

@@ -9,40 +9,27 @@ contributions + noise) / (count * q) + l2 * theta, as the coordinator steps.
 l2 * theta), as a site steps; rounds are rounds of one site, whose mean is its own.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from fedtwin_protocol.parameters import flatten, initial_parameters
 from fedtwin_protocol.study import StudyPlan
-from fedtwin_research.audits.families import Family, Floats, Marks, family_of
+from fedtwin_research.audits.family import Family, Floats
+from fedtwin_research.audits.pools import Pool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pool:
-    """Patients of whom each model takes a part.
-
-    Attributes:
-        features: (patients, columns).
-        outcomes: 0 or 1, (patients,).
-        taken: who is in which model, (models, patients).
-    """
-
-    features: Floats
-    outcomes: Floats
-    taken: Marks
-
-
-def learn_as_planned(plan: StudyPlan, pool: Pool, seed: int, noised: bool = True) -> Floats:
+def learn_as_planned(
+    plan: StudyPlan, family: Family, pool: Pool, seed: int, noised: bool = True
+) -> Floats:
     """Learn every model of a pool with the plan's clip, noise and steps, (models, values).
 
     Args:
         plan: of a built-in family.
+        family: the plan's.
         pool: the patients.
         seed: of the noise, which protects nobody here.
         noised: without it the clip alone is at work, and counts are exact.
     """
-    family, generator = family_of(plan), np.random.Generator(np.random.PCG64(seed))
+    generator = np.random.Generator(np.random.PCG64(seed))
     learner = _Learner(plan, family, pool, generator, noised and plan.privacy.mode != "none")
     start = flatten(initial_parameters(plan))
     models = np.tile(start, (len(pool.taken), 1))
@@ -55,11 +42,11 @@ def learn_as_planned(plan: StudyPlan, pool: Pool, seed: int, noised: bool = True
     return kept / average
 
 
-def learn_openly(plan: StudyPlan, pool: Pool) -> Floats:
+def learn_openly(plan: StudyPlan, family: Family, pool: Pool) -> Floats:
     """Learn every model of a pool without clip and noise until it fits, (models, values)."""
     start = flatten(initial_parameters(plan))
     models = np.tile(start, (len(pool.taken), 1))
-    return family_of(plan).fit(models, pool.features, pool.outcomes, pool.taken)
+    return family.fit(models, pool.features, pool.outcomes, pool.taken)
 
 
 class _Learner:

@@ -97,6 +97,7 @@ class Hospitals:
     """Three hospitals and their coordinator; processes are killed and started by name."""
 
     plan = staticmethod(plan_of)
+    mapping = MAPPING
 
     def __init__(self, consortium: LocalConsortium, wait_until: Callable[..., None]) -> None:
         self.consortium = consortium
@@ -113,7 +114,7 @@ class Hospitals:
         """Enrol a hospital with a table of its own; `steep`: how much age and pressure say."""
         folder = self.consortium.folder
         self.write_table(folder / f"{name}.csv", patients, steep)
-        (folder / "visits.yaml").write_text(MAPPING)
+        (folder / "visits.yaml").write_text(self.mapping)
         self.consortium.enrol(name, [("when_allowed", "accept"), *policy])
         self.consortium.run(
             *("client", "records", "table", str(folder / f"{name}.csv")),

@@ -7,6 +7,7 @@ person sees them, and deletions take out what was imported before.
 import json
 from collections.abc import Iterator, Mapping
 
+from fedtwin_client.records.blocks import Block
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir_files import FhirFiles
 from fedtwin_client.records.fhir_server.downloads import Folder
@@ -40,7 +41,7 @@ class Fetched:
         self._folder = folder
         self._tally = desk.reading.tally
         files = [*folder.files("output-*.ndjson"), *folder.files("deleted-*.ndjson")]
-        self._inner = FhirFiles(files, name, systems, desk, folder.open)
+        self._inner = FhirFiles(files, name, systems, desk, opened=folder.open)
         self.title = f"{len(files)} files fetched from the FHIR server {name}"
 
     @property
@@ -61,6 +62,15 @@ class Fetched:
         """
         self._read_errors()
         yield from self._inner.versions()
+
+    def blocks(self) -> Iterator[Block]:
+        """What `versions` yields, as blocks.
+
+        Raises:
+            RecordError: as `versions`.
+        """
+        self._read_errors()
+        yield from self._inner.blocks()
 
     def _read_errors(self) -> None:
         for path in self._folder.files("error-*.ndjson"):
