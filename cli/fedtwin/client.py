@@ -11,6 +11,7 @@ import typer
 from fedtwin import client_ledger
 from fedtwin.client_meds import export, meds
 from fedtwin.client_patients import consent, erase, keys, quarantine
+from fedtwin.client_readiness import readiness
 from fedtwin.paper import (
     LogLevel,
     console,
@@ -76,6 +77,7 @@ records.command("erase")(erase)
 records.command("quarantine")(quarantine)
 records.command("meds")(meds)
 records.command("export")(export)
+app.command("readiness")(readiness)
 
 
 @records.command("fhir")

@@ -6,6 +6,7 @@ values the summary is taken in the order of time, available time and source (the
 store keeps a patient's events), so that equal times never make the result depend on chance.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,24 +90,33 @@ class RawFeatures:
     implausible: dict[str, int]
 
 
-def raw_features(db: duckdb.DuckDBPyConnection, plan: StudyPlan, selected: Selected) -> RawFeatures:
+def raw_features(
+    db: duckdb.DuckDBPyConnection,
+    plan: StudyPlan,
+    selected: Selected,
+    without: Collection[str] = (),
+) -> RawFeatures:
     """Collect all features of the selected patients in one pass over their events.
 
     Args:
         db: a connection with `events`, `people` (with index dates) and the macro `tidy`.
         plan: the study.
         selected: whose features, and in which order.
+        without: features that are not looked at, and missing for everybody.
 
     Raises:
         CohortError: a feature's values are in a unit that does not fit; it is named.
     """
-    db.register("questions", _questions(db, plan.features))
+    db.register("questions", _questions(db, plan.features, without))
     db.register("places", _places(selected.subject_ids))
     db.execute(_CHOSEN)
     db.execute(_FOUND)
     patients = len(selected.subject_ids)
     columns: dict[str, Any] = {
-        feature.name: _start(feature, selected, patients) for feature in plan.features
+        feature.name: _absent(feature, patients)
+        if feature.name in without
+        else _start(feature, selected, patients)
+        for feature in plan.features
     }
     numbers = db.execute(_NUMBERS).fetchnumpy()
     _fill(columns, plan.features, numbers)
@@ -125,11 +135,14 @@ def raw_features(db: duckdb.DuckDBPyConnection, plan: StudyPlan, selected: Selec
     )
 
 
-def _questions(db: duckdb.DuckDBPyConnection, features: tuple[Feature, ...]) -> pa.Table:
+def _questions(
+    db: duckdb.DuckDBPyConnection, features: tuple[Feature, ...], without: Collection[str]
+) -> pa.Table:
     rows: list[dict[str, Any]] = []
-    measured = (feature for feature in features if feature.kind == "number")
+    asked_for = [(n, one) for n, one in enumerate(features) if one.name not in without]
+    measured = (feature for _, feature in asked_for if feature.kind == "number")
     stored = stored_units(db, (code for one in measured for code in stored_codes(one.codes)))
-    for number, feature in enumerate(features):
+    for number, feature in asked_for:
         asked = {
             "feature": number,
             "kind": feature.kind,
@@ -166,6 +179,10 @@ def _start(feature: Feature, selected: Selected, patients: int) -> Any:
         return selected.sex
     if feature.kind == "presence":
         return np.zeros(patients)
+    return _absent(feature, patients)
+
+
+def _absent(feature: Feature, patients: int) -> Any:
     if feature.kind == "category":
         return np.full(patients, None, dtype=object)
     return np.full(patients, np.nan)
