@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 
 from fedtwin_client.cohort.conversions import TIDY
 from fedtwin_client.cohort.selection import Selected, select_patients
+from fedtwin_client.cohort.times import stored_codes
 from fedtwin_client.readiness.counts import (
     BINS,
     CohortCounts,
@@ -27,7 +27,7 @@ from fedtwin_client.readiness.questions import (
     choose,
     know_lives,
 )
-from fedtwin_client.readiness.reference import Reference, distance
+from fedtwin_client.readiness.reference import LEVELS, Reference, distance
 from fedtwin_client.readiness.site import site_counts
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.contract import Feature
@@ -36,56 +36,80 @@ from fedtwin_protocol.study import StudyPlan
 
 DRIFT_DAYS: Final = 30
 DRIFT_VALUES: Final = 50
+# One feature's events at a time, so that memory stays small, and every measure is of this table.
+_ONE: Final = """
+CREATE OR REPLACE TEMP TABLE one AS
+SELECT subject_id, time, available_time, value, has_value, implausible, kind, low, high, days,
+    comparator IS NOT NULL AS bound, hash(code, numeric_value, text_value, unit) AS said
+FROM judged WHERE feature = $feature AND code IN (SELECT unnest($codes::VARCHAR[]))
+"""
 _EACH: Final = """
-SELECT feature, count(DISTINCT subject_id) AS subjects,
-    count(*) FILTER (has_value) AS values_, count(*) FILTER (implausible) AS implausible,
+SELECT count(DISTINCT subject_id) AS subjects, count(*) FILTER (has_value) AS values_,
+    count(*) FILTER (implausible) AS implausible,
     quantile_cont(value, [0.01, 0.5, 0.99]) FILTER (kind = 'number') AS quantiles,
     max(time) FILTER (time <= $now) AS newest,
     count(*) FILTER (time > $now OR available_time > $now) AS future,
-    count(*) FILTER (time < birth) AS before_birth, count(*) FILTER (time > death) AS after_death,
-    count(*) - count(DISTINCT hash(subject_id, code, time, numeric_value, text_value, unit))
-        AS duplicates,
-    count(comparator) AS comparator,
+    count(*) FILTER (bound) AS comparator,
     quantile_cont((epoch_us(available_time) - epoch_us(time)) / 86400e6, [0.5, 0.95]) AS delays
-FROM judged LEFT JOIN lives USING (subject_id) WHERE feature = $feature GROUP BY feature
+FROM one HAVING count(*) > 0
+"""
+_LIFETIME: Final = """
+SELECT count(*) FILTER (time < birth), count(*) FILTER (time > death)
+FROM one JOIN lives USING (subject_id)
+"""
+# In the order of the store all events of a patient at one moment are neighbours. Whether they are
+# is checked, because an engine promises no order: as many runs as patients, and no step back.
+_NEIGHBOURS: Final = """
+CREATE OR REPLACE TEMP TABLE neighbours AS
+SELECT subject_id, time, lag(subject_id) OVER () IS DISTINCT FROM subject_id AS first,
+    lag(time) OVER () AS before FROM one
+"""
+_IN_ORDER: Final = """
+SELECT count(*) FILTER (first) = count(DISTINCT subject_id)
+    AND count(*) FILTER (NOT first AND before > time) = 0 FROM neighbours
+"""
+_TOGETHER: Final = """
+(SELECT one.* FROM one SEMI JOIN
+    (SELECT DISTINCT subject_id, time FROM neighbours WHERE NOT first AND before = time) AS several
+    USING (subject_id, time))
+"""
+_DUPLICATES: Final = """
+SELECT coalesce(sum(copies - 1), 0)::BIGINT
+FROM (SELECT count(*) AS copies FROM {rows} GROUP BY subject_id, time, said)
 """
 _COVERED: Final = f"""
-SELECT feature, count(DISTINCT c.subject_id)
-FROM judged JOIN chosen AS c ON judged.subject_id = c.subject_id
-WHERE {IN_LOOK_BACK} AND {USABLE} GROUP BY feature
+SELECT count(DISTINCT c.subject_id) FROM one AS judged
+JOIN chosen AS c ON judged.subject_id = c.subject_id WHERE {IN_LOOK_BACK} AND {USABLE}
 """  # noqa: S608 - constants
 _HISTOGRAM: Final = """
-SELECT feature, CASE WHEN value < low THEN 0 WHEN value > high THEN $bins + 1
+SELECT CASE WHEN value < low THEN 0 WHEN value > high THEN $bins + 1
     ELSE 1 + least($bins - 1, floor($bins * (value - low) / (high - low))::INTEGER) END, count(*)
-FROM judged WHERE kind = 'number' AND value IS NOT NULL GROUP BY ALL
+FROM one WHERE value IS NOT NULL GROUP BY ALL
 """
 _MONTHS: Final = """
-SELECT feature, strftime(time, '%Y-%m'), count(*) FROM judged
+SELECT year(time) AS year, month(time) AS month, count(*) FROM one
 WHERE time <= $now GROUP BY ALL ORDER BY ALL
 """
 _DRIFT: Final = """
-WITH near AS (
-    SELECT feature, value, time > $newest - to_days($days) AS late FROM judged
-    WHERE time > $newest - to_days(2 * $days) AND time <= $newest
-        AND kind = 'number' AND value IS NOT NULL AND NOT implausible
-), steps AS (
-    SELECT feature, value, count(*) FILTER (late) AS late, count(*) FILTER (NOT late) AS early
-    FROM near GROUP BY feature, value
+WITH steps AS (
+    SELECT value, count(*) FILTER (time > $newest - to_days($days)) AS late,
+        count(*) FILTER (time <= $newest - to_days($days)) AS early
+    FROM one WHERE time > $newest - to_days(2 * $days) AND time <= $newest
+        AND value IS NOT NULL AND NOT implausible
+    GROUP BY value
 ), sums AS (
-    SELECT feature, sum(late) OVER upto AS late, sum(early) OVER upto AS early,
-        sum(late) OVER whole AS all_late, sum(early) OVER whole AS all_early
-    FROM steps WINDOW upto AS (PARTITION BY feature ORDER BY value),
-        whole AS (PARTITION BY feature)
+    SELECT sum(late) OVER upto AS late, sum(early) OVER upto AS early,
+        sum(late) OVER () AS all_late, sum(early) OVER () AS all_early
+    FROM steps WINDOW upto AS (ORDER BY value)
 )
-SELECT feature, any_value(all_late)::BIGINT, any_value(all_early)::BIGINT,
+SELECT any_value(all_late)::BIGINT, any_value(all_early)::BIGINT,
     max(abs(late / nullif(all_late, 0) - early / nullif(all_early, 0)))
-FROM sums GROUP BY feature
+FROM sums HAVING count(*) > 0
 """
 _AGAINST: Final = """
-SELECT feature, len(list_filter(quantiles, lambda one: one < value)) AS above_strictly,
-    len(list_filter(quantiles, lambda one: one <= value)) AS above, count(*)
-FROM judged JOIN sketches USING (feature)
-WHERE value IS NOT NULL AND NOT implausible GROUP BY ALL
+SELECT len(list_filter($quantiles::DOUBLE[], lambda one: one < value)) AS above_strictly,
+    len(list_filter($quantiles::DOUBLE[], lambda one: one <= value)) AS above, count(*)
+FROM one WHERE value IS NOT NULL AND NOT implausible GROUP BY ALL
 """
 
 Progress = Callable[[str], None]
@@ -119,8 +143,11 @@ def measure(
             stored = ask(db, plan.features)
             progress("cohort")
             selected, fault = _select(db, plan, moment)
-            counting = _Counting(db, plan.features, moment, site, reference)
-            features = counting.features(stored, selected, progress)
+            counting = _Counting(db, moment, site, selected, reference)
+            features = []
+            for number, feature in enumerate(plan.features):
+                progress(feature.name)
+                features.append(counting.feature(number, feature, stored[number]))
             cohort = None if selected is None else _cohort(db, plan, selected)
     except duckdb.Error as error:
         raise RecordError(f"the records in {timeline.folder} cannot be read: {error}") from error
@@ -131,7 +158,7 @@ def measure(
         site=site,
         cohort=cohort,
         cohort_fault=fault,
-        features=features,
+        features=tuple(features),
         reference=None if reference is None else reference.name,
     )
 
@@ -142,41 +169,22 @@ class _Counting:
     def __init__(
         self,
         db: duckdb.DuckDBPyConnection,
-        features: tuple[Feature, ...],
         now: datetime,
         site: SiteCounts,
+        selected: Selected | None,
         reference: Reference | None,
     ) -> None:
         self._db = db
-        self._features = features
         self._now = now
         self._newest = None if site.newest is None else site.newest.replace(tzinfo=None)
+        self._selected = selected
         self._reference = reference
+        know_lives(db)
+        if selected is not None:
+            choose(db, selected)
 
-    def features(
-        self, stored: list[Stored], selected: Selected | None, progress: Progress
-    ) -> tuple[FeatureCounts, ...]:
-        """All measures, in the order of the contract."""
-        know_lives(self._db)
-        found: list[dict[str, Any]] = []
-        for number, feature in enumerate(self._features):
-            progress(feature.name)
-            found.append(self._each(number, feature, stored[number]))
-        progress("look-back")
-        covered = {} if selected is None else self._covered(selected)
-        progress("change over time")
-        histograms, months = self._histograms(), self._months()
-        drifts, distances = self._drifts(), self._distances()
-        for number, counts in enumerate(found):
-            if selected is not None:
-                counts["covered"] = covered.get(number, 0)
-            counts["histogram"] = histograms.get(number, ())
-            counts["months"] = months.get(number, ())
-            counts.update(drifts.get(number, {}))
-            counts["ks"] = distances.get(number)
-        return tuple(FeatureCounts(**counts) for counts in found)
-
-    def _each(self, number: int, feature: Feature, stored: Stored) -> dict[str, Any]:
+    def feature(self, number: int, feature: Feature, stored: Stored) -> FeatureCounts:
+        """All measures of one feature of the contract."""
         counts: dict[str, Any] = {
             "name": feature.name,
             "kind": feature.kind,
@@ -186,80 +194,91 @@ class _Counting:
             "unknown_unit": stored.unknown_unit,
             "converted": stored.converted,
         }
-        rows = self._db.execute(_EACH, {"now": self._now, "feature": number}).fetchall()
-        if not rows:
-            return counts
-        names = ("subjects", "values", "implausible", "quantiles", "newest", "future",
-                 "before_birth", "after_death", "duplicates", "comparator", "delays")  # fmt: skip
-        counts |= dict(zip(names, rows[0][1:], strict=True))
-        quantiles, delays = counts.pop("quantiles"), counts.pop("delays")
+        if feature.kind in {"age", "sex"}:
+            counts["covered"] = self._known(feature.kind)
+            return FeatureCounts(**counts)
+        self._db.execute(_ONE, {"feature": number, "codes": stored_codes(feature.codes)})
+        counts |= self._each()
         if feature.kind == "category":
-            counts["null"] = stored.rows - counts["values"]
+            counts["null"] = stored.rows - counts.get("values", 0)
+        if self._selected is not None:
+            counts["covered"] = self._count(_COVERED)
+        if feature.kind == "number":
+            counts |= self._numbers(feature)
+        return FeatureCounts(**counts)
+
+    def _known(self, kind: str) -> int | None:
+        if self._selected is None:
+            return None
+        values = self._selected.age if kind == "age" else self._selected.sex
+        return int(np.isfinite(values).sum())
+
+    def _each(self) -> dict[str, Any]:
+        """What every kind of feature has; nothing without a row."""
+        rows = self._db.execute(_EACH, {"now": self._now}).fetchall()
+        if not rows:
+            return {}
+        names = ("subjects", "values", "implausible", "quantiles", "newest", "future",
+                 "comparator", "delays")  # fmt: skip
+        counts = dict(zip(names, rows[0], strict=True))
+        quantiles, delays = counts.pop("quantiles"), counts.pop("delays")
         if counts["newest"] is not None:
             counts["newest"] = counts["newest"].replace(tzinfo=UTC)
         if quantiles is not None:
             counts |= dict(zip(("p01", "p50", "p99"), quantiles, strict=True))
         if delays is not None:
             counts |= dict(zip(("delay_p50_days", "delay_p95_days"), delays, strict=True))
-        return counts
+        before, after = self._db.execute(_LIFETIME).fetchone() or (0, 0)
+        months = self._db.execute(_MONTHS, {"now": self._now}).fetchall()
+        return counts | {
+            "before_birth": before,
+            "after_death": after,
+            "duplicates": self._duplicates(),
+            "months": tuple((f"{year:04d}-{month:02d}", count) for year, month, count in months),
+        }
 
-    def _covered(self, selected: Selected) -> dict[int, int]:
-        """Patients of the cohort with a usable value; the table `chosen` stays behind."""
-        choose(self._db, selected)
-        found = {int(number): int(count) for number, count in self._db.execute(_COVERED).fetchall()}
-        for number, feature in enumerate(self._features):
-            if feature.kind in {"age", "sex"}:
-                values = selected.age if feature.kind == "age" else selected.sex
-                found[number] = int(np.isfinite(values).sum())
-        return found
+    def _duplicates(self) -> int:
+        self._db.execute(_NEIGHBOURS)
+        rows = _TOGETHER if self._count(_IN_ORDER) else "one"
+        return self._count(_DUPLICATES.format(rows=rows))
 
-    def _histograms(self) -> dict[int, tuple[int, ...]]:
-        found: dict[int, list[int]] = {}
-        for number, place, count in self._db.execute(_HISTOGRAM, {"bins": BINS}).fetchall():
-            found.setdefault(int(number), [0] * (BINS + 2))[int(place)] = int(count)
-        return {number: tuple(counts) for number, counts in found.items()}
+    def _numbers(self, feature: Feature) -> dict[str, Any]:
+        """What only measured values have."""
+        bins = [0] * (BINS + 2)
+        for place, count in self._db.execute(_HISTOGRAM, {"bins": BINS}).fetchall():
+            bins[int(place)] = int(count)
+        return {
+            "histogram": tuple(bins) if any(bins) else (),
+            "ks": self._distance(feature),
+            **self._drift(),
+        }
 
-    def _months(self) -> dict[int, tuple[tuple[str, int], ...]]:
-        found: dict[int, tuple[tuple[str, int], ...]] = {}
-        for number, month, count in self._db.execute(_MONTHS, {"now": self._now}).fetchall():
-            found[int(number)] = (*found.get(int(number), ()), (str(month), int(count)))
-        return found
-
-    def _drifts(self) -> dict[int, dict[str, Any]]:
-        if self._newest is None:
-            return {}
+    def _drift(self) -> dict[str, Any]:
         asked = {"newest": self._newest, "days": DRIFT_DAYS}
-        return {
-            int(number): {
-                "recent": (int(late), int(early)),
-                "drift": float(most) if min(late, early) >= DRIFT_VALUES else None,
-            }
-            for number, late, early, most in self._db.execute(_DRIFT, asked).fetchall()
-        }
-
-    def _distances(self) -> dict[int, float]:
-        if self._reference is None:
+        rows = [] if self._newest is None else self._db.execute(_DRIFT, asked).fetchall()
+        if not rows:
             return {}
-        quantiles = self._reference.quantiles
-        rows = [
-            {"feature": number, "quantiles": list(quantiles[feature.name])}
-            for number, feature in enumerate(self._features)
-            if feature.name in quantiles
-        ]
-        schema = pa.schema([("feature", pa.int32()), ("quantiles", pa.list_(pa.float64()))])
-        self._db.register("sketches", pa.Table.from_pylist(rows, schema=schema))
-        numbers = [n for n, feature in enumerate(self._features) if feature.name in quantiles]
-        below = {number: np.zeros(20, np.int64) for number in numbers}
-        up_to = {number: np.zeros(20, np.int64) for number in numbers}
-        for number, strictly, above, count in self._db.execute(_AGAINST).fetchall():
+        late, early, most = rows[0]
+        enough = min(late, early) >= DRIFT_VALUES
+        return {"recent": (late, early), "drift": most if enough else None}
+
+    def _distance(self, feature: Feature) -> float | None:
+        quantiles = () if self._reference is None else self._reference.quantiles.get(feature.name)
+        if not quantiles:
+            return None
+        below, up_to = (np.zeros(len(LEVELS) + 1, np.int64) for _ in range(2))
+        asked = {"quantiles": list(quantiles)}
+        for strictly, above, count in self._db.execute(_AGAINST, asked).fetchall():
             # A value counts below the quantiles that are above it, and up to those not below it.
-            below[number][int(above) :] += int(count)
-            up_to[number][int(strictly) :] += int(count)
-        return {
-            number: distance(below[number][:19].tolist(), up_to[number][:19].tolist(), total)
-            for number in below
-            if (total := int(up_to[number][19]))
-        }
+            below[int(above) :] += int(count)
+            up_to[int(strictly) :] += int(count)
+        values = int(up_to[-1])
+        return distance(below[:-1].tolist(), up_to[:-1].tolist(), values) if values else None
+
+    def _count(self, sql: str) -> int:
+        found = self._db.execute(sql).fetchone()
+        assert found is not None
+        return int(found[0])
 
 
 def _select(
