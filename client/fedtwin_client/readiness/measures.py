@@ -1,6 +1,6 @@
 """Counting: the measures of a readiness report, in a few passes of DuckDB over the timelines."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -36,12 +36,19 @@ from fedtwin_protocol.study import StudyPlan
 
 DRIFT_DAYS: Final = 30
 DRIFT_VALUES: Final = 50
-# One feature's events at a time, so that memory stays small, and every measure is of this table.
-_ONE: Final = """
-CREATE OR REPLACE TEMP TABLE one AS
-SELECT subject_id, time, available_time, value, has_value, implausible, kind, low, high, days,
+# The timelines are read once for several features, up to so many rows, so that memory stays small;
+# every measure is of one feature's rows.
+_ROWS_AT_ONCE: Final = 3_000_000
+_SEVERAL: Final = """
+CREATE OR REPLACE TEMP TABLE several AS
+SELECT feature, subject_id, time, available_time, value, has_value, implausible,
     comparator IS NOT NULL AS bound, hash(code, numeric_value, text_value, unit) AS said
-FROM judged WHERE feature = $feature AND code IN (SELECT unnest($codes::VARCHAR[]))
+FROM judged WHERE feature BETWEEN $first AND $last AND code IN ({codes})
+"""
+_ONE: Final = """
+CREATE OR REPLACE TEMP VIEW one AS
+SELECT * EXCLUDE (feature), '{kind}' AS kind, {low}::DOUBLE AS low, {high}::DOUBLE AS high,
+    {days}::INTEGER AS days FROM several WHERE feature = {feature}
 """
 _EACH: Final = """
 SELECT count(DISTINCT subject_id) AS subjects, count(*) FILTER (has_value) AS values_,
@@ -145,9 +152,11 @@ def measure(
             selected, fault = _select(db, plan, moment)
             counting = _Counting(db, moment, site, selected, reference)
             features = []
-            for number, feature in enumerate(plan.features):
-                progress(feature.name)
-                features.append(counting.feature(number, feature, stored[number]))
+            for first, last in together([one.rows for one in stored]):
+                counting.read(plan.features, first, last)
+                for number in range(first, last + 1):
+                    progress(plan.features[number].name)
+                    features.append(counting.feature(number, plan.features[number], stored[number]))
             cohort = None if selected is None else _cohort(db, plan, selected)
     except duckdb.Error as error:
         raise RecordError(f"the records in {timeline.folder} cannot be read: {error}") from error
@@ -183,6 +192,14 @@ class _Counting:
         if selected is not None:
             choose(db, selected)
 
+    def read(self, features: tuple[Feature, ...], first: int, last: int) -> None:
+        """Read the events about some features, which stand side by side."""
+        codes = [code for one in features[first : last + 1] for code in stored_codes(one.codes)]
+        # Parameters one by one: of a list DuckDB does not know while it reads what to leave out.
+        named = {f"code_{place}": code for place, code in enumerate(sorted(set(codes)))}
+        sql = _SEVERAL.format(codes=", ".join(f"${name}" for name in named) or "NULL")
+        self._db.execute(sql, {"first": first, "last": last, **named})
+
     def feature(self, number: int, feature: Feature, stored: Stored) -> FeatureCounts:
         """All measures of one feature of the contract."""
         counts: dict[str, Any] = {
@@ -197,7 +214,13 @@ class _Counting:
         if feature.kind in {"age", "sex"}:
             counts["covered"] = self._known(feature.kind)
             return FeatureCounts(**counts)
-        self._db.execute(_ONE, {"feature": number, "codes": stored_codes(feature.codes)})
+        low, high = feature.plausible or (0.0, 1.0)
+        days = "NULL" if feature.window_days is None else f"{feature.window_days:d}"
+        self._db.execute(
+            _ONE.format(
+                kind=feature.kind, low=repr(low), high=repr(high), days=days, feature=number
+            )
+        )
         counts |= self._each()
         if feature.kind == "category":
             counts["null"] = stored.rows - counts.get("values", 0)
@@ -279,6 +302,23 @@ class _Counting:
         found = self._db.execute(sql).fetchone()
         assert found is not None
         return int(found[0])
+
+
+def together(rows: Sequence[int], most: int = _ROWS_AT_ONCE) -> Iterator[tuple[int, int]]:
+    """Features that are read at once: the first and the last of each group.
+
+    Args:
+        rows: of each feature.
+        most: rows at once; a feature with more is read by itself.
+    """
+    first, held = 0, 0
+    for number, count in enumerate(rows):
+        if number > first and held + count > most:
+            yield first, number - 1
+            first, held = number, 0
+        held += count
+    if rows:
+        yield first, len(rows) - 1
 
 
 def _select(

@@ -3,8 +3,9 @@
 A table is shown with its row totals, column totals and grand total. A masked cell can be solved if
 the equations between cells and totals fix its value, whatever the other masked cells hold: in terms
 of linear algebra, if its unit vector lies in the row space of the equations over the masked cells.
-While there is such a cell, the smallest shown cell of an equation that it stands in is masked too
-(complementary suppression), a total only where there is nothing else.
+While there is such a cell, the other three corners of a rectangle are masked too (complementary
+suppression): four masked corners can move up and down together without any total moving, so none of
+them is fixed. Of all rectangles the one is taken that withholds the least, and totals last.
 """
 
 from typing import Final
@@ -44,8 +45,9 @@ def suppress(table: Numbers, smallest: float) -> NDArray[np.int64]:
         cells = solvable(equations, masked)
         if not len(cells):
             return fate
-        place = _cheapest(table, equations, masked, int(cells[0]))
-        fate.ravel()[place] = WITHHELD
+        for row, column in _rectangle(table, fate, divmod(int(cells[0]), table.shape[1])):
+            if fate[row, column] == SHOWN:
+                fate[row, column] = WITHHELD
 
 
 def solvable(equations: Numbers, masked: Mask) -> NDArray[np.int64]:
@@ -81,16 +83,18 @@ def _equations(shape: tuple[int, ...]) -> Numbers:
     return np.array(found)
 
 
-def _cheapest(table: Numbers, equations: Numbers, masked: Mask, cell: int) -> int:
-    """The shown cell to mask next: of the cell's equations, the smallest, and totals last."""
-    rows, columns = table.shape
-    beside = (equations[equations[:, cell] != 0] != 0).any(axis=0)
-    candidates = np.flatnonzero(beside & ~masked)
-    if not len(candidates):  # it hangs on equations further away
-        candidates = np.flatnonzero(~masked)
-
-    def price(place: int) -> tuple[bool, float, int]:
-        total = place // columns == rows - 1 or place % columns == columns - 1
-        return bool(total), float(table.ravel()[place]), place
-
-    return min((int(place) for place in candidates), key=price)
+def _rectangle(
+    table: Numbers, fate: NDArray[np.int64], corner: tuple[int, int]
+) -> list[tuple[int, int]]:
+    """The other corners of the cheapest rectangle with a cell in one corner."""
+    price = np.where(fate == SHOWN, table, 0.0)
+    beyond = table.sum() + 1.0
+    price[-1, :] += np.where(fate[-1, :] == SHOWN, beyond, 0.0)
+    price[:-1, -1] += np.where(fate[:-1, -1] == SHOWN, beyond, 0.0)
+    row, column = corner
+    rows = [other for other in range(table.shape[0]) if other != row]
+    columns = [other for other in range(table.shape[1]) if other != column]
+    _, r, c = min(
+        (price[r, column] + price[row, c] + price[r, c], r, c) for r in rows for c in columns
+    )
+    return [(r, column), (row, c), (r, c)]

@@ -214,10 +214,10 @@ def test_drift_with_enough_values(tmp_path, hospital: Hospital) -> None:
 
     draw = np.random.default_rng(3)
     events = [
-        Event(subject_id=n % 3, time=NOW - timedelta(days=1 + float(d)), code=GLUCOSE, unit="mmol/L",
-              source=f"made:{n}#0", numeric_value=float(np.round(v, 1)),
-              available_time=NOW - timedelta(days=float(d)))
-        for n, (d, v) in enumerate(zip(draw.uniform(0, 58, 400), draw.normal(6, 1.5, 400)))
+        Event(subject_id=n % 3, time=NOW - timedelta(days=1 + draw.uniform(0, 58)), code=GLUCOSE,
+              unit="mmol/L", source=f"made:{n}#0", available_time=NOW,
+              numeric_value=float(np.round(draw.normal(6, 1.5), 1)))
+        for n in range(400)
     ]  # fmt: skip
     found = of(measure(store(tmp_path / "records", events), plan(), NOW), "glucose")
     newest = max(e.time for e in events)
