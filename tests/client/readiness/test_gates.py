@@ -6,11 +6,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fedtwin_client.readiness.counts import CohortCounts, FeatureCounts, Report, SiteCounts
 from fedtwin_client.readiness.gates import Word, blocked, judge
 from fedtwin_client.readiness.kept import Kept
+from fedtwin_client.readiness.reference import read_reference
 from fedtwin_client.readiness.thresholds import Thresholds, load_thresholds
+from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.errors import ConfigurationError
 
 MADE = datetime(2026, 3, 1, tzinfo=UTC)
@@ -162,3 +165,20 @@ def test_wrong_thresholds_end_in_a_sentence(tmp_path: Path, text: str, says: str
 
 def test_thresholds_of_a_file_and_none() -> None:
     assert load_thresholds(Path("/nowhere/readiness.yaml")) == Thresholds()
+
+
+GUIDE = Path(__file__).parents[3] / "docs" / "readiness.md"
+
+
+def test_the_guide_shows_the_defaults_and_a_reference_that_is_read(tmp_path: Path) -> None:
+    text = GUIDE.read_text()
+    path = tmp_path / "readiness.yaml"
+    path.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    assert load_thresholds(path) == Thresholds()
+    assert set(yaml.safe_load(path.read_text())) == set(Thresholds.model_fields)
+    reference = tmp_path / "reference.json"
+    reference.write_text(text.partition("```json\n")[2].partition("```")[0])
+    feature = Feature(
+        name="chol", kind="number", codes=("LOINC//2093-3",), unit="mmol/L", plausible=(1, 20)
+    )
+    assert len(read_reference(reference, [feature]).quantiles["chol"]) == 19
