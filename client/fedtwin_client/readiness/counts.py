@@ -26,6 +26,7 @@ class FeatureCounts(Part):
         subjects: different patients among them.
         null: rows without a value of the kind that is asked for.
         unknown_unit: numbers in a unit that does not convert to the feature's.
+        refused_unit: numbers of the same analytes that were put aside because of their unit.
         converted: numbers that were written in another unit.
         values: rows with a value that could be judged, after conversion.
         implausible: of these, outside the plausible range, or not among the answers.
@@ -56,6 +57,7 @@ class FeatureCounts(Part):
     subjects: int = 0
     null: int = 0
     unknown_unit: int = 0
+    refused_unit: int = 0
     converted: int = 0
     values: int = 0
     implausible: int = 0
@@ -129,7 +131,9 @@ class SiteCounts(Part):
         coded: events, without births, deaths and sexes.
         unmapped: of these, with a code of a local vocabulary that the plan does not ask for.
         commonest: the 20 such codes with most rows; codes of fewer than 10 patients are not named.
-        put_aside: what imports and doors put aside, by reason; quoted parts are left out.
+        put_aside: what imports and doors put aside, by reason; quoted parts are left out, and the
+            same record put aside again for the same reason counts once.
+        refused_units: how many numbers of those had no unit or a wrong one, by analyte.
         doors: what live doors did not use, by reason, since the node was set up.
     """
 
@@ -140,6 +144,7 @@ class SiteCounts(Part):
     unmapped: int
     commonest: tuple[CodeCount, ...]
     put_aside: dict[str, int]
+    refused_units: dict[str, int]
     doors: dict[str, int]
 
 

@@ -120,14 +120,15 @@ def _of_study(report: Report, limits: Thresholds) -> Iterable[Finding]:
 
 def _of_feature(report: Report, counts: FeatureCounts, limits: Thresholds) -> Iterable[Finding]:
     name = counts.name
-    numbers = counts.values + counts.unknown_unit
+    wrong_unit = counts.unknown_unit + counts.refused_unit
     if counts.kind == "number":
         yield _share(
             (name, "unknown_unit"),
-            (counts.unknown_unit, numbers),
+            (wrong_unit, counts.values + wrong_unit),
             limits.unknown_unit_percent,
             limits,
-            "numbers are in a unit that does not convert",
+            "numbers have no unit or one that does not convert"
+            + (f", {counts.refused_unit:,} of them in quarantine" if counts.refused_unit else ""),
         )
     if counts.kind in {"number", "flag", "category"}:
         yield _share(

@@ -29,6 +29,7 @@ from fedtwin_client.readiness.questions import (
 )
 from fedtwin_client.readiness.reference import LEVELS, Reference, distance
 from fedtwin_client.readiness.site import site_counts
+from fedtwin_client.records.analytes import analyte
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.errors import CohortError, RecordError
@@ -186,6 +187,7 @@ class _Counting:
         self._db = db
         self._now = now
         self._newest = None if site.newest is None else site.newest.replace(tzinfo=None)
+        self._refused = site.refused_units
         self._selected = selected
         self._reference = reference
         know_lives(db)
@@ -227,6 +229,8 @@ class _Counting:
         if self._selected is not None:
             counts["covered"] = self._count(_COVERED)
         if feature.kind == "number":
+            known = {found.name for code in feature.codes if (found := analyte(code))}
+            counts["refused_unit"] = sum(self._refused.get(name, 0) for name in known)
             counts |= self._numbers(feature)
         return FeatureCounts(**counts)
 

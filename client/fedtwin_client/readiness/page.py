@@ -106,6 +106,7 @@ def _feature(feature: FeatureCounts, findings: Sequence[Finding]) -> str:
         facts.append(("1st / 50th / 99th percentile", found))
     if feature.kind == "number":
         facts.append(("Converted from another unit", f"{feature.converted:,}"))
+        facts.append(("In quarantine for their unit", f"{feature.refused_unit:,}"))
     if feature.rows:
         facts.append(("With a comparator (<, >)", _percent(feature.comparator, feature.rows)))
     if feature.delay_p50_days is not None and feature.delay_p95_days is not None:

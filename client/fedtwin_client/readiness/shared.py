@@ -31,6 +31,7 @@ from fedtwin_client.readiness.reference import LEVELS
 from fedtwin_client.readiness.suppression import SHOWN, SMALL, suppress, with_totals
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_client.training.noise import NoiseSource, noised
+from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.errors import RecordError
 from fedtwin_protocol.study import StudyPlan
 
@@ -185,16 +186,18 @@ def sharable(
         "cohort": _years(plan, years, now, smallest),
         "features": {
             feature.name: _feature(
-                states[number], defects[number], places[number], smallest, _range(plan, number)
+                feature, states[number], _named(feature, defects[number]), places[number], smallest
             )
             for number, feature in enumerate(plan.features)
         },
     }
 
 
-def _range(plan: StudyPlan, number: int) -> tuple[str, float, float] | None:
-    feature = plan.features[number]
-    return None if feature.plausible is None else (feature.unit, *feature.plausible)
+def _named(feature: Feature, defects: Floats) -> dict[str, float]:
+    """The defects that a feature of this kind can have."""
+    possible = {"number": DEFECTS, "flag": ("implausible",), "category": ("implausible",)}
+    found = dict(zip(DEFECTS, defects.tolist(), strict=True))
+    return {name: found[name] for name in possible.get(feature.kind, ())}
 
 
 def _years(plan: StudyPlan, table: Floats, now: datetime, smallest: int) -> dict[str, Any]:
@@ -212,24 +215,16 @@ def _years(plan: StudyPlan, table: Floats, now: datetime, smallest: int) -> dict
 
 
 def _feature(
-    states: Floats,
-    defects: Floats,
-    places: Floats,
-    smallest: int,
-    values: tuple[str, float, float] | None,
+    feature: Feature, states: Floats, defects: dict[str, float], places: Floats, smallest: int
 ) -> dict[str, Any]:
     row = with_totals(states[None, :])
     shown: dict[str, Any] = {
         "patients": dict(zip([*STATES, "all"], spelled(row, smallest)[0], strict=True)),
-        "any": {
-            name: spelled_alone(float(count), smallest)
-            for name, count in zip(DEFECTS, defects, strict=True)
-        },
+        "any": {name: spelled_alone(count, smallest) for name, count in defects.items()},
     }
     enough = min(float(states[0]), float(places.sum())) >= FEWEST_FOR_QUANTILES
-    if values is not None and enough:
-        unit, low, high = values
-        shown |= {"unit": unit, "quantiles": quantiles(places, low, high)}
+    if feature.plausible is not None and enough:
+        shown |= {"unit": feature.unit, "quantiles": quantiles(places, *feature.plausible)}
     return shown
 
 

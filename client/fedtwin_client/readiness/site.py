@@ -4,7 +4,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +34,10 @@ SELECT code, count(DISTINCT subject_id) FROM events
 WHERE code IN (SELECT unnest($codes::VARCHAR[])) GROUP BY code
 """
 _QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"|\d{4,}")
+# As `records.reading` words them.
+_UNIT: Final = re.compile(
+    r"no unit for (.+), which is kept in |is not known for (.+)$|does not fit (.+), kept in "
+)
 
 
 def site_counts(
@@ -52,7 +58,7 @@ def site_counts(
     }
     asked = set(asked_codes(plan))
     unmapped = {code: n for code, n in coded.items() if is_local(code) and code not in asked}
-    put_aside, doors = _unused(timeline)
+    unused = _unused(timeline)
     return SiteCounts(
         rows=int(rows),
         subjects=int(subjects),
@@ -60,8 +66,9 @@ def site_counts(
         coded=sum(coded.values()),
         unmapped=sum(unmapped.values()),
         commonest=_commonest(db, unmapped),
-        put_aside=dict(put_aside),
-        doors=dict(doors),
+        put_aside=dict(unused.put_aside),
+        refused_units=dict(unused.units),
+        doors=dict(unused.doors),
     )
 
 
@@ -84,32 +91,53 @@ def _commonest(db: duckdb.DuckDBPyConnection, unmapped: dict[str, int]) -> tuple
     )
 
 
-def _unused(timeline: Timeline) -> tuple[Counter[str], Counter[str]]:
-    """What was put aside, and what doors did not use, by reason."""
-    put_aside: Counter[str] = Counter()
+@dataclass(kw_only=True, slots=True)
+class _Unused:
+    """What made no event; a record that is put aside again for the same reason counts once."""
+
+    put_aside: Counter[str] = field(default_factory=Counter)
+    units: Counter[str] = field(default_factory=Counter)
+    doors: Counter[str] = field(default_factory=Counter)
+    seen: set[bytes] = field(default_factory=set)
+
+    def add(self, reason: str, raw: str) -> None:
+        """Count something that was put aside."""
+        key = sha256(f"{reason}\0{raw}".encode(errors="surrogatepass")).digest()[:16]
+        if key in self.seen:
+            return
+        self.seen.add(key)
+        self.put_aside[bare(reason)] += 1
+        found = _UNIT.search(reason)
+        if found:
+            self.units[next(name for name in found.groups() if name)] += 1
+
+
+def _unused(timeline: Timeline) -> _Unused:
+    """What was put aside, and what doors did not use."""
+    unused = _Unused()
     for path in sorted((timeline.folder / "quarantine").glob("*.ndjson")):
-        put_aside.update(bare(reason) for reason in _reasons(path, timeline.keyring))
-    doors: Counter[str] = Counter()
+        for line in _lines(path, timeline.keyring):
+            value = json.loads(line)
+            unused.add(str(value["reason"]), str(value["raw"]))
     if (timeline.folder / FILE).exists():
         with Tail(timeline.folder, timeline.keyring) as tail:
-            put_aside.update(bare(aside.reason) for _, _, aside in tail.asides())
+            for _, _, aside in tail.asides():
+                unused.add(aside.reason, aside.raw)
             for (_, kind, what), number in tail.account().items():
                 if kind == "reason":
-                    doors[bare(what)] += number
-    return put_aside, doors
+                    unused.doors[bare(what)] += number
+    return unused
 
 
-def _reasons(path: Path, keyring: Keyring | None) -> Iterator[str]:
+def _lines(path: Path, keyring: Keyring | None) -> Iterator[bytes]:
     if keyring is None or not is_sealed(path):
-        with path.open(encoding="utf-8") as file:
-            for text in file:
-                yield str(json.loads(text)["reason"])
+        with path.open("rb") as file:
+            yield from file
         return
     left = b""
     for piece in read_sealed(path, keyring):
         *lines, left = (left + piece).split(b"\n")
-        for line in lines:
-            yield str(json.loads(line)["reason"])
+        yield from lines
 
 
 def bare(reason: str) -> str:

@@ -1,5 +1,6 @@
 """A report as lines of text, and as JSON with keys that stay the same."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,9 +38,18 @@ def lines(
         for name, word in words.items()
         if word.verdict != "judge"
     ]
+    said += _put_aside(report)
     if report.reference is None:
         said.append("not compared with other hospitals: no reference was given (--reference)")
     return said
+
+
+def _put_aside(report: Report) -> list[str]:
+    counts = Counter(report.site.put_aside)
+    if not counts:
+        return []
+    common = "; ".join(f"{reason} ({count:,})" for reason, count in counts.most_common(3))
+    return [f"put aside, see 'fedtwin client records quarantine': {counts.total():,}: {common}"]
 
 
 def defects(feature: FeatureCounts) -> list[str]:

@@ -26,7 +26,7 @@ def report(*features: FeatureCounts, patients: int = 1000, events: int = 100, la
         plan_hash="0" * 64,
         made=MADE,
         site=SiteCounts(rows=1000, subjects=100, newest=MADE - timedelta(days=lag), coded=1000,
-                        unmapped=unmapped, commonest=(), put_aside={}, doors={}),
+                        unmapped=unmapped, commonest=(), put_aside={}, refused_units={}, doors={}),
         cohort=CohortCounts(patients=patients, events=events, mean=0.1, exclusions={}, years=()),
         features=features,
     )  # fmt: skip
@@ -49,6 +49,8 @@ def colour(made: Report, gate: str, feature: str, **limits: object) -> str:
         ("unknown_unit", {"unknown_unit": 26, "values": 974}, "amber"),
         ("unknown_unit", {"unknown_unit": 50, "values": 950}, "amber"),
         ("unknown_unit", {"unknown_unit": 51, "values": 949}, "red"),
+        ("unknown_unit", {"unknown_unit": 20, "refused_unit": 31, "values": 949}, "red"),
+        ("unknown_unit", {"refused_unit": 50, "values": 950}, "amber"),
         ("implausible", {"implausible": 5}, "green"),
         ("implausible", {"implausible": 6}, "amber"),
         ("implausible", {"implausible": 10}, "amber"),

@@ -18,10 +18,11 @@ from fedtwin_client.readiness.site import bare
 from fedtwin_client.readiness.thresholds import Thresholds
 from fedtwin_client.readiness.words import as_values, lines
 from fedtwin_client.records.events import Event
+from fedtwin_client.records.reading import UnusableError, checked_number
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_client.store.timeline import Timeline
 
-from .conftest import NOW, plan
+from .conftest import GLUCOSE, NOW, plan
 
 NASTY = "<script>alert(1)</script>"
 
@@ -30,15 +31,21 @@ NASTY = "<script>alert(1)</script>"
 def report(hospital: tuple[Timeline, list[Event]]) -> Report:
     """With things put aside whose reasons quote a record."""
     timeline = hospital[0]
-    path = timeline.folder / "quarantine" / "20260301T000000Z-000001.ndjson"
-    tally = Tally(quarantine=path)
-    for number in range(3):
-        reason = f"unit 'MRN-PLANTED-{number}' is not known for glucose"
-        tally.put_aside(reason, Place("export.ndjson", number), "MRN-PLANTED")
-    tally.put_aside(f"odd {NASTY} 19450508", Place("export.ndjson", 9), "MRN-PLANTED")
-    tally.close()
+    paths = [timeline.folder / "quarantine" / f"2026030{n}T000000Z.ndjson" for n in (1, 2)]
+    for path in paths:  # the same export, imported on two nights
+        tally = Tally(quarantine=path)
+        for number in range(3):
+            reason = f"unit 'MRN-PLANTED-{number}' is not known for glucose"
+            tally.put_aside(reason, Place("export.ndjson", number), "MRN-PLANTED")
+        for code, unit in ((GLUCOSE, None), (GLUCOSE, "kg"), ("LOINC//2951-2", "furlong")):
+            with pytest.raises(UnusableError) as caught:
+                checked_number(code, 5.0, unit)
+            tally.put_aside(caught.value.reason, Place("export.ndjson", 7), "MRN-PLANTED")
+        tally.put_aside(f"odd {NASTY} 19450508", Place("export.ndjson", 9), "MRN-PLANTED")
+        tally.close()
     found = measure(timeline, plan(), NOW)
-    path.unlink()
+    for path in paths:
+        path.unlink()
     return found
 
 
@@ -53,8 +60,16 @@ def parts(report: Report) -> tuple:
 def test_reasons_are_counted_without_what_they_quote(report: Report) -> None:
     assert report.site.put_aside == {
         "unit … is not known for glucose": 3,
+        "no unit for glucose, which is kept in mmol/L": 1,
+        "unit … does not fit glucose, kept in mmol/L": 1,
+        "unit … is not known for sodium": 1,
         f"odd {NASTY} …": 1,
     }
+    assert report.site.refused_units == {"glucose": 5, "sodium": 1}
+    glucose, troponin = report.feature("glucose"), report.feature("troponin")
+    assert glucose is not None
+    assert troponin is not None
+    assert (glucose.refused_unit, troponin.refused_unit) == (5, 0)
     assert bare("no unit") == "no unit"
 
 
