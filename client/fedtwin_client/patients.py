@@ -12,7 +12,7 @@ from fedtwin_client.at_rest.files import is_sealed, read_sealed
 from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.policy import load_policy
-from fedtwin_client.records.pseudonyms import Identity, IdentityMap, pseudonym
+from fedtwin_client.records.pseudonyms import IdentityMap, pseudonym, written_identity
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.erasure import erase_patient
 from fedtwin_protocol.errors import ConfigurationError, RecordError
@@ -161,15 +161,7 @@ def _pseudonyms(
     home: NodeHome, secret: bytes, numbers: Iterable[str], system: str | None
 ) -> frozenset[int]:
     whose = system or _only_system(home)
-    return frozenset(pseudonym(secret, _identity(whose, number)) for number in numbers)
-
-
-def _identity(system: str, number: str) -> Identity:
-    """A patient as an import knows them: without a system of numbers, by the server's own id."""
-    by_server = ":" not in system and "/" not in system
-    if by_server and not number.startswith("Patient/"):
-        return Identity(system, f"Patient/{number}")
-    return Identity(system, number)
+    return frozenset(pseudonym(secret, written_identity(whose, number)) for number in numbers)
 
 
 def _only_system(home: NodeHome) -> str:

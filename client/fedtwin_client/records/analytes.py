@@ -56,7 +56,8 @@ _TABLE: tuple[tuple[Analyte, str], ...] = (
     (_of("triglycerides", "mmol/L", C=57, H=104, O=6), "2571-8 14927-8 3043-7"),
     (
         _of("glucose", "mmol/L", C=6, H=12, O=6),
-        "2339-0 2345-7 1558-6 14749-6 15074-8 41653-7 2340-8 76629-5 14771-0",
+        "2339-0 2345-7 1558-6 14749-6 15074-8 41653-7 2340-8 76629-5 14771-0 32016-8 99504-3"
+        " 105272-9",
     ),
     (_of("creatinine", "umol/L", C=4, H=7, N=3, O=1), "2160-0 38483-4 14682-9"),
     (_of("urea nitrogen", "mmol/L", N=2), "3094-0 6299-2 22664-7"),
@@ -79,7 +80,7 @@ _TABLE: tuple[tuple[Analyte, str], ...] = (
     (_of("head circumference", "cm"), "9843-4"),
     (_of("body weight", "kg"), "29463-7 3141-9 3142-7 18833-4"),
     (_of("body mass index", "kg/m2"), "39156-5"),
-    (_of("heart rate", "/min"), "8867-4 76282-3 8893-0"),
+    (_of("heart rate", "/min"), "8867-4 76282-3 8893-0 40443-4"),
     (_of("respiratory rate", "/min"), "9279-1"),
     (_of("oxygen saturation", "%"), "2708-6 59408-5"),
     (_of("haemoglobin", "g/dL"), "718-7 20509-6"),
@@ -91,8 +92,39 @@ _TABLE: tuple[tuple[Analyte, str], ...] = (
     (_of("C-reactive protein", "mg/L"), "1988-5 30522-7"),
     (_of("leukocytes", "10*9/L"), "6690-2 26464-8"),
     (_of("platelets", "10*9/L"), "777-3 26515-7"),
+    (_of("steps", "1"), "55423-8 41950-7"),
+    (_of("energy burned", "kcal"), "41981-2 41979-6"),
+    (_of("sleep duration", "h"), "93832-4"),
+    (_of("heart rate variability", "ms"), "80404-7"),
+    (_of("body fat", "%"), "41982-0"),
 )
-_ANALYTES = {f"LOINC//{code}": analyte for analyte, codes in _TABLE for code in codes.split()}
+# What wearables measure and LOINC has no code for that fits; names as their makers give them.
+_WORN: tuple[tuple[Analyte, str], ...] = (
+    (
+        _of("distance", "m"),
+        "OMH//distance HEALTHKIT//DistanceWalkingRunning HEALTHKIT//DistanceCycling"
+        " HEALTHKIT//DistanceSwimming HEALTHKIT//DistanceWheelchair",
+    ),
+    (
+        _of("duration", "min"),
+        "OMH//duration OMH//minutes-moderate-activity OMH//latency-to-sleep-onset"
+        " OMH//latency-to-arising OMH//wake-after-sleep-onset HEALTHKIT//AppleExerciseTime"
+        " HEALTHKIT//AppleStandTime HEALTHKIT//AppleMoveTime HEALTHKIT//Workout",
+    ),
+    (_of("time asleep or in bed", "h"), "HEALTHKIT//SleepAnalysis"),
+    (_of("resting energy", "kcal"), "HEALTHKIT//BasalEnergyBurned"),
+    (_of("speed", "m/s"), "OMH//speed HEALTHKIT//WalkingSpeed HEALTHKIT//RunningSpeed"),
+    (_of("pace", "min/km"), "OMH//pace"),
+    (_of("RR interval", "ms"), "OMH//rr-interval"),
+    (_of("heart rate", "/min"), "HEALTHKIT//WalkingHeartRateAverage"),
+    (_of("oxygen uptake", "mL/min/kg"), "HEALTHKIT//VO2Max"),
+    (_of("insulin", "U"), "CGM//insulin-fast-acting CGM//insulin-long-acting CGM//insulin"),
+    (_of("carbohydrates", "g"), "CGM//carbohydrates"),
+    (Analyte(name="ketones", unit="mmol/L"), "CGM//ketones"),
+)
+_ANALYTES = {f"LOINC//{code}": analyte for analyte, codes in _TABLE for code in codes.split()} | {
+    code: analyte for analyte, codes in _WORN for code in codes.split()
+}
 
 
 def analyte(code: str) -> Analyte | None:

@@ -4,8 +4,6 @@ Every resource of these types replaces what an earlier import made of it, also i
 makes nothing: a value that was withdrawn or spoilt must not live on. Other types are counted.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +14,7 @@ from fedtwin_client.records.events import BIRTH, DEATH, SEX, Event
 from fedtwin_client.records.moments import Moment, read_moment
 from fedtwin_client.records.observation import observation_events
 from fedtwin_client.records.reading import Reading, Times, UnusableError
-from fedtwin_client.records.resources import Found, Resource, list_of, text_of
+from fedtwin_client.records.resources import Found, Resource, list_of, own_id, text_of
 from fedtwin_client.records.source import Version
 from fedtwin_client.records.subjects import Subjects, local_address
 
@@ -73,7 +71,7 @@ class FhirReader:
             if kind not in LOOKED_UP:
                 self._reading.tally.skip(f"resource type {kind[:40]} is not read", found.place)
             return
-        origin = f"{self._reading.source}:{kind}/{_own_id(found)}"
+        origin = f"{self._reading.source}:{kind}/{own_id(found)}"
         events: list[Event] = []
         try:
             events = door(found, origin)
@@ -83,7 +81,7 @@ class FhirReader:
 
     def _read_consent(self, found: Found) -> None:
         """Keep what a Consent says, if no newer version of it was read."""
-        origin = f"{self._reading.source}:Consent/{_own_id(found)}"
+        origin = f"{self._reading.source}:Consent/{own_id(found)}"
         subject, statements = None, []
         try:
             statements = statements_of(found.resource, self._any_moment)
@@ -238,16 +236,6 @@ class FhirReader:
             )
             for number, code in enumerate(codes)
         ]
-
-
-def _own_id(found: Found) -> str:
-    """The resource's id, or its address in the bundle, or else a digest of its content."""
-    own = found.resource.get("id")
-    written = own if isinstance(own, str) and own else found.address
-    if not written:
-        content = json.dumps(found.resource, sort_keys=True).encode("utf-8", "surrogatepass")
-        written = f"sha256:{hashlib.sha256(content).hexdigest()[:32]}"
-    return written.replace("#", "%23")
 
 
 def _refuse_withdrawn(status: str) -> None:

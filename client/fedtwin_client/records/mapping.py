@@ -32,7 +32,7 @@ from fedtwin_protocol.strict_yaml import load_strictly
 
 Mark: TypeAlias = StrictBool | StrictInt | StrictFloat | StrictStr
 Marks: TypeAlias = tuple[Mark | None, ...]
-Kind: TypeAlias = Literal["number", "flag", "text", "presence"]
+Kind: TypeAlias = Literal["number", "flag", "text", "presence", "code"]
 OffsetDays: TypeAlias = Annotated[float, Field(ge=-36525, le=36525)]
 NOT_RECORDED: Marks = ("", "NA", "NaN", "null")
 
@@ -44,16 +44,23 @@ class Block(BaseModel):
 
 
 class SubjectColumn(Block):
-    """Whose row it is: a column, or every row another patient."""
+    """Whose row it is: a column, or every row another patient.
+
+    With `server` the column holds references to FHIR patients, or their ids, as that server's
+    import knows them.
+    """
 
     column: str | None = None
     row_number: bool = False
     system: str | None = Field(default=None, min_length=1)
+    server: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9-]{0,60}$")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "SubjectColumn":
         if (self.column is not None) == self.row_number:
             raise ValueError("expected either 'column' or 'row_number: true'")
+        if self.server is not None and self.column is None:
+            raise ValueError("'server' needs a 'column' with references to its patients")
         return self
 
 
@@ -69,6 +76,13 @@ class TimeColumn(Block):
         if (self.column is None) == (self.date is None):
             raise ValueError("expected either 'column' or 'date'")
         return self
+
+
+class KnownColumn(Block):
+    """When a row became known; a row without it was known when it happened."""
+
+    column: str
+    format: str | None = None
 
 
 class BirthColumn(Block):
@@ -103,32 +117,69 @@ class RowEvent(Block):
 class ColumnMeaning(Block):
     """What one column's cells mean."""
 
-    code: Code
+    code: Code | None = None
     kind: Kind = "number"
     unit: str | None = None
+    unit_column: str | None = None
+    vocabulary: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.\-]{1,60}$")
+    system_column: str | None = None
+    value_column: str | None = None
     missing: Marks = ()
     values: dict[Mark, Mark] | None = None
     offset_days: OffsetDays = 0.0
 
     @model_validator(mode="after")
-    def _unit_fits(self) -> "ColumnMeaning":
-        if self.kind != "number":
-            if self.unit is not None:
-                raise ValueError(f"'unit' belongs to kind 'number', and this is a {self.kind}")
-            return self
-        if self.unit is None:
-            raise ValueError("a number needs its 'unit'; write unit: \"1\" for a bare number")
+    def _adds_up(self) -> "ColumnMeaning":
+        if self.kind == "code":
+            self._refuse_beside_code()
+        elif self.vocabulary or self.system_column or self.value_column:
+            raise ValueError(
+                "'vocabulary', 'system_column' and 'value_column' belong to kind 'code', and this "
+                f"is a {self.kind}"
+            )
+        elif self.code is None:
+            raise ValueError("expected a 'code' such as LOINC//2093-3")
+        self._refuse_wrong_unit()
+        return self
+
+    def _refuse_beside_code(self) -> None:
+        if self.code is not None:
+            raise ValueError("the cells of kind 'code' are the codes; 'code' has no place there")
+        if (self.vocabulary is None) == (self.system_column is None):
+            raise ValueError("kind 'code' needs either 'vocabulary' or 'system_column'")
+
+    def _refuse_wrong_unit(self) -> None:
+        given = [self.unit, self.unit_column]
+        if self.kind != "number" and self.value_column is None:
+            if given != [None, None]:
+                key = "unit" if self.unit is not None else "unit_column"
+                raise ValueError(f"'{key}' belongs to kind 'number', and this is a {self.kind}")
+            return
+        if given == [None, None]:
+            raise ValueError(
+                "a number needs its 'unit'; write unit: \"1\" for a bare number, or 'unit_column'"
+            )
+        if None not in given:
+            raise ValueError("expected either 'unit' or 'unit_column', found both")
+        if self.unit is None or self.code is None:
+            return
         try:
             checked_number(self.code, 1.0, self.unit)
         except UnusableError as error:
             raise ValueError(error.reason) from error
-        return self
+
+    def beside(self) -> list[str]:
+        """The other columns that its cells are read with."""
+        named = (self.unit_column, self.system_column, self.value_column)
+        return [name for name in named if name is not None]
 
 
 class TableMapping(Block):
     """A whole mapping file."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$")
+    reviewed: bool = True
+    view: str | None = Field(default=None, min_length=1)
     format: Literal["csv", "parquet"] | None = None
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     encoding: str = "utf-8"
@@ -139,6 +190,7 @@ class TableMapping(Block):
     missing: Marks = NOT_RECORDED
     subject: SubjectColumn
     time: TimeColumn
+    known: KnownColumn | None = None
     birth: BirthColumn | None = None
     sex: SexColumn | None = None
     events: tuple[RowEvent, ...] = ()
@@ -182,16 +234,31 @@ class TableMapping(Block):
             raise ValueError(f"'column_names' names twice: {', '.join(sorted(twice))}")
         if not self.columns and not self.events:
             raise ValueError("expected at least one entry under 'columns' or 'events'")
+        self._refuse_beside_view()
         return self
+
+    def _refuse_beside_view(self) -> None:
+        if self.view is None:
+            return
+        of_files = ("format", "delimiter", "encoding", "header", "column_names", "decimal")
+        given = [key for key in of_files if key in self.model_fields_set]
+        if given:
+            raise ValueError(f"'{given[0]}' speaks of a file of cells, and a 'view' has none")
+        if self.subject.row_number:
+            raise ValueError("the rows of a 'view' name their patient: expected 'subject.column'")
 
     def needed(self) -> list[str]:
         """The columns that the file must have, in the order of the mapping."""
         named: list[str | None] = [self.subject.column, self.time.column]
+        if self.known is not None:
+            named.append(self.known.column)
         if self.birth is not None:
             named += [self.birth.column, self.birth.age_column]
         if self.sex is not None:
             named.append(self.sex.column)
-        return list(dict.fromkeys([name for name in named if name is not None] + [*self.columns]))
+        for column, meanings in self.columns.items():
+            named += [column, *(name for meaning in meanings for name in meaning.beside())]
+        return list(dict.fromkeys(name for name in named if name is not None))
 
 
 class MarkTable:
@@ -245,9 +312,15 @@ def read_mapping(path: Path) -> TableMapping:
     if not isinstance(value, dict):
         raise RecordError(f"the mapping {path} holds no keys; expected 'name', 'subject', 'time' …")
     try:
-        return TableMapping.model_validate(value)
+        mapping = TableMapping.model_validate(value)
     except ValidationError as error:
         raise RecordError(_explain(error, path)) from error
+    if not mapping.reviewed:
+        raise RecordError(
+            f"the mapping {path} is a proposal that nobody has reviewed: decide every line marked "
+            "'# unsure', then remove the line 'reviewed: no'"
+        )
+    return mapping
 
 
 def _explain(error: ValidationError, path: Path) -> str:

@@ -28,6 +28,19 @@ class Identity(NamedTuple):
     value: str
 
 
+def written_identity(system: str, number: str) -> Identity:
+    """A patient as an import knows them: without a system of numbers, by the server's own id.
+
+    Args:
+        system: an identifier system, or the name of a server or table.
+        number: as people write it.
+    """
+    by_server = ":" not in system and "/" not in system
+    if by_server and not number.startswith("Patient/"):
+        return Identity(system, f"Patient/{number}")
+    return Identity(system, number)
+
+
 def open_secret(path: Path, fresh: bytes) -> bytes:
     """Read the site's secret, or keep a fresh one where there is none yet.
 

@@ -101,14 +101,14 @@ class Tally:
     examples: dict[str, list[str]] = field(default_factory=dict)
     _file: TextIO | SealedWriter | None = None
 
-    def skip(self, reason: str, place: Place) -> None:
-        """Count something that made no event though nothing is wrong with it."""
-        self.reasons[reason] += 1
+    def skip(self, reason: str, place: Place, count: int = 1) -> None:
+        """Count something, or so many of it, that made no event though nothing is wrong with it."""
+        self.reasons[reason] += count
         self._example(reason, place)
 
-    def note(self, reason: str, place: Place) -> None:
-        """Count something that was used and is worth a look."""
-        self.notes[reason] += 1
+    def note(self, reason: str, place: Place, count: int = 1) -> None:
+        """Count something, or so many of it, that was used and is worth a look."""
+        self.notes[reason] += count
         self._example(reason, place)
 
     def put_aside(self, reason: str, place: Place, raw: object) -> None:

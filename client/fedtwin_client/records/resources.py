@@ -5,6 +5,7 @@ JSON does not allow (NaN, Infinity) make a line malformed. A byte-order mark and
 """
 
 import gzip
+import hashlib
 import json
 import re
 import zlib
@@ -26,6 +27,7 @@ def _refuse(constant: str) -> float:
     raise ValueError(constant)
 
 
+_DEEPEST = 200
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
@@ -92,9 +94,9 @@ def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
     pattern = re.compile(rb'"resourceType"\s*:\s*"(?:' + "|".join(sorted(wanted)).encode() + rb')"')
     try:
         if ".ndjson" in file.name or ".jsonl" in file.name:
-            with _open(file) as stream:
+            with open_plain(file) as stream:
                 for number, line in enumerate(stream, start=1):
-                    resource = _parse(line) if pattern.search(line) else None
+                    resource = parse_json(line) if pattern.search(line) else None
                     if isinstance(resource, dict) and resource.get("resourceType") in wanted:
                         yield Found(resource=resource, place=Place(file.name, number))
             return
@@ -103,6 +105,21 @@ def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
                 yield found
     except (OSError, EOFError, zlib.error) as error:
         raise RecordError(f"cannot read {file}: {error}; nothing was imported") from error
+
+
+def own_id(found: Found) -> str:
+    """The resource's id, or its address in the bundle, or else a digest of its content."""
+    own = found.resource.get("id")
+    written = own if isinstance(own, str) and own else found.address
+    if not written:
+        content = json.dumps(found.resource, sort_keys=True).encode("utf-8", "surrogatepass")
+        written = f"sha256:{hashlib.sha256(content).hexdigest()[:32]}"
+    return written.replace("#", "%23")
+
+
+def resources_of(value: Resource, place: Place, tally: Tally) -> Iterator[Found]:
+    """The resources of one parsed JSON object: itself, or the entries of a bundle."""
+    yield from _checked(value, place, "", tally, "")
 
 
 def text_of(resource: Resource, key: str) -> str:
@@ -133,31 +150,48 @@ def _is_fhir(file: Path) -> bool:
     return file.is_file() and file.name.endswith(_ENDINGS) and not file.name.startswith(".")
 
 
-def _open(file: Path) -> BinaryIO:
+def open_plain(file: Path) -> BinaryIO:
+    """A file's bytes, unpacked where its name ends in `.gz`."""
     if file.suffix == ".gz":
         return cast("BinaryIO", gzip.open(file, "rb"))
     return file.open("rb")
 
 
-def _parse(data: bytes) -> Any:
-    """Parsed JSON, or none: not JSON, not UTF-8, or a number or text that none of them allows."""
+def parse_json(data: bytes) -> Any:
+    """Parsed JSON, or none.
+
+    None if it is not JSON, not UTF-8, holds a number or text that none of them allows, or is nested
+    more than 200 deep: what is parsed here must also be possible to write.
+    """
     try:
         text = data.decode("utf-8-sig")
         value = _DECODER.decode(text)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a character: no text
-        return value
     except (ValueError, RecursionError):
         return None
+    opened = text.count("{") + text.count("[")
+    return None if opened > _DEEPEST and _is_deeper(value, _DEEPEST) else value
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Whether lists and objects are nested deeper than a limit."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit + 1):
+        inside = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [one for items in inside for one in items if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _lines(file: Path, tally: Tally) -> Iterator[Found]:
-    with _open(file) as stream:
+    with open_plain(file) as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
             place = Place(file.name, number)
-            value = _parse(line)
+            value = parse_json(line)
             if value is None and not line.endswith(b"\n"):
                 tally.put_aside("the last line was cut off", place, _text(line))
             else:
@@ -165,13 +199,13 @@ def _lines(file: Path, tally: Tally) -> Iterator[Found]:
 
 
 def _whole(file: Path, tally: Tally) -> Iterator[Found]:
-    with _open(file) as stream:
+    with open_plain(file) as stream:
         data = stream.read(_SINGLE_LIMIT + 1)
     if len(data) > _SINGLE_LIMIT:
         raise RecordError(f"{file} is larger than 512 MiB; split it, or export NDJSON instead")
-    value = _parse(data)
+    value = parse_json(data)
     first = data.lstrip(b"\xef\xbb\xbf \r\n").partition(b"\n")[0]
-    if value is None and isinstance(_parse(first), dict):  # NDJSON under another name
+    if value is None and isinstance(parse_json(first), dict):  # NDJSON under another name
         yield from _lines(file, tally)
         return
     yield from _checked(value, Place(file.name, 1), "", tally, _text(data) if value is None else "")

@@ -56,6 +56,17 @@ def read_rows(path: Path, mapping: TableMapping, tally: Tally) -> Iterator[Row]:
         raise RecordError(f"{path} is not a whole Parquet file: {error}") from error
 
 
+def spell_cell(cell: Any) -> str:
+    """A cell of Parquet as a CSV file would hold it; empty for what is absent."""
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, datetime | date):
+        return cell.isoformat()
+    return str(cell).strip()
+
+
 def _account_for_lines(reason: str, path: Path, lines: tuple[int, int], tally: Tally) -> None:
     """Put aside what a quote without its end has swallowed: every line of it is counted."""
     before, last = lines
@@ -129,7 +140,8 @@ def _parquet(path: Path, mapping: TableMapping, tally: Tally) -> Iterator[Row]:
                 number += 1
                 tally.read["rows"] += 1
                 yield Row(
-                    Place(path.name, number), {name: _spell(cell) for name, cell in cells.items()}
+                    Place(path.name, number),
+                    {name: spell_cell(cell) for name, cell in cells.items()},
                 )
 
 
@@ -152,13 +164,3 @@ def _shown(names: list[str]) -> str:
         "its first line holds figures or dates, so it looks like a patient's and is not shown: if "
         "the file has no line of names, write 'header: false' and 'column_names' into the mapping"
     )
-
-
-def _spell(cell: Any) -> str:
-    if cell is None:
-        return ""
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    if isinstance(cell, datetime | date):
-        return cell.isoformat()
-    return str(cell).strip()

@@ -5,13 +5,14 @@ parser would take `C` for coulomb. A spelling that is not listed is not known; i
 Case matters where it must: `G/L` is 10*9 cells a litre in French laboratories, `g/L` is a mass.
 
 Every conversion is target = value * factor + offset. Factors are exact by definition (SI prefixes;
-international pound and inch; 1 mm[Hg] = 133.322387415 Pa, ISO 80000-4; [degF]: NIST SP 811).
+international pound, inch and mile; the thermochemical calorie, 4.184 J, ISO 80000-5; 1 mm[Hg] =
+133.322387415 Pa, ISO 80000-4; [degF]: NIST SP 811).
 """
 
 import html
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +51,10 @@ _KINDS: dict[str, dict[str, float]] = {
     },
     "equivalents": {"eq/L": 1.0, "meq/L": 1e-3},
     "pressure": {"mm[Hg]": 1.0, "kPa": 1000 / 133.322387415, "cm[H2O]": 98.0665 / 133.322387415},
-    "length": {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "[in_i]": 0.0254, "[ft_i]": 0.3048},
+    "length": {
+        "m": 1.0, "cm": 1e-2, "mm": 1e-3, "km": 1e3, "[in_i]": 0.0254, "[ft_i]": 0.3048,
+        "[yd_i]": 0.9144, "[mi_i]": 1609.344,
+    },
     "mass": {
         "kg": 1.0, "g": 1e-3, "mg": 1e-6, "ug": 1e-9, "pg": 1e-15,
         "[lb_av]": 0.45359237, "[oz_av]": 0.028349523125,
@@ -62,7 +66,12 @@ _KINDS: dict[str, dict[str, float]] = {
     },
     "catalytic": {"U/L": 1.0, "kU/L": 1000.0, "U/mL": 1000.0, "ukat/L": 60.0},
     "ratio": {"1": 1.0, "%": 1e-2},
-    "time": {"s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0, "d": 86400.0},
+    "time": {"s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0, "d": 86400.0, "wk": 604800.0},
+    "energy": {"kcal": 1.0, "kJ": 1 / 4.184, "J": 1 / 4184},
+    "speed": {"m/s": 1.0, "km/h": 1 / 3.6, "[mi_i]/h": 0.44704},
+    "pace": {"min/km": 1.0, "min/[mi_i]": 1 / 1.609344},
+    "oxygen uptake": {"mL/min/kg": 1.0},
+    "units given": {"U": 1.0},
     "volume": {"L": 1.0, "dL": 0.1, "mL": 1e-3, "uL": 1e-6, "fL": 1e-15},
     "area density": {"kg/m2": 1.0},
     "flow": {"L/min": 1.0, "mL/min": 1e-3},
@@ -81,7 +90,7 @@ _TEMPERATURES = {
 
 _EXACT = {
     "G/L": "10*9/L", "Giga/L": "10*9/L", "T/L": "10*12/L", "Tera/L": "10*12/L", "K": "K",
-    "C": "Cel", "F": "[degF]", "M/uL": "10*6/uL", "M/mcL": "10*6/uL",
+    "C": "Cel", "F": "[degF]", "Cal": "kcal", "M/uL": "10*6/uL", "M/mcL": "10*6/uL",
 }  # fmt: skip
 _SPELLINGS = {
     "mm[Hg]": "mmhg mm(hg) torr mmhg/l",
@@ -91,13 +100,14 @@ _SPELLINGS = {
     "10*3/uL": "k/ul k/mcl k/mm3 k/cumm 10^3/ul 10e3/ul x10e3/ul x10^3/ul 1000/ul thou/ul th/ul"
     " thousand/ul 10*3/mm3 10^3/mm3 10*3/mcl",
     "10*6/uL": "mil/ul mill/ul million/ul 10^6/ul 10e6/ul x10e6/ul x10^6/ul 10*6/mm3 10^6/mm3",
-    "10*9/L": "10^9/l 10e9/l x10e9/l x10^9/l x10*9/l",
-    "10*12/L": "10^12/l 10e12/l x10e12/l x10^12/l x10*12/l",
+    "10*9/L": "10^9/l 10e9/l x10e9/l x10^9/l x10*9/l giga/l",
+    "10*12/L": "10^12/l 10e12/l x10e12/l x10^12/l x10*12/l tera/l",
     "/uL": "/mm3 cells/ul /mcl cells/mm3",
     "/min": "bpm beats/min beat/min beats/minute beatsperminute {beats}/min breaths/min"
-    " breathsperminute {breaths}/min /minute 1/min min-1 {beat}/min {h.b}/min",
+    " breathsperminute {breaths}/min /minute 1/min min-1 {beat}/min {h.b}/min count/min",
     "%": "percent pct %ofhgb %hb {hb}%",
-    "1": "{score} (score) score {nominal} {ratio} ratio {inr} index {index} {count} unitless",
+    "1": "{score} (score) score {nominal} {ratio} ratio {inr} index {index} {count} unitless"
+    " count counts step steps {steps}",
     "meq/L": "meq/l",
     "mg/dL": "mg% mgdl mg/100ml mgs/dl mg/dcl",
     "ug/mL": "mcg/ml",
@@ -111,6 +121,16 @@ _SPELLINGS = {
     " ml/min/1.73sqm ml/min/{1.73m2} ml/min/1.73m² ml/min/1.73.m2 ml/min/{1.73}",
     "[in_i]": "in inch inches",
     "[ft_i]": "ft foot feet",
+    "[yd_i]": "yd yard yards",
+    "[mi_i]": "mi mile miles",
+    "km": "kilometer kilometers kilometre kilometres",
+    "m": "meter meters metre metres",
+    "kcal": "[cal] kilocalorie kilocalories",
+    "[mi_i]/h": "mi/h mph mi/hr",
+    "km/h": "km/hr kmh kph",
+    "min/[mi_i]": "min/mi",
+    "mL/min/kg": "ml/min·kg ml/(kg.min) ml/kg/min ml/(kg*min) ml/(min.kg)",
+    "ug": "mcg microgram micrograms",
     "[lb_av]": "lb lbs pound pounds",
     "[oz_av]": "oz ounce ounces",
     "cm": "centimeter centimeters centimetre centimetres cms",
@@ -121,6 +141,7 @@ _SPELLINGS = {
     "min": "minute minutes mins",
     "h": "hr hrs hour hours",
     "d": "day days",
+    "wk": "week weeks",
     "U/L": "u/l units/l iu/l [iu]/l unit/l",
     "kU/L": "ku/l kiu/l",
     "m[IU]/L": "miu/l mu/l miu/ml",
@@ -179,7 +200,7 @@ _TABLE = _spellings()
 _UNITS = frozenset(_TABLE.values())
 
 
-@cache
+@lru_cache(maxsize=16_384)
 def _normal(text: str) -> str | None:
     plain = _squeeze(text)
     if plain in _UNITS:

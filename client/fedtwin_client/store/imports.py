@@ -13,12 +13,12 @@ from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir_files import fhir_files
+from fedtwin_client.records.mapped import mapped_file
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.pseudonyms import Identity, IdentityMap, Pseudonyms
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import ImportReport, Tally
 from fedtwin_client.records.source import Desk, OpenSource
-from fedtwin_client.records.tables import table_file
 from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.compaction import compact_within
 from fedtwin_client.store.consents import Consents
@@ -68,10 +68,10 @@ def import_fhir(
 def import_table(
     path: Path, mapping: Path, store: Path, *, secret: bytes, now: datetime
 ) -> ImportReport:
-    """Import a CSV or Parquet table.
+    """Import a CSV or Parquet table, or FHIR resources through a view that the mapping names.
 
     Args:
-        path: the table.
+        path: the table; with a view, a file or folder of FHIR resources.
         mapping: the YAML file that says what its columns mean.
         store: the timeline store's folder; made where there is none.
         secret: the site's 32 bytes that pseudonyms are made with.
@@ -84,7 +84,7 @@ def import_table(
         RecordError: the table or its mapping is wrong; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    opening, meaning = table_file(path, mapping)
+    opening, meaning = mapped_file(path, mapping)
     source, zone = f"table:{meaning.name}", meaning.timezone
     return import_source(opening, store, secret=secret, now=now, source=source, zone=zone)
 

@@ -1,0 +1,125 @@
+"""`doors.yaml` in the node's folder: which doors stand open for live records.
+
+doors:
+laboratory:                  # the name, with which every event's source starts
+kind: mllp                 # mllp, mqtt or fhir-post
+zone: Europe/Zurich        # of times that name none; default UTC
+port: 2575                 # the kind's own settings
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from fedtwin_client.listening import OpenedDoor
+from fedtwin_client.records.door import Door
+from fedtwin_client.records.fhir_files import check_server
+from fedtwin_client.records.moments import read_zone
+from fedtwin_protocol.contract import faults
+from fedtwin_protocol.errors import ConfigurationError, FedtwinError
+
+FILE: Final = "doors.yaml"
+Clock = Callable[[], datetime]
+_Settings = TypeVar("_Settings")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Given:
+    """A door's settings as they were written, and the folder that relative paths start from."""
+
+    name: str
+    settings: dict[str, Any]
+    folder: Path
+    clock: Clock
+
+    def read(self, kind: type[_Settings], settings: Mapping[str, Any] | None = None) -> _Settings:
+        """The settings as a kind's own, each checked.
+
+        Raises:
+            ConfigurationError: one is unknown, absent or of another type.
+        """
+        strict = with_config(ConfigDict(extra="forbid"))(kind)
+        try:
+            given = self.settings if settings is None else settings
+            return TypeAdapter(strict).validate_python(given)
+        except ValidationError as error:
+            raise ConfigurationError(faults(error)) from error
+
+
+def read_doors(folder: Path, clock: Clock) -> dict[str, OpenedDoor]:
+    """The doors of a node, checked and not yet open.
+
+    Args:
+        folder: the node's.
+        clock: the time, aware.
+
+    Raises:
+        ConfigurationError: there is no such file, or something in it is wrong; names the door and
+            the setting.
+    """
+    path = folder / FILE
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"there is no {path}: it says where live records come from; docs/sources/live.md has "
+            "an example"
+        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path} cannot be used: {error}") from error
+    doors = value.get("doors") if isinstance(value, dict) else None
+    if not isinstance(doors, dict) or not doors or set(value) != {"doors"}:
+        raise ConfigurationError(f"{path}: expected 'doors:' with at least one named door below")
+    return {str(name): _door(path, str(name), given, clock) for name, given in doors.items()}
+
+
+def _door(path: Path, name: str, given: Any, clock: Clock) -> OpenedDoor:
+    where = f"{path}: door '{name}'"
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"{where}: expected its settings below it")
+    settings = dict(given)
+    kind, zone = settings.pop("kind", None), str(settings.pop("zone", "UTC"))
+    opener = _KINDS.get(str(kind))
+    if opener is None:
+        raise ConfigurationError(f"{where}: kind is one of {', '.join(_KINDS)}, found {kind!r}")
+    try:
+        check_server(name)
+        read_zone(zone)
+        door = opener(_Given(name=name, settings=settings, folder=path.parent, clock=clock))
+    except FedtwinError as error:
+        raise ConfigurationError(f"{where}: {error}") from error
+    return OpenedDoor(door=door, zone=zone)
+
+
+# Each kind's libraries are loaded only where a door is of that kind.
+def _mllp(given: _Given) -> Door:
+    from fedtwin_client.records.hl7_patients import Whose  # noqa: PLC0415
+    from fedtwin_client.records.mllp import MllpDoor, MllpSettings  # noqa: PLC0415
+
+    settings = dict(given.settings)
+    whose = given.read(Whose, settings.pop("patients", {}))
+    return MllpDoor(given.name, given.read(MllpSettings, settings), whose)
+
+
+def _mqtt(given: _Given) -> Door:
+    from fedtwin_client.records.mqtt import MqttDoor, MqttSettings  # noqa: PLC0415
+
+    return MqttDoor(given.read(MqttSettings), given.clock, given.name)
+
+
+def _fhir_post(given: _Given) -> Door:
+    from fedtwin_client.records.fhir_post import PostDoor, PostSettings  # noqa: PLC0415
+
+    return PostDoor(given.read(PostSettings), given.clock, given.name)
+
+
+_KINDS: Final[dict[str, Callable[[_Given], Door]]] = {
+    "mllp": _mllp,
+    "mqtt": _mqtt,
+    "fhir-post": _fhir_post,
+}

@@ -1,0 +1,1 @@
+"""Proposed mappings: what a hospital's table may mean, for a person to review."""

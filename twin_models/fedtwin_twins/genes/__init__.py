@@ -1,0 +1,1 @@
+"""Pharmacogenes and polygenic scores: from genotypes to diplotypes, phenotypes and sums."""
