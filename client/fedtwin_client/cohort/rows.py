@@ -77,13 +77,17 @@ class CohortRows:
         )
 
 
-def build_cohort(timeline: Timeline, plan: StudyPlan, now: datetime) -> CohortRows:
+def build_cohort(
+    timeline: Timeline, plan: StudyPlan, now: datetime, without: Collection[str] = ()
+) -> CohortRows:
     """Build a study's cohort from the hospital's timeline, never looking ahead.
 
     Args:
         timeline: the store.
         plan: the study.
         now: aware; events after it do not count.
+        without: features that count as missing for everybody here; what the contract says of a
+            missing value is done with them.
 
     Returns:
         The encoded rows.
@@ -97,7 +101,7 @@ def build_cohort(timeline: Timeline, plan: StudyPlan, now: datetime) -> CohortRo
         with closing(timeline.connect()) as db:
             db.execute(TIDY)
             selected = select_patients(db, plan, moment)
-            raw = raw_features(db, plan, selected)
+            raw = raw_features(db, plan, selected, without)
             sequences = _sequences(db, plan, selected)
     except duckdb.Error as error:
         raise CohortError(
