@@ -154,6 +154,8 @@ def checked_number(code: str, value: float, unit: str | None) -> Number:
     if known is None:
         return Number(value, normal or written, written)
     if written is None:
+        if known.bare:
+            return Number(value, known.unit, None)
         raise UnusableError(f"no unit for {known.name}, which is kept in {known.unit}")
     if normal is None:
         raise UnusableError(f"{_shown(written)} is not known for {known.name}")

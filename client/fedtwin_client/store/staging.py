@@ -6,7 +6,7 @@ by bucket. Nothing here is part of the store; what a killed import left is remov
 where the node's files are encrypted nobody can read it: its key was in the import's memory alone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -51,7 +51,11 @@ class Staging:
     """
 
     def __init__(
-        self, folder: Path, key: bytes | None = None, erased: frozenset[int] = frozenset()
+        self,
+        folder: Path,
+        key: bytes | None = None,
+        erased: frozenset[int] = frozenset(),
+        look: Callable[[pa.Table], None] | None = None,
     ) -> None:
         """Start in an empty folder.
 
@@ -59,12 +63,14 @@ class Staging:
             folder: for the files.
             key: to encrypt them with; none: not.
             erased: pseudonyms whose events are dropped.
+            look: is shown all events, in pieces, with the store's columns.
         """
         self.folder = folder
         self.subjects: set[int] = set()
         self.refused = 0
         self._key = key
         self._erased = erased
+        self._look = look
         self._events: list[tuple[object, ...]] = []
         self._versions: list[tuple[int, str, int]] = []
         self._count = 0
@@ -117,6 +123,8 @@ class Staging:
         self._files += 1
         name = f"{self._files:06d}.parquet"
         events = _table(self._events, _STAGED)
+        if self._look is not None:
+            self._look(events)
         self._write(f"events-{name}", _by_bucket(events), _STAGED.append(_BUCKET))
         self._write(f"versions-{name}", [_table(self._versions, _VERSIONS)], _VERSIONS)
         self._events, self._versions = [], []
