@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fedtwin import client_ledger
+from fedtwin.client_codes import add_code_commands
 from fedtwin.client_genes import add_gene_commands
 from fedtwin.client_meds import export, meds
 from fedtwin.client_patients import consent, erase, keys, quarantine
@@ -81,6 +82,7 @@ records.command("view")(view)
 records.command("meds")(meds)
 records.command("export")(export)
 add_gene_commands(records)
+add_code_commands(records)
 
 
 @records.command("fhir")

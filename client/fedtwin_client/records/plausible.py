@@ -89,7 +89,7 @@ class Plausibility:
                 share = 100 * seen.fits[other] / seen.numbers
                 self._add(
                     tally,
-                    f"{known.name} ({code}) in '{unit or known.unit}': {share:.2g} % of "
+                    f"{known.name} ({code}) in '{unit or known.unit}': {share:.3g} % of "
                     f"{seen.numbers:,} would be plausible in {other}; wrong or mixed units?",
                     seen.fits[other],
                     seen.places,
