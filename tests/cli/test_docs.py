@@ -70,6 +70,7 @@ def test_command_lines_were_found_and_every_command_is_in_a_guide() -> None:
         *("client enrol", "client check", "client policy", "client run", "client studies"),
         *("client ledger", "client left", "client report", "client records fhir"),
         *("client records view", "client records propose"),
+        *("client records codes add", "client records codes check"),
         *("client records table", "client studies accept", "client studies decline"),
         *("client consent import", "client consent withdraw", "client consent show"),
         *("client records genome", "client records pharmcat", "client records polygenic"),

@@ -1,0 +1,37 @@
+"""`fedtwin client records codes …` and `vocabulary …`, as they are typed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Type = Callable[..., Any]
+CODES = ("client", "records", "codes")
+
+
+def test_codes_are_added_listed_and_checked(type_in: Type, node: Path) -> None:
+    at = ("--home", node)
+    added = type_in(*CODES, "add", "LOCAL//CHOL", "LOINC//2093-3", "--by", "A. Berg", *at)
+    assert added.status == 0, added.err
+    assert "LOCAL//CHOL is read as LOINC//2093-3 (total cholesterol, kept in mmol/L)" in added.out
+    assert type_in(*CODES, "add-unit", "mg/dl-ser", "mg/dL", "--by", "AB", *at).status == 0
+    ranged = type_in(*CODES, "add-range", "LOINC//2345-7", "0.4", "70", "--by", "AB", *at)
+    assert "glucose (LOINC//2345-7) is plausible from 0.4 to 70 mmol/L" in ranged.out
+    listed = type_in(*CODES, "list", "--all", *at).out
+    for text in ("LOCAL//CHOL", "A. Berg", "mg/dl-ser", "0.4 to 70", "MIMIC-Extract", "3 rows"):
+        assert text in listed, text
+    checked = type_in(*CODES, "check", *at)
+    assert "in order: 305 codes" in checked.out
+    assert "1 local codes" in checked.out
+
+
+def test_a_wrong_row_is_a_sentence_and_writes_nothing(type_in: Type, node: Path) -> None:
+    wrong = type_in(*CODES, "add", "LOCAL//CHOL", "LOINC//2093-4", "--by", "AB", "--home", node)
+    assert wrong.status == 2
+    assert "LOINC//2093-4 is mistyped" in wrong.err
+    assert "nothing was written" in wrong.err
+    assert not (node / "records" / "codes").exists()
+    (node / "records" / "codes").mkdir(parents=True)
+    (node / "records" / "codes" / "codes.csv").write_text("local,standard,reviewer,date\nCHOL,,,\n")
+    checked = type_in(*CODES, "check", "--home", node)
+    assert checked.status == 2
+    assert "codes.csv, line 2: expected a code such as LOINC//2093-3" in checked.err
