@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from fedtwin.client_patients import DEFAULT_HOME, Folder
-from fedtwin.paper import now, say, show_table
+from fedtwin.paper import console, now, say, show_table
 
 if TYPE_CHECKING:
     from fedtwin_client.records.code_tables import CodeTables
@@ -20,11 +21,18 @@ codes = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+vocabulary = typer.Typer(
+    help="Vocabularies that this hospital has a licence for: SNOMED CT, ATC, ICD and others.\n\n"
+    "Example: fedtwin client records vocabulary list",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 def add_code_commands(records: typer.Typer) -> None:
     """Put the commands under `fedtwin client records`."""
     records.add_typer(codes, name="codes")
+    records.add_typer(vocabulary, name="vocabulary")
 
 
 @codes.command()
@@ -128,6 +136,83 @@ def list_codes(
     if all_codes:
         show_table("", ["code", "name", "unit", "plausible", "source"], _known(tables))
     say(_version(tables))
+
+
+@vocabulary.command()
+def load(
+    files: Annotated[list[Path], typer.Argument(help="The files of one edition.")],
+    edition: Annotated[str, typer.Option(help="Its name, such as 'GM 2026'.")],
+    home: Folder = DEFAULT_HOME,
+    kind: Annotated[
+        str | None,
+        typer.Option("--vocabulary", help="SNOMED, RXNORM, ATC, ICD10 …, where a list is silent."),
+    ] = None,
+) -> None:
+    """Load a vocabulary; imports then point out codes that it does not hold.
+
+    Example: fedtwin client records vocabulary load icd10gm2026syst_kodes.txt --edition 'GM 2026'
+    """
+    from fedtwin_client.records.vocabularies import load_vocabulary
+
+    store = _store(home)
+    with Progress(
+        TextColumn("reading"),
+        TextColumn("{task.completed:,} rows"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("", total=None)
+        loaded = load_vocabulary(
+            files,
+            store,
+            edition=edition,
+            now=now(),
+            vocabulary=kind,
+            progress=lambda count: bar.update(task, completed=count),
+        )
+    for item in loaded:
+        say(f"{item.vocabulary} {item.name}: {item.concepts:,} codes")
+
+
+@vocabulary.command("list")
+def list_vocabularies(home: Folder = DEFAULT_HOME) -> None:
+    """Show which vocabularies are loaded.
+
+    Example: fedtwin client records vocabulary list
+    """
+    from fedtwin_client.records.vocabularies import editions
+
+    rows = [
+        [item.vocabulary, item.name, item.loaded, str(item.concepts)]
+        for item in editions(_store(home))
+    ]
+    if rows:
+        show_table("", ["vocabulary", "edition", "loaded", "codes"], rows)
+    else:
+        say("none is loaded; none is shipped, because their licences are the hospital's own")
+
+
+@vocabulary.command()
+def show(
+    code: Annotated[str, typer.Argument(help="Such as ICD10//I25.1.")], home: Folder = DEFAULT_HOME
+) -> None:
+    """Say what the loaded vocabularies, and this node's own table, know of a code.
+
+    Example: fedtwin client records vocabulary show ICD10//I25.1
+    """
+    from fedtwin_client.records.code_tables import site_tables
+    from fedtwin_client.records.vocabularies import look_up
+
+    store = _store(home)
+    known = site_tables(store).analytes.get(code)
+    if known is not None:
+        say(f"{code}: {known.name}, kept in {known.unit}")
+    for entry in look_up(store, [code])[code]:
+        state = "" if entry.active else " (no longer active)"
+        say(f"{code}: {entry.name or 'without a name'}{state}, in {entry.edition}")
+    if known is None and not look_up(store, [code])[code]:
+        say(f"{code} is in nothing that is loaded")
 
 
 def _known(tables: "CodeTables") -> list[list[str]]:

@@ -35,3 +35,17 @@ def test_a_wrong_row_is_a_sentence_and_writes_nothing(type_in: Type, node: Path)
     checked = type_in(*CODES, "check", "--home", node)
     assert checked.status == 2
     assert "codes.csv, line 2: expected a code such as LOINC//2093-3" in checked.err
+
+
+def test_a_vocabulary_is_loaded_listed_and_shown(type_in: Type, node: Path) -> None:
+    at, words = ("--home", node), ("client", "records", "vocabulary")
+    assert "none is loaded" in type_in(*words, "list", *at).out
+    file = node / "atc.csv"
+    file.write_text("ATC code,ATC level name\nZ99ZZ99,made-up\n")
+    loaded = type_in(*words, "load", file, "--edition", "2026", *at)
+    assert "ATC 2026: 1 codes" in loaded.out, loaded.err
+    assert "2026" in type_in(*words, "list", *at).out
+    assert "ATC//Z99ZZ99: made-up, in 2026" in type_in(*words, "show", "ATC//Z99ZZ99", *at).out
+    assert "is in nothing that is loaded" in type_in(*words, "show", "ATC//A", *at).out
+    known = type_in(*words, "show", "LOINC//2093-3", *at).out
+    assert "total cholesterol, kept in mmol/L" in known

@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import keyring_of
+from fedtwin_client.records.code_check import CodeCheck
 from fedtwin_client.records.code_tables import site_tables, using
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir_files import fhir_files
@@ -137,8 +140,8 @@ class _Job:
         name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{previous.generation + 1:06d}.ndjson"
         self.tally = Tally(quarantine=folder / "quarantine" / name, keyring=self._keyring)
         staging_key = None if self._keyring is None else fresh_key()
-        self._plausibility = Plausibility()
-        self.staging = Staging(staging, staging_key, self._erased, self._plausibility.see)
+        self._lookers = (Plausibility(), CodeCheck(folder))
+        self.staging = Staging(staging, staging_key, self._erased, self._look)
 
     def finish(
         self,
@@ -149,7 +152,8 @@ class _Job:
     ) -> ImportReport:
         """Consents first, then the way back to patients, then what they are about."""
         self.staging.flush()
-        self._plausibility.tell(self.tally)
+        for looker in self._lookers:
+            looker.tell(self.tally)
         self._take_consents(consents)
         known = {
             address: identity
@@ -175,6 +179,10 @@ class _Job:
             patients=taken.subjects,
             withdrawn=taken.withdrawn,
         )
+
+    def _look(self, events: pa.Table) -> None:
+        for looker in self._lookers:
+            looker.see(events)
 
     def _take_consents(self, found: Mapping[str, Consent]) -> None:
         said = {origin: (item.subject_id, item.statements) for origin, item in found.items()}
