@@ -96,6 +96,68 @@ def add_range(
     )
 
 
+@codes.command("assume-unit")
+def assume_unit(
+    code: Annotated[str, typer.Argument(help="A code that this node knows.")],
+    unit: Annotated[str, typer.Argument(help="The UCUM unit of its values without one.")],
+    by: Who,
+    home: Folder = DEFAULT_HOME,
+    note: Annotated[str, typer.Option(help="Why: what the laboratory said.")] = "",
+) -> None:
+    """Accept a unit for values that come without one, from the next import on.
+
+    Example: fedtwin client records codes assume-unit LOINC//2093-3 mg/dL --by AB --note 'lab says'
+    """
+    from fedtwin_client.records.site_codes import add_assumed_unit
+
+    today = now().date()
+    tables = add_assumed_unit(_store(home), code, unit, by=by, today=today, note=note)
+    say(f"{code} without a unit is read as {unit} from the next import on", _version(tables))
+
+
+@codes.command("propose-units")
+def propose_units(
+    reference: Annotated[
+        Path, typer.Argument(help="The consortium's quantiles, CSV: code, unit, q05 … q95.")
+    ],
+    home: Folder = DEFAULT_HOME,
+    values: Annotated[
+        Path | None,
+        typer.Option(help="Values without a unit, CSV: code, value; else what was put aside."),
+    ] = None,
+) -> None:
+    """Propose units for values that came without one; a person accepts them with assume-unit.
+
+    Example: fedtwin client records codes propose-units reference.csv
+    """
+    from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.patients import unitless_values
+    from fedtwin_client.records.code_tables import site_tables, using
+    from fedtwin_client.records.unit_inference import propose_units as proposals
+    from fedtwin_client.records.unit_inference import read_reference, read_values
+
+    store = _store(home)
+    with using(site_tables(store)), console.status("comparing"):
+        found = unitless_values(NodeHome(folder=home)) if values is None else read_values(values)
+        rows = proposals(found, read_reference(reference))
+    cells = [
+        [
+            row.code,
+            str(row.values),
+            escape(row.unit or "unsure"),
+            escape(", ".join(f"{unit} {distance:.2f}" for unit, distance in row.distances)),
+            escape(row.why),
+        ]
+        for row in rows
+    ]
+    if cells:
+        show_table("", ["code", "values", "proposed", "distances", "why"], cells)
+    say(
+        f"{len(found):,} codes have values without a unit; {len(rows):,} of them have a reference",
+        "Ask the laboratory, then accept with 'fedtwin client records codes assume-unit'.",
+    )
+
+
 @codes.command()
 def check(home: Folder = DEFAULT_HOME) -> None:
     """Check the site's own tables after they were edited by hand.

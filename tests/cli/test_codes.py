@@ -49,3 +49,19 @@ def test_a_vocabulary_is_loaded_listed_and_shown(type_in: Type, node: Path) -> N
     assert "is in nothing that is loaded" in type_in(*words, "show", "ATC//A", *at).out
     known = type_in(*words, "show", "LOINC//2093-3", *at).out
     assert "total cholesterol, kept in mmol/L" in known
+
+
+def test_units_are_proposed_and_accepted(type_in: Type, node: Path) -> None:
+    reference, values = node / "reference.csv", node / "values.csv"
+    head = ",".join(f"q{level:02d}" for level in range(5, 100, 5))
+    sketch = ",".join(f"{3 + 4 * step / 18:.2f}" for step in range(19))
+    reference.write_text(f"code,unit,{head}\nLOINC//2093-3,mmol/L,{sketch}\n")
+    rows = "".join(f"LOINC//2093-3,{120 + 5 * number}\n" for number in range(30))
+    values.write_text(f"code,value\n{rows}")
+    words = (*CODES, "propose-units", reference, "--home", node)
+    assert "0 codes have values without a unit" in type_in(*words).out
+    proposed = type_in(*words, "--values", values)
+    assert proposed.status == 0, proposed.err
+    assert "mg/dL 0." in proposed.out
+    accept = ("assume-unit", "LOINC//2093-3", "mg/dL", "--by", "AB", "--home", node)
+    assert "without a unit is read as mg/dL" in type_in(*CODES, *accept).out

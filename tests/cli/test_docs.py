@@ -72,6 +72,7 @@ def test_command_lines_were_found_and_every_command_is_in_a_guide() -> None:
         *("client records view", "client records propose"),
         *("client records codes add", "client records codes check"),
         *("client records vocabulary load", "client records vocabulary show"),
+        *("client records codes propose-units", "client records codes assume-unit"),
         *("client records table", "client studies accept", "client studies decline"),
         *("client consent import", "client consent withdraw", "client consent show"),
         *("client records genome", "client records pharmcat", "client records polygenic"),

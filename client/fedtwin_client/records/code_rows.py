@@ -24,6 +24,7 @@ ANALYTE_COLUMNS: Final = (
     "code", "name", "unit", "formula", "charge", "other_unit", "factor", "offset", "low", "high",
     "written", "source", "reviewer", "date",
 )  # fmt: skip
+ASSUMED_COLUMNS: Final = ("code", "unit", "reviewer", "date", "note")
 ALIAS_COLUMNS: Final = ("local", "standard", "reviewer", "date", "note")
 CODE: Final = re.compile(r"[^\s/]+//\S{1,200}\Z")
 _LOINC: Final = re.compile(r"LOINC//(\d{1,7})-(\d)\Z")

@@ -1,10 +1,11 @@
 """The tables that codes and units are read by: those shipped, and the site's own additions to them.
 
 `units.csv` and `analytes.csv` lie in this package. A site adds files of the same names, and
-`codes.csv` with what its local codes stand for, in the folder `codes` of its timeline store; every
-row of these has a reviewer and a date. A site's row may add a code, a unit or a spelling, and may
-set another plausible range; it cannot change the unit that a shipped code is kept in, since studies
-rely on it, nor the meaning of a shipped spelling.
+`codes.csv` with what its local codes stand for and `missing_units.csv` with the units of values
+that come without one, in the folder `codes` of its timeline store; every row of these has a
+reviewer and a date. A site's row may add a code, a unit or a spelling, and may set another
+plausible range; it cannot change the unit that a shipped code is kept in, since studies rely on it,
+nor the meaning of a shipped spelling.
 
 One set of tables is in use at a time, for everything that reads (`using`).
 """
@@ -23,6 +24,7 @@ from fedtwin_client.records.analyte_table import Analyte, convert_analyte
 from fedtwin_client.records.code_rows import (
     ALIAS_COLUMNS,
     ANALYTE_COLUMNS,
+    ASSUMED_COLUMNS,
     UNIT_COLUMNS,
     Alias,
     Line,
@@ -36,7 +38,7 @@ from fedtwin_client.records.code_rows import (
 from fedtwin_client.records.unit_table import Conversion, Spelling, UnitTable, squeeze
 
 SHIPPED: Final = Path(__file__).parent / "shipped_tables"
-UNITS, ANALYTES, CODES = "units.csv", "analytes.csv", "codes.csv"
+UNITS, ANALYTES, CODES, ASSUMED = "units.csv", "analytes.csv", "codes.csv", "missing_units.csv"
 _MOST_REMEMBERED: Final = 16_384
 
 
@@ -48,6 +50,7 @@ class CodeTables:
         units: spellings, and conversion within a kind.
         analytes: what codes measure.
         aliases: local codes and the standard codes that they are read as.
+        assumed: units that a person says a code's values are in where they come without one.
         version: of the tables, for reports: dates and the start of a hash over all rows.
     """
 
@@ -55,6 +58,7 @@ class CodeTables:
     analytes: Mapping[str, Analyte]
     aliases: Mapping[str, Alias]
     version: str
+    assumed: Mapping[str, str] = field(default_factory=dict)
     _ways: dict[tuple[str, str, str], Conversion | None] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -112,16 +116,19 @@ def site_tables(store: Path) -> CodeTables:
     """
     base = shipped()
     folder = store / "codes"
-    files = [path for name in (UNITS, ANALYTES, CODES) if (path := folder / name).exists()]
+    files = [path for name in (UNITS, ANALYTES, CODES, ASSUMED) if (path := folder / name).exists()]
     if not files:
         return base
     dates: list[date] = []
     units = _site_units(folder / UNITS, base, dates)
     analytes = _site_analytes(folder / ANALYTES, base, units, dates)
     aliases = _site_aliases(folder / CODES, dates)
+    assumed = _site_assumed(folder / ASSUMED, units, analytes, dates)
     newest = f"{max(dates).isoformat()} " if dates else ""
     version = f"{base.version}; site {newest}{_digest(files)}, {len(dates)} rows"
-    return CodeTables(units=units, analytes=analytes, aliases=aliases, version=version)
+    return CodeTables(
+        units=units, analytes=analytes, aliases=aliases, version=version, assumed=assumed
+    )
 
 
 _IN_USE: ContextVar[CodeTables | None] = ContextVar("code tables in use", default=None)
@@ -244,6 +251,26 @@ def _site_aliases(file: Path, dates: list[date]) -> Mapping[str, Alias]:
             raise lines[alias.local].fault(
                 f"{alias.standard} is itself read as another code; name that one"
             )
+    return found
+
+
+def _site_assumed(
+    file: Path, units: UnitTable, analytes: Mapping[str, Analyte], dates: list[date]
+) -> Mapping[str, str]:
+    if not file.exists():
+        return {}
+    found: dict[str, str] = {}
+    for line in read_lines(file, ASSUMED_COLUMNS, ("code", "unit", "reviewer", "date")):
+        dates.append(signed(line))
+        code, unit = line.get("code"), line.get("unit")
+        known = analytes.get(code)
+        if known is None:
+            raise line.fault(f"'{code[:60]}' is no code whose unit is known here")
+        if unit not in units.units or convert_analyte(known, unit, known.unit, units) is None:
+            raise line.fault(f"{known.name} is kept in {known.unit}, which '{unit}' does not fit")
+        if code in found:
+            raise line.fault(f"{code} comes twice")
+        found[code] = unit
     return found
 
 

@@ -75,6 +75,10 @@ class Plausibility:
         """Put what was found among the notes of an import."""
         for (code, unit), seen in self._seen.items():
             known = self._tables.analytes[code]
+            if unit is None and code in self._tables.assumed:
+                assumed = self._tables.assumed[code]
+                note = f"{known.name} ({code}) without a unit read as {assumed}, as the site says"
+                tally.notes[note] += seen.numbers
             if not seen.outside or known.low is None or known.high is None:
                 continue
             self._add(
@@ -125,7 +129,7 @@ def _fits(tables: CodeTables, code: str, unit: str | None, numbers: _Numbers) ->
     known = tables.analytes[code]
     assert known.low is not None
     assert known.high is not None
-    written = (tables.units.normal(unit) if unit else None) or known.unit
+    written = (tables.units.normal(unit) if unit else tables.assumed.get(code)) or known.unit
     way = tables.convert(code, written, known.unit)
     if way is None:
         return {}

@@ -15,11 +15,13 @@ from typing import Final
 from fedtwin_client.records.code_rows import (
     ALIAS_COLUMNS,
     ANALYTE_COLUMNS,
+    ASSUMED_COLUMNS,
     UNIT_COLUMNS,
     read_lines,
 )
 from fedtwin_client.records.code_tables import (
     ANALYTES,
+    ASSUMED,
     CODES,
     UNITS,
     CodeTables,
@@ -29,7 +31,12 @@ from fedtwin_client.records.code_tables import (
 from fedtwin_protocol.credentials import write_atomically
 from fedtwin_protocol.errors import RecordError
 
-_COLUMNS: Final = {UNITS: UNIT_COLUMNS, ANALYTES: ANALYTE_COLUMNS, CODES: ALIAS_COLUMNS}
+_COLUMNS: Final = {
+    UNITS: UNIT_COLUMNS,
+    ANALYTES: ANALYTE_COLUMNS,
+    CODES: ALIAS_COLUMNS,
+    ASSUMED: ASSUMED_COLUMNS,
+}
 
 
 def add_alias(
@@ -82,6 +89,18 @@ def add_range(
         )
     row = {"code": code, "low": repr(low), "high": repr(high)}
     return _add(store, ANALYTES, "code", row, by, today)
+
+
+def add_assumed_unit(
+    store: Path, code: str, unit: str, *, by: str, today: date, note: str = ""
+) -> CodeTables:
+    """Say which unit a code's values are in where they come without one.
+
+    Raises:
+        RecordError: as for `add_alias`; also if the code's unit is not known here.
+    """
+    row = {"code": code, "unit": unit, "note": note}
+    return _add(store, ASSUMED, "code", row, by, today)
 
 
 def site_rows(store: Path) -> dict[str, list[Mapping[str, str]]]:
