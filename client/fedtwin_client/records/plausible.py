@@ -138,9 +138,7 @@ def _fits(tables: CodeTables, code: str, unit: str | None, numbers: _Numbers) ->
     found: dict[str, int] = {}
     for other in (known.unit, *known.written):
         instead = tables.convert(code, other, known.unit)
-        if instead is None or (
-            np.isclose(instead.factor, way.factor) and np.isclose(instead.offset, way.offset)
-        ):
+        if instead is None or other == written:
             continue
         there = plain * instead.factor + instead.offset
         found[other] = int(((there >= known.low) & (there <= known.high)).sum())
