@@ -9,14 +9,11 @@ from typing import Annotated
 import typer
 
 from fedtwin import client_ledger
-from fedtwin.client_codes import add_code_commands
-from fedtwin.client_genes import add_gene_commands
-from fedtwin.client_meds import export, meds
-from fedtwin.client_patients import consent, erase, keys, quarantine
-from fedtwin.client_tables import propose, view
+from fedtwin.client_live import listen
+from fedtwin.client_patients import consent, keys
+from fedtwin.client_records import records
 from fedtwin.paper import (
     LogLevel,
-    console,
     data_folder,
     now,
     refuse_misplaced,
@@ -68,78 +65,10 @@ def run(
     asyncio.run(Agent(NodeHome(folder=home), now).run())
 
 
-records = typer.Typer(
-    help="Read the hospital's records.\n\nExample: fedtwin client records fhir export/",
-    rich_markup_mode=None,
-)
 app.add_typer(records, name="records", no_args_is_help=True)
 app.add_typer(consent, name="consent", invoke_without_command=True)
 app.add_typer(keys, name="keys", invoke_without_command=True)
-records.command("erase")(erase)
-records.command("quarantine")(quarantine)
-records.command("propose")(propose)
-records.command("view")(view)
-records.command("meds")(meds)
-records.command("export")(export)
-add_gene_commands(records)
-add_code_commands(records)
-
-
-@records.command("fhir")
-def records_fhir(
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders: NDJSON or bundles.")],
-    home: Folder = DEFAULT_HOME,
-    server: Annotated[str, typer.Option(help="A name for where they come from.")] = "fhir",
-    zone: Annotated[str, typer.Option(help="Time zone of dates without one.")] = "UTC",
-    identifier_system: Annotated[
-        str | None,
-        typer.Option(help="Whose number makes the pseudonym; without it Patient.id does."),
-    ] = None,
-) -> None:
-    """Import FHIR R4 records; what was not used is counted with its reason.
-
-    Example: fedtwin client records fhir export/ --server epic
-    """
-    from fedtwin_client.assemble import site_secret
-    from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.store.imports import import_fhir
-
-    place = NodeHome(folder=home)
-    secret = site_secret(place)
-    with console.status("reading"):
-        report = import_fhir(
-            paths,
-            place.records,
-            secret=secret,
-            now=now(),
-            server=server,
-            identifier_system=identifier_system,
-            zone=zone,
-        )
-    say(*report.lines())
-
-
-@records.command("table")
-def records_table(
-    table: Annotated[
-        Path, typer.Argument(help="CSV or Parquet; FHIR files if the mapping names a view.")
-    ],
-    mapping: Annotated[Path, typer.Option(help="What its columns mean, YAML.")],
-    home: Folder = DEFAULT_HOME,
-) -> None:
-    """Import a table with a mapping file; what was not used is counted with its reason.
-
-    Example: fedtwin client records table visits.csv --mapping visits.yaml
-    """
-    from fedtwin_client.assemble import site_secret
-    from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.store.imports import import_table
-
-    place = NodeHome(folder=home)
-    secret = site_secret(place)
-    with console.status("reading"):
-        report = import_table(table, mapping, place.records, secret=secret, now=now())
-    say(*report.lines())
+app.command("listen")(listen)
 
 
 @app.command()

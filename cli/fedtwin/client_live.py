@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from fedtwin.client_patients import DEFAULT_HOME, Folder
-from fedtwin.paper import now, say, start_log
+from fedtwin.paper import LogLevel, now, say, start_log
 
 
 def listen(
     home: Folder = DEFAULT_HOME,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[LogLevel, typer.Option(help="How much to write.")] = LogLevel.INFO,
 ) -> None:
     """Take live records in by the doors of doors.yaml, until told to stop.
 
@@ -31,7 +31,9 @@ def listen(
 
 def live(
     home: Folder = DEFAULT_HOME,
-    follow: Annotated[bool, typer.Option("--follow", help="Say what comes in, as it does.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Say what comes in, as it does.")
+    ] = False,
 ) -> None:
     """What came in live, by door: what was read, what was not used, and what waits.
 
@@ -53,7 +55,9 @@ def live(
         say(f"  {_KINDS[kind]:<9} {number:>9,}  {what}")
     if not account:
         say("nothing came in live yet; 'fedtwin client listen' opens the doors of doors.yaml")
-    say(f"{waiting(store):,} events are not in the timelines' files yet; they are read all the same")
+    say(
+        f"{waiting(store):,} events are not in the timelines' files yet; they are read all the same"
+    )
     if asides:
         say(f"{asides:,} things are put aside; the next compaction moves them into quarantine")
     if follow:

@@ -1,10 +1,10 @@
 """`doors.yaml` in the node's folder: which doors stand open for live records.
 
-    doors:
-      laboratory:                  # the name, with which every event's source starts
-        kind: mllp                 # mllp, mqtt or fhir-post
-        zone: Europe/Zurich        # of times that name none; default UTC
-        port: 2575                 # the kind's own settings
+doors:
+laboratory:                  # the name, with which every event's source starts
+kind: mllp                 # mllp, mqtt, fhir-post or dicom
+zone: Europe/Zurich        # of times that name none; default UTC
+port: 2575                 # the kind's own settings
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +45,8 @@ class _Given:
         """
         strict = with_config(ConfigDict(extra="forbid"))(kind)
         try:
-            return TypeAdapter(strict).validate_python(settings or self.settings)
+            given = self.settings if settings is None else settings
+            return TypeAdapter(strict).validate_python(given)
         except ValidationError as error:
             raise ConfigurationError(faults(error)) from error
 
@@ -95,9 +96,10 @@ def _door(path: Path, name: str, given: Any, clock: Clock) -> OpenedDoor:
     return OpenedDoor(door=door, zone=zone)
 
 
+# Each kind's libraries are loaded only where a door is of that kind.
 def _mllp(given: _Given) -> Door:
-    from fedtwin_client.records.hl7_patients import Whose
-    from fedtwin_client.records.mllp import MllpDoor, MllpSettings
+    from fedtwin_client.records.hl7_patients import Whose  # noqa: PLC0415
+    from fedtwin_client.records.mllp import MllpDoor, MllpSettings  # noqa: PLC0415
 
     settings = dict(given.settings)
     whose = given.read(Whose, settings.pop("patients", {}))
@@ -105,18 +107,30 @@ def _mllp(given: _Given) -> Door:
 
 
 def _mqtt(given: _Given) -> Door:
-    from fedtwin_client.records.mqtt import MqttDoor, MqttSettings
+    from fedtwin_client.records.mqtt import MqttDoor, MqttSettings  # noqa: PLC0415
 
     return MqttDoor(given.read(MqttSettings), given.clock, given.name)
 
 
 def _fhir_post(given: _Given) -> Door:
-    from fedtwin_client.records.fhir_post import PostDoor, PostSettings
+    from fedtwin_client.records.fhir_post import PostDoor, PostSettings  # noqa: PLC0415
 
     return PostDoor(given.read(PostSettings), given.clock, given.name)
 
 
+def _dicom(given: _Given) -> Door:
+    from fedtwin_client.records.dicom_door import DicomDoor, DicomSettings  # noqa: PLC0415
+    from fedtwin_client.records.dicom_series import Whose  # noqa: PLC0415
+    from fedtwin_client.store.images import image_store  # noqa: PLC0415
+
+    settings = dict(given.settings)
+    whose = given.read(Whose, settings.pop("patients", {"system": None}))
+    images = image_store(given.folder / "records")
+    return DicomDoor(given.name, given.read(DicomSettings, settings), images, whose)
+
+
 _KINDS: Final[dict[str, Callable[[_Given], Door]]] = {
+    "dicom": _dicom,
     "mllp": _mllp,
     "mqtt": _mqtt,
     "fhir-post": _fhir_post,

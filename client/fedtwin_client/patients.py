@@ -102,14 +102,14 @@ def erase(
     """Erase one patient."""
     (subject,) = _pseudonyms(home, secret, {number}, system)
     found = erase_patient(home.records, subject, now)
-    if not found.known and not found.events:
+    if not found.known and not found.events and not found.images:
         return [
             "no patient with this number is known here: check it, and --system",
             "the number is noted as erased, so that an import leaves the patient out",
         ]
     return [
-        f"erased: {found.events} events and the way back to the patient; also all that was put "
-        "aside in quarantine",
+        f"erased: {found.events} events, {found.images} image files and the way back to the "
+        "patient; also all that was put aside in quarantine",
         "running studies leave the patient out from their next task on; an import of the same "
         "patient is left out and counted",
         "what was released before stays covered by its noise; erase the patient in the sources "

@@ -14,6 +14,8 @@ from fedtwin_client.records.analytes import analyte_conversion
 from fedtwin_client.records.code_rows import check_digit
 from fedtwin_client.records.code_tables import SHIPPED, shipped, site_tables, using
 from fedtwin_client.records.codes import codes_of
+from fedtwin_client.records.hl7_codes import read_coded
+from fedtwin_client.records.hl7_text import Marks
 from fedtwin_client.records.reading import checked_number
 from fedtwin_client.records.site_codes import add_alias, add_range, add_spelling
 from fedtwin_client.records.units import normal_unit
@@ -143,6 +145,18 @@ def test_what_a_record_says_itself_comes_before_an_alias(tmp_path: Path) -> None
         assert codes_of({"coding": coding}) == ["LOINC//2085-9"]
         assert codes_of({"coding": coding[:1]}) == [CHOLESTEROL]
     assert codes_of({"coding": coding[:1]}) == [LOCAL]
+
+
+def test_local_codes_of_messages_are_read_as_the_standard_ones(tmp_path: Path) -> None:
+    """HL7 v2 names the sending application; what it wrote in a vocabulary itself comes first."""
+    add_alias(tmp_path, "LOCAL@LAB//CHOL", CHOLESTEROL, by="AB", today=TODAY)
+    marks = Marks("|", "^", "~", "\\", "&")
+    written = ("CHOL^Cholesterol^L", "CHOL^Cholesterol^L^2085-9^HDL^LN")
+    before = [read_coded(text, marks, "LAB").codes for text in written]
+    assert before == [("LOCAL@LAB//CHOL",), ("LOINC//2085-9", "LOCAL@LAB//CHOL")]
+    with using(site_tables(tmp_path)):
+        read = [read_coded(text, marks, "LAB").codes for text in written]
+    assert read == [(CHOLESTEROL,), ("LOINC//2085-9",)]
 
 
 def test_a_row_replaces_an_earlier_one_and_changes_the_version(tmp_path: Path) -> None:

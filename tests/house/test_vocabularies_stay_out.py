@@ -15,7 +15,7 @@ from fedtwin_client.records.code_rows import check_digit
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("protocol", "twin_models", "client", "server", "research", "cli")
 MOST_LOINC = 300
-MOST_OTHERS = 40
+MOST_OTHERS = {"ATC": 40, "ICD": 40, "SNOMED": 150}  # SNOMED: mostly organs that images show
 FEW_ROWS = 10
 LOINC = re.compile(r"(?<![\w.+-])(\d{3,6})-(\d)(?![\w.-])")
 CODES = {
@@ -72,7 +72,7 @@ def test_few_codes_are_named_at_all() -> None:
     assert 100 < len(loinc) < MOST_LOINC
     for vocabulary, pattern in CODES.items():
         found = {match[0] for text in texts for match in pattern.finditer(text)}
-        assert len(found) < MOST_OTHERS, (vocabulary, sorted(found)[:10])
+        assert len(found) < MOST_OTHERS[vocabulary], (vocabulary, sorted(found)[:10])
 
 
 def test_the_notices_are_shipped_beside_the_codes() -> None:

@@ -19,13 +19,22 @@ from pyarrow.parquet import encryption
 _MAGIC: Final = b"PARE"
 
 
-def open_writer(path: Path, schema: pa.Schema, key: bytes | None) -> pq.ParquetWriter:
+def open_writer(
+    path: Path,
+    schema: pa.Schema,
+    key: bytes | None,
+    repeated: Sequence[str] | None = None,
+    *,
+    ordered: Sequence[str] | None = None,
+) -> pq.ParquetWriter:
     """A writer of one file; the caller closes it.
 
     Args:
         path: the new file.
         schema: its columns.
         key: 32 bytes; none: not encrypted.
+        repeated: columns in which few values come often, to be kept as dictionaries; none: all.
+        ordered: columns of which the lowest and highest values are written down; none: all.
     """
     sealing = (
         None
@@ -34,7 +43,15 @@ def open_writer(path: Path, schema: pa.Schema, key: bytes | None) -> pq.ParquetW
             key, aad_prefix=path.name.encode(), store_aad_prefix=False
         )
     )
-    return pq.ParquetWriter(path, schema, compression="zstd", encryption_properties=sealing)
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=True if repeated is None else list(repeated),
+        write_statistics=True if ordered is None else list(ordered),
+        store_schema=False,
+        encryption_properties=sealing,
+    )
 
 
 def open_tables(

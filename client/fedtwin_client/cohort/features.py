@@ -7,6 +7,7 @@ store keeps a patient's events), so that equal times never make the result depen
 """
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -22,9 +23,9 @@ from fedtwin_protocol.study import StudyPlan
 
 _QUESTIONS = pa.schema(
     [
-        ("feature", pa.int32()),
-        ("kind", pa.string()),
-        ("summary", pa.string()),
+        ("series", pa.int32()),
+        ("presence", pa.bool_()),
+        ("category", pa.bool_()),
         ("code", pa.string()),
         ("unit", pa.string()),
         ("factor", pa.float64()),
@@ -38,42 +39,49 @@ _CHOSEN = """
 CREATE TEMP TABLE chosen AS
 SELECT place, subject_id, index_time FROM places JOIN people USING (subject_id)
 """
-_FOUND = """
-CREATE TEMP VIEW found AS
-SELECT q.feature, q.summary, q.kind, q.low, q.high, c.place, e.file_row_number AS position,
-    e.text_value, CASE WHEN q.kind = 'presence' THEN 1.0
-        WHEN q.kind = 'number' THEN tidy(e.numeric_value * q.factor + q.shift, q.factor, q.shift)
-        ELSE e.numeric_value END AS value
-FROM events AS e
-JOIN questions AS q ON e.code = q.code AND (q.unit IS NULL OR coalesce(e.unit, '') = q.unit)
-JOIN chosen AS c ON c.subject_id = e.subject_id
-WHERE e.time <= c.index_time AND e.available_time <= c.index_time
+# What no patient can use is left out before the joins. That is all where every patient has the same
+# index date and every question the same window.
+_BOUNDS = "e.time <= {latest} AND e.available_time <= {latest} AND e.time >= {earliest}"
+_EACH = """
+    AND e.time <= c.index_time AND e.available_time <= c.index_time
     AND (q.days IS NULL OR e.time >= c.index_time - to_days(q.days))
 """
+_CONVERTED = "tidy(e.numeric_value * q.factor + q.shift, q.factor, q.shift)"
 _NUMBERS = """
-SELECT feature, place,
-    CASE any_value(summary)
-        WHEN 'last' THEN arg_max(value, position) FILTER (plausible)
-        WHEN 'first' THEN arg_min(value, position) FILTER (plausible)
-        WHEN 'mean' THEN fsum(value) FILTER (plausible) / count(*) FILTER (plausible)
-        WHEN 'min' THEN min(value) FILTER (plausible)
-        ELSE max(value) FILTER (plausible) END AS value,
-    count(*) FILTER (NOT plausible) AS outside
+SELECT series, place, {summaries}, count(*) - count(value) AS outside
 FROM (
-    SELECT *, low IS NULL OR value BETWEEN low AND high AS plausible FROM found
-    WHERE kind <> 'category' AND value IS NOT NULL
-) GROUP BY feature, place
+    SELECT series, place, position,
+        CASE WHEN low IS NULL OR value BETWEEN low AND high THEN value END AS value
+    FROM (
+        SELECT q.series, q.low, q.high, c.place, e.file_row_number AS position,
+            CASE WHEN q.presence THEN 1.0
+                ELSE {number} END AS value
+        FROM events AS e
+        JOIN questions AS q
+            ON e.code = q.code AND (q.unit IS NULL OR coalesce(e.unit, '') = q.unit)
+        JOIN chosen AS c ON c.subject_id = e.subject_id
+        WHERE NOT q.category AND {in_time}
+    ) WHERE value IS NOT NULL
+) GROUP BY series, place
 """
 _ANSWERS = """
-SELECT feature, place,
-    CASE any_value(summary) WHEN 'first' THEN arg_min(answer, position)
-        ELSE arg_max(answer, position) END AS value
+SELECT series, place, arg_min(answer, position) AS first, arg_max(answer, position) AS last
 FROM (
-    SELECT *, coalesce(text_value, CASE WHEN value = floor(value) AND abs(value) < 1e15
+    SELECT q.series, c.place, e.file_row_number AS position, e.numeric_value AS value,
+        coalesce(e.text_value, CASE WHEN value = floor(value) AND abs(value) < 1e15
         THEN value::BIGINT::VARCHAR ELSE value::VARCHAR END) AS answer
-    FROM found WHERE kind = 'category'
-) WHERE answer IS NOT NULL GROUP BY feature, place
+    FROM events AS e JOIN questions AS q ON e.code = q.code
+    JOIN chosen AS c ON c.subject_id = e.subject_id
+    WHERE q.category AND {in_time}
+) WHERE answer IS NOT NULL GROUP BY series, place
 """
+_SUMMARIES = {
+    "last": "arg_max(value, position) AS last",
+    "first": "arg_min(value, position) AS first",
+    "mean": "fsum(value) / count(value) AS mean",
+    "min": "min(value) AS min",
+    "max": "max(value) AS max",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,40 +108,83 @@ def raw_features(db: duckdb.DuckDBPyConnection, plan: StudyPlan, selected: Selec
     Raises:
         CohortError: a feature's values are in a unit that does not fit; it is named.
     """
-    db.register("questions", _questions(db, plan.features))
+    series = _series(plan.features)
+    db.register("asked", _questions(db, series))
+    db.execute("CREATE TEMP TABLE questions AS SELECT * FROM asked")  # with statistics, for joins
     db.register("places", _places(selected.subject_ids))
     db.execute(_CHOSEN)
-    db.execute(_FOUND)
+    in_time, number = _in_time(db), _number(db)
     patients = len(selected.subject_ids)
     columns: dict[str, Any] = {
         feature.name: _start(feature, selected, patients) for feature in plan.features
     }
-    numbers = db.execute(_NUMBERS).fetchnumpy()
-    _fill(columns, plan.features, numbers)
-    if any(feature.kind == "category" for feature in plan.features):
-        _fill(columns, plan.features, db.execute(_ANSWERS).fetchnumpy())
+    implausible = dict.fromkeys(columns, 0)
+    asked = {_summary(feature) for alike in series for feature in alike}
+    summaries = ", ".join(text for name, text in _SUMMARIES.items() if name in asked)
+    numbers = db.execute(
+        _NUMBERS.format(summaries=summaries or "0 AS nothing", in_time=in_time, number=number)
+    ).fetchnumpy()
     outside = np.bincount(
-        np.asarray(numbers["feature"], dtype=np.int64),
+        np.asarray(numbers["series"], dtype=np.int64),
         weights=np.asarray(numbers["outside"], dtype=np.float64),
-        minlength=len(plan.features),
+        minlength=len(series),
     )
-    return RawFeatures(
-        columns=columns,
-        implausible={
-            feature.name: int(count) for feature, count in zip(plan.features, outside, strict=True)
-        },
-    )
+    for alike, count in zip(series, outside, strict=True):
+        implausible |= {feature.name: int(count) for feature in alike}
+    _fill(columns, series, numbers)
+    if any(feature.kind == "category" for feature in plan.features):
+        _fill(
+            columns,
+            series,
+            db.execute(_ANSWERS.format(in_time=in_time)).fetchnumpy(),
+            categories=True,
+        )
+    return RawFeatures(columns=columns, implausible=implausible)
 
 
-def _questions(db: duckdb.DuckDBPyConnection, features: tuple[Feature, ...]) -> pa.Table:
+def _in_time(db: duckdb.DuckDBPyConnection) -> str:
+    """The condition, as SQL, that a value may be used."""
+    ((latest, first, longest, windows),) = db.execute(
+        "SELECT max(index_time), min(index_time),"
+        " (SELECT CASE WHEN count(days) = count(*) THEN max(days) END FROM questions),"
+        " (SELECT count(DISTINCT coalesce(days, -1)) FROM questions) FROM chosen"
+    ).fetchall()
+    whole = first is None or longest is None
+    earliest = datetime.min if whole else first - timedelta(days=longest)
+    bounds = _BOUNDS.format(
+        latest=f"TIMESTAMP '{latest or datetime.min}'", earliest=f"TIMESTAMP '{earliest}'"
+    )
+    return bounds if latest == first and windows <= 1 else bounds + _EACH
+
+
+def _number(db: duckdb.DuckDBPyConnection) -> str:
+    """A value in the unit that is asked for, as SQL."""
+    ((converting,),) = db.execute(
+        "SELECT count(*) FROM questions WHERE factor <> 1.0 OR shift <> 0.0"
+    ).fetchall()
+    return _CONVERTED if converting else "e.numeric_value"
+
+
+def _series(features: tuple[Feature, ...]) -> list[list[Feature]]:
+    """Features that ask for the same values and differ only in how these are summarised."""
+    found: dict[tuple[Any, ...], list[Feature]] = {}
+    for feature in features:
+        if feature.kind in {"number", "flag", "presence", "category"}:
+            codes = tuple(stored_codes(feature.codes))
+            asked = (feature.kind, codes, feature.unit, feature.plausible, feature.window_days)
+            found.setdefault(asked, []).append(feature)
+    return list(found.values())
+
+
+def _questions(db: duckdb.DuckDBPyConnection, series: list[list[Feature]]) -> pa.Table:
     rows: list[dict[str, Any]] = []
-    measured = (feature for feature in features if feature.kind == "number")
+    measured = (alike[0] for alike in series if alike[0].kind == "number")
     stored = stored_units(db, (code for one in measured for code in stored_codes(one.codes)))
-    for number, feature in enumerate(features):
+    for number, (feature, *_) in enumerate(series):
         asked = {
-            "feature": number,
-            "kind": feature.kind,
-            "summary": _summary(feature),
+            "series": number,
+            "presence": feature.kind == "presence",
+            "category": feature.kind == "category",
             "days": feature.window_days,
         }
         codes = stored_codes(feature.codes)
@@ -142,8 +193,8 @@ def _questions(db: duckdb.DuckDBPyConnection, features: tuple[Feature, ...]) -> 
             low, high = feature.plausible
             units = unit_conversions(stored, codes, feature.unit, f"feature '{feature.name}'")
             rows += [{**asked, **unit, "low": low, "high": high} for unit in units]
-        elif feature.kind in {"flag", "presence", "category"}:
-            rows += [{**asked, "code": code} for code in codes]
+        else:
+            rows += [{**asked, "code": code, "factor": 1.0, "shift": 0.0} for code in codes]
     return pa.Table.from_pylist(rows, schema=_QUESTIONS)
 
 
@@ -171,12 +222,21 @@ def _start(feature: Feature, selected: Selected, patients: int) -> Any:
     return np.full(patients, np.nan)
 
 
-def _fill(columns: dict[str, Any], features: tuple[Feature, ...], found: dict[str, Any]) -> None:
-    numbers = np.asarray(found["feature"])
-    for number, feature in enumerate(features):
-        here = numbers == number
-        if not here.any():
+def _fill(
+    columns: dict[str, Any],
+    series: list[list[Feature]],
+    found: dict[str, Any],
+    *,
+    categories: bool = False,
+) -> None:
+    numbers = np.asarray(found["series"])
+    order = np.argsort(numbers, kind="stable")
+    edges = np.searchsorted(numbers[order], np.arange(len(series) + 1))
+    for number, alike in enumerate(series):
+        here = order[edges[number] : edges[number + 1]]
+        if not len(here) or (alike[0].kind == "category") != categories:
             continue
-        absent = None if feature.kind == "category" else np.nan
         places = np.asarray(found["place"])[here]
-        columns[feature.name][places] = np.ma.filled(found["value"][here], absent)
+        for feature in alike:
+            values = found[_summary(feature)][here]
+            columns[feature.name][places] = np.ma.filled(values, None if categories else np.nan)

@@ -20,44 +20,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtwin_client.cohort.endpoints import DAY_US, outcomes_of
-from fedtwin_client.cohort.times import absent, microseconds, stored_codes
+from fedtwin_client.cohort.times import absent, literals, microseconds, stored_codes
 from fedtwin_client.records.events import BIRTH, DEATH, SEX
 from fedtwin_protocol.errors import CohortError
 from fedtwin_protocol.study import StudyPlan
 
+_MARKED = """
+CREATE TEMP TABLE marked AS
+SELECT subject_id, min(time) FILTER (code = $birth) AS birth,
+    min(time) FILTER (code = $death AND time <= $now AND available_time <= $now) AS death,
+    CASE WHEN count(DISTINCT text_value) FILTER (code = $sex) = 1
+        THEN min(text_value) FILTER (code = $sex) END AS sex,
+    CASE WHEN $last THEN max(time) FILTER (marks) ELSE min(time) FILTER (marks) END AS marked_time
+FROM (
+    SELECT *, code IN (SELECT unnest($codes::VARCHAR[]))
+        AND time <= $now AND available_time <= $now AS marks FROM events
+)
+ WHERE code IN {all_codes} GROUP BY subject_id
+"""
 _PEOPLE = """
 CREATE TEMP TABLE people AS
-WITH births AS (
-    SELECT subject_id, min(time) AS birth FROM events WHERE code = $birth GROUP BY subject_id
-), deaths AS (
-    SELECT subject_id, min(time) AS death FROM events
-    WHERE code = $death AND time <= $now AND available_time <= $now GROUP BY subject_id
-), sexes AS (
-    SELECT subject_id, CASE WHEN count(DISTINCT text_value) = 1 THEN min(text_value) END AS sex
-    FROM events WHERE code = $sex GROUP BY subject_id
-), records AS (
+WITH records AS (
     SELECT subject_id, max(time) AS last_time FROM events
     WHERE (time <= $now AND available_time <= $now) OR time IS NULL GROUP BY subject_id
+), dated AS (
+    SELECT *, coalesce($date::TIMESTAMP, marked_time) AS index_time
+    FROM records LEFT JOIN marked USING (subject_id)
 ), aged AS (
     SELECT *, date_sub('year', birth, index_time) AS years
-    FROM records LEFT JOIN indexes USING (subject_id) LEFT JOIN births USING (subject_id)
-    LEFT JOIN deaths USING (subject_id) LEFT JOIN sexes USING (subject_id)
+    FROM dated
 )
 SELECT subject_id, index_time, birth, death, last_time,
     CASE sex WHEN 'male' THEN 1.0 WHEN 'female' THEN 0.0 END AS sex,
     years + (epoch_us(index_time) - epoch_us(birth + to_years(years)))
         / (epoch_us(birth + to_years(years + 1)) - epoch_us(birth + to_years(years))) AS age
 FROM aged
-"""
-_INDEX_BY_EVENT = """
-CREATE TEMP TABLE indexes AS
-SELECT subject_id, CASE WHEN $last THEN max(time) ELSE min(time) END AS index_time FROM events
-WHERE code IN (SELECT unnest($codes::VARCHAR[]))
-    AND time <= $now AND available_time <= $now GROUP BY subject_id
-"""
-_INDEX_BY_DATE = """
-CREATE TEMP TABLE indexes AS
-SELECT DISTINCT subject_id, $date::TIMESTAMP AS index_time FROM events
 """
 _KNOWN_BY_INDEX = """
 SELECT DISTINCT subject_id FROM events JOIN people USING (subject_id)
@@ -102,8 +99,7 @@ def select_patients(db: duckdb.DuckDBPyConnection, plan: StudyPlan, now: datetim
     Raises:
         CohortError: the endpoint's values are in a unit that does not fit.
     """
-    _find_indexes(db, plan, now)
-    db.execute(_PEOPLE, {"birth": BIRTH, "death": DEATH, "sex": SEX, "now": now})
+    _find_people(db, plan, now)
     people = db.execute("SELECT * FROM people ORDER BY subject_id").fetchnumpy()
     ids = np.asarray(people["subject_id"], dtype=np.int64)
     index_us, death_us = microseconds(people["index_time"]), microseconds(people["death"])
@@ -140,19 +136,19 @@ def select_patients(db: duckdb.DuckDBPyConnection, plan: StudyPlan, now: datetim
     )
 
 
-def _find_indexes(db: duckdb.DuckDBPyConnection, plan: StudyPlan, now: datetime) -> None:
+def _find_people(db: duckdb.DuckDBPyConnection, plan: StudyPlan, now: datetime) -> None:
+    """The table `people`, in two passes over the events: the few with certain codes, and all."""
     index = plan.cohort.index
-    if index.date is None:
-        last = index.which == "last"
-        codes = stored_codes(index.codes)
-        db.execute(_INDEX_BY_EVENT, {"last": last, "codes": codes, "now": now})
-        return
-    date = index.date.astimezone(UTC).replace(tzinfo=None)
-    if date > now:
+    date = None if index.date is None else index.date.astimezone(UTC).replace(tzinfo=None)
+    if date is not None and date > now:
         raise CohortError(
             f"study {plan.study} asks for the index date {index.date:%Y-%m-%d}, which is to come"
         )
-    db.execute(_INDEX_BY_DATE, {"date": date})
+    codes = stored_codes(index.codes)
+    asked = {"birth": BIRTH, "death": DEATH, "sex": SEX, "last": index.which == "last"}
+    asked |= {"codes": codes, "now": now}
+    db.execute(_MARKED.format(all_codes=literals((BIRTH, DEATH, SEX, *codes))), asked)
+    db.execute(_PEOPLE, {"date": date, "now": now})
 
 
 def _known(

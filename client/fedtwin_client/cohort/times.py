@@ -1,5 +1,6 @@
 """How the store writes times and codes, for those who ask it."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,12 @@ _MEDS = {"MEDS//BIRTH": BIRTH, "MEDS//DEATH": DEATH}
 def stored_codes(codes: tuple[str, ...]) -> list[str]:
     """A plan's codes as the store writes them."""
     return sorted({_MEDS.get(code, code) for code in codes})
+
+
+def literals(codes: Iterable[str]) -> str:
+    """Codes as an SQL list, which a scan can use where it cannot use a parameter."""
+    quoted = (code.replace("'", "''") for code in codes)
+    return "(" + ", ".join(f"'{code}'" for code in quoted) + ")"
 
 
 def absent(column: Any) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ What the site's own table says that a code stands for is put in its place before
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from fedtwin_client.records.code_tables import in_use
@@ -47,13 +48,21 @@ def codes_of(concept: Any) -> list[str]:
     if not isinstance(concept, dict) or not isinstance(concept.get("coding"), list):
         return []
     codes = [code for coding in concept["coding"] if (code := _code(coding)) is not None]
+    return sorted(standard_codes(codes), key=_rank)
+
+
+def standard_codes(codes: Iterable[str]) -> Iterable[str]:
+    """The codes of one thing, as the site's table has them; the first of each vocabulary.
+
+    What the record itself says in a vocabulary comes before what an alias says.
+    """
     aliases = in_use().aliases
-    if aliases:  # what the record itself says in a vocabulary comes before what an alias says
+    if aliases:
         codes = [standard_code(code) for code in sorted(codes, key=lambda one: one in aliases)]
     found: dict[str, str] = {}
     for code in codes:
         found.setdefault(code.partition("//")[0], code)
-    return sorted(found.values(), key=_rank)
+    return found.values()
 
 
 def standard_code(code: str) -> str:

@@ -4,7 +4,7 @@ Every resource of these types replaces what an earlier import made of it, also i
 makes nothing: a value that was withdrawn or spoilt must not live on. Other types are counted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from fedtwin_client.records.source import Version
 from fedtwin_client.records.subjects import Subjects, local_address
 
 READ = ("Patient", "Observation", "Condition", "MedicationRequest", "Consent")
-LOOKED_UP = ("Patient", "Medication")
+_LOOKED_UP = ("Patient", "Medication")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -30,13 +30,21 @@ class FhirReader:
         consents: the Consents that were read, by origin.
     """
 
-    def __init__(self, reading: Reading, subjects: Subjects) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        subjects: Subjects,
+        find_medications: Callable[[], Iterable[Found]] = tuple,
+    ) -> None:
         """Start a reader.
 
         Args:
             reading: the import's rules and account.
             subjects: leads from references to pseudonyms.
+            find_medications: all Medications that requests may refer to; asked once, at the first
+                reference that was not learned.
         """
+        self._find_medications: Callable[[], Iterable[Found]] | None = find_medications
         self._reading = reading
         self._subjects = subjects
         self.consents: dict[str, Consent] = {}
@@ -68,7 +76,7 @@ class FhirReader:
             return
         door = self._doors.get(kind)
         if door is None:
-            if kind not in LOOKED_UP:
+            if kind not in _LOOKED_UP:
                 self._reading.tally.skip(f"resource type {kind[:40]} is not read", found.place)
             return
         origin = f"{self._reading.source}:{kind}/{own_id(found)}"
@@ -113,6 +121,7 @@ class FhirReader:
 
     def _patient(self, found: Found, origin: str) -> list[Event]:
         resource, place = found.resource, found.place
+        self._subjects.learn(found)
         subject = self._subjects.of_patient(found)
         links = resource.get("link")
         if isinstance(links, list) and any(_replaced(link) for link in links):
@@ -207,6 +216,10 @@ class FhirReader:
             if isinstance(contained, dict) and written == f"#{contained.get('id')}":
                 return codes_of(contained.get("code"))
         address = local_address(written, "Medication")
+        if address not in self._medications and self._find_medications is not None:
+            find, self._find_medications = self._find_medications, None
+            for found in find():
+                self.learn(found)
         if address not in self._medications:
             raise UnusableError("refers to a Medication that is not in this import")
         return self._medications[address]

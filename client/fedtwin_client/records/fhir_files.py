@@ -4,10 +4,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from fedtwin_client.records.blocks import Block
 from fedtwin_client.records.consent import Consent
-from fedtwin_client.records.fhir import LOOKED_UP, FhirReader
+from fedtwin_client.records.fhir import FhirReader
+from fedtwin_client.records.fhir_blocks import FhirBlocks
+from fedtwin_client.records.lines import Progress, read_lines
 from fedtwin_client.records.pseudonyms import Identity
-from fedtwin_client.records.resources import find_files, mentions, read_resources
+from fedtwin_client.records.resources import (
+    Found,
+    explained,
+    find_files,
+    is_lines,
+    mentions,
+    read_resources,
+)
 from fedtwin_client.records.source import Desk, OpenSource, Version
 from fedtwin_client.records.subjects import Subjects
 from fedtwin_protocol.errors import RecordError
@@ -15,20 +25,26 @@ from fedtwin_protocol.errors import RecordError
 _SERVER = re.compile(r"[a-z0-9][a-z0-9-]{0,60}\Z")
 
 
-def fhir_files(paths: Sequence[Path], server: str, identifier_system: str | None) -> OpenSource:
+def fhir_files(
+    paths: Sequence[Path],
+    server: str,
+    identifier_system: str | None,
+    progress: Progress | None = None,
+) -> OpenSource:
     """FHIR records in files.
 
     Args:
         paths: files and folders.
         server: a name for where the records come from; ids of two servers do not meet.
         identifier_system: whose identifier makes the pseudonym; none: the server's own id.
+        progress: is told how many bytes more of the files were read.
 
     Raises:
         RecordError: there is no such file, or the name is none.
     """
     check_server(server)
     files = find_files(paths)
-    return lambda desk: FhirFiles(files, server, identifier_system, desk)
+    return lambda desk: FhirFiles(files, server, identifier_system, desk, progress)
 
 
 def check_server(server: str) -> None:
@@ -42,7 +58,10 @@ def check_server(server: str) -> None:
 
 
 class FhirFiles:
-    """Reads files twice: first who and what the resources refer to, then all of them.
+    """Files of one server; a block source.
+
+    Whom references mean is found out before anything is read, unless every reference means the
+    patient whose id it names. Medications are looked for when the first request refers to one.
 
     Attributes:
         title: what is imported, in words.
@@ -51,18 +70,25 @@ class FhirFiles:
     """
 
     def __init__(
-        self, files: Sequence[Path], server: str, identifier_system: str | None, desk: Desk
+        self,
+        files: Sequence[Path],
+        server: str,
+        identifier_system: str | None,
+        desk: Desk,
+        progress: Progress | None = None,
     ) -> None:
         self.title = f"{len(files)} FHIR files from {server}"
         self._files = files
-        self._tally = desk.reading.tally
+        self._reading = desk.reading
+        self._progress = progress
         self._subjects = Subjects(
             desk.pseudonyms,
             server=server,
             identifier_system=identifier_system,
             known=desk.known,
         )
-        self._reader = FhirReader(desk.reading, self._subjects)
+        self._reader = FhirReader(desk.reading, self._subjects, lambda: self._all("Medication"))
+        self._learns_ahead = not (all(map(is_lines, files)) and self._subjects.by_own_id)
 
     @property
     def learned(self) -> Mapping[str, Identity]:
@@ -80,14 +106,47 @@ class FhirFiles:
         Raises:
             RecordError: a file cannot be read, or none holds a resource.
         """
+        self._learn()
         for file in self._files:
-            for found in mentions(file, LOOKED_UP):
-                self._reader.learn(found)
-        for file in self._files:
-            for found in read_resources(file, self._tally):
+            for found in read_resources(file, self._reading.tally, self._progress):
                 yield from self._reader.read(found)
-        if self._tally.reasons and not self._tally.read:
+        self._refuse_nothing()
+
+    def blocks(self) -> Iterator[Block]:
+        """What `versions` yields; plain Observations in files of lines are read as columns.
+
+        Raises:
+            RecordError: as `versions`.
+        """
+        self._learn()
+        blocks = FhirBlocks(self._reading, self._subjects, self._reader)
+        try:
+            for file in self._files:
+                if not is_lines(file):
+                    yield from blocks.one_by_one(
+                        read_resources(file, self._reading.tally, self._progress)
+                    )
+                    continue
+                with explained(file):
+                    for lines in read_lines(file, self._progress):
+                        yield from blocks.read(lines, file)
+        finally:
+            blocks.close()
+        self._refuse_nothing()
+
+    def _learn(self) -> None:
+        if self._learns_ahead:
+            for found in self._all("Patient"):
+                self._reader.learn(found)
+
+    def _all(self, kind: str) -> Iterator[Found]:
+        for file in self._files:
+            yield from mentions(file, (kind,))
+
+    def _refuse_nothing(self) -> None:
+        tally = self._reading.tally
+        if tally.reasons and not tally.read:
             listed = ", ".join(str(file) for file in self._files[:5])
             raise RecordError(
-                f"found no FHIR resource in {listed}{self._tally.commonest()}; nothing was imported"
+                f"found no FHIR resource in {listed}{tally.commonest()}; nothing was imported"
             )

@@ -7,7 +7,7 @@ latest, so that no prediction inside it can see it; a whole date counts as known
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -53,7 +53,7 @@ def read_zone(name: str) -> ZoneInfo:
 
 
 @lru_cache(maxsize=65_536)
-def read_moment(text: str, zone: ZoneInfo) -> Moment | None:
+def read_moment(text: str, zone: tzinfo) -> Moment | None:
     """Read a FHIR date, dateTime or instant, or an ISO 8601 date or time of a table.
 
     Args:
@@ -75,7 +75,7 @@ def read_moment(text: str, zone: ZoneInfo) -> Moment | None:
         return None
 
 
-def read_with_format(text: str, form: str, zone: ZoneInfo) -> Moment | None:
+def read_with_format(text: str, form: str, zone: tzinfo) -> Moment | None:
     """Read a time by a `strptime` format; without an hour in it, it means the whole day."""
     try:
         value = datetime.strptime(text.strip(), form)
@@ -85,7 +85,7 @@ def read_with_format(text: str, form: str, zone: ZoneInfo) -> Moment | None:
         return None
 
 
-def whole_day(value: datetime, zone: ZoneInfo) -> Moment:
+def whole_day(value: datetime, zone: tzinfo) -> Moment:
     """The day of a date in a time zone."""
     start = value.replace(tzinfo=zone)
     return Moment(start=_utc(start), end=_last(start + timedelta(days=1)), precision="day")
@@ -106,12 +106,12 @@ def _back(moment: datetime, years: int) -> datetime:
         return moment.replace(year=moment.year - years, day=28)
 
 
-def _instant(value: datetime, zone: ZoneInfo) -> Moment:
+def _instant(value: datetime, zone: tzinfo) -> Moment:
     aware = _utc(value if value.tzinfo else value.replace(tzinfo=zone))
     return Moment(start=aware, end=aware, precision="time")
 
 
-def _month_or_year(match: re.Match[str], zone: ZoneInfo) -> Moment:
+def _month_or_year(match: re.Match[str], zone: tzinfo) -> Moment:
     year, month = int(match[1]), match[2]
     if month is None:
         start, after = datetime(year, 1, 1, tzinfo=zone), datetime(year + 1, 1, 1, tzinfo=zone)

@@ -21,6 +21,8 @@ from fedtwin_client.records.report import Place
 from fedtwin_client.records.resources import Found, Resource, list_of, text_of
 from fedtwin_client.records.units import SAME, conversion, normal_unit
 
+PLAIN_NOT = frozenset({"entered-in-error", "refuted", "cancelled", "registered"})
+"""Statuses of Observations that make no events."""
 _COMPARATORS = {"<", "<=", ">", ">="}
 _NOT_READ = (
     "valueRange",
@@ -118,17 +120,31 @@ def _quantity(quantity: Any, code: str) -> _Value:
         raise UnusableError("a valueQuantity that is not an object")
     if quantity.get("value") is None:
         raise UnusableError("no value was recorded", wrong=False)
-    comparator = text_of(quantity, "comparator") or None
-    if comparator is not None and comparator not in _COMPARATORS:
-        raise UnusableError("a comparator that is not known")
-    number = checked_number(code, finite(quantity["value"]), _unit(quantity))
+    comparator = comparator_of(quantity)
+    number = checked_number(code, finite(quantity["value"]), unit_of(quantity))
     return _Value(
         number=number.value, unit=number.unit, src_unit=number.src_unit, comparator=comparator
     )
 
 
-def _unit(quantity: Resource) -> str | None:
-    """The quantity's unit: its code if that is known here, or else what people read."""
+def comparator_of(quantity: Resource) -> str | None:
+    """The quantity's comparator, if it has one.
+
+    Raises:
+        UnusableError: it is none of FHIR R4's four.
+    """
+    comparator = text_of(quantity, "comparator") or None
+    if comparator is not None and comparator not in _COMPARATORS:
+        raise UnusableError("a comparator that is not known")
+    return comparator
+
+
+def unit_of(quantity: Resource) -> str | None:
+    """The quantity's unit: its code if that is known here, or else what people read.
+
+    Raises:
+        UnusableError: the two are different units.
+    """
     written = [text for text in (quantity.get("code"), quantity.get("unit")) if _is_text(text)]
     known = [text for text in written if normal_unit(text) is not None]
     normal = [unit for unit in map(normal_unit, known) if unit is not None]

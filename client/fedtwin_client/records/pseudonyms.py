@@ -247,6 +247,16 @@ class Pseudonyms:
             self._behind[subject] = identity
         return subject
 
+    def keyed(self, purpose: str, text: str) -> str:
+        """A name for something that leads back to it only with the site's secret: 32 hex digits.
+
+        Args:
+            purpose: names made for two purposes say nothing of each other.
+            text: what is named.
+        """
+        about = f"fedtwin {purpose}\0{text}".encode("utf-8", "surrogateescape")
+        return hmac.new(self._secret, about, hashlib.sha256).hexdigest()[:32]
+
     def identities(self, used: Iterable[int]) -> dict[int, Identity]:
         """Who is behind each pseudonym that was used."""
         return {subject: self._behind[subject] for subject in used if subject in self._behind}

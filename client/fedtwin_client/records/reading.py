@@ -16,7 +16,7 @@ from fedtwin_client.records.analytes import analyte, analyte_conversion
 from fedtwin_client.records.code_tables import in_use
 from fedtwin_client.records.moments import Moment, read_moment
 from fedtwin_client.records.report import Place, Tally
-from fedtwin_client.records.units import normal_unit
+from fedtwin_client.records.units import SAME, Conversion, normal_unit
 
 OLDEST_YEAR = 1870
 # One word of a few letters; a patient's name or number that stands in the wrong field is longer.
@@ -43,6 +43,14 @@ class Number(NamedTuple):
     value: float
     unit: str | None
     src_unit: str | None
+
+
+class UnitRule(NamedTuple):
+    """What happens to every value of one code in one unit: both units, and the way between them."""
+
+    unit: str | None
+    src_unit: str | None
+    convert: Conversion
 
 
 class Times(NamedTuple):
@@ -74,6 +82,15 @@ class Reading:
     def now(self) -> datetime:
         """The time, aware; nothing may lie after it."""
         return self._now() if callable(self._now) else self._now
+
+    def at(self, now: datetime, tally: Tally | None = None) -> "Reading":
+        """The same at one moment, for one message.
+
+        Args:
+            now: aware; nothing may lie after it.
+            tally: another account; none: the same.
+        """
+        return Reading(source=self.source, zone=self.zone, now=now, tally=tally or self.tally)
 
     def unusable(self, error: UnusableError, place: Place, raw: object) -> None:
         """Account for something that makes no event."""
@@ -149,15 +166,25 @@ def checked_number(code: str, value: float, unit: str | None) -> Number:
     Raises:
         UnusableError: a known code with no unit, an unknown one, or one of another kind.
     """
+    rule = unit_rule(code, unit)
+    return Number(rule.convert(value), rule.unit, rule.src_unit)
+
+
+def unit_rule(code: str, unit: str | None) -> UnitRule:
+    """What `checked_number` does to every value of a code in a unit.
+
+    Raises:
+        UnusableError: a known code with no unit, an unknown one, or one of another kind.
+    """
     written = unit.strip() if unit and unit.strip() else None
     normal = normal_unit(written)
     known = analyte(code)
     if known is None:
-        return Number(value, normal or written, written)
+        return UnitRule(normal or written, written, SAME)
     if written is None:
         normal = in_use().assumed.get(code)
         if normal is None and known.bare:
-            return Number(value, known.unit, None)
+            return UnitRule(known.unit, None, SAME)
         if normal is None:
             raise UnusableError(f"no unit for {known.name}, which is kept in {known.unit}")
     elif normal is None:
@@ -167,7 +194,7 @@ def checked_number(code: str, value: float, unit: str | None) -> Number:
         raise UnusableError(
             f"{_shown(written or normal)} does not fit {known.name}, kept in {known.unit}"
         )
-    return Number(convert(value), known.unit, written)
+    return UnitRule(known.unit, written, convert)
 
 
 def _shown(unit: str) -> str:

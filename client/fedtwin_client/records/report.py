@@ -15,7 +15,7 @@ from fedtwin_client.at_rest.files import SealedWriter
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.records.code_tables import in_use
 
-_EXAMPLES = 3
+EXAMPLES = 3
 _RAW_LIMIT = 20_000
 
 
@@ -105,14 +105,14 @@ class Tally:
     examples: dict[str, list[str]] = field(default_factory=dict)
     _file: TextIO | SealedWriter | None = None
 
-    def skip(self, reason: str, place: Place) -> None:
-        """Count something that made no event though nothing is wrong with it."""
-        self.reasons[reason] += 1
+    def skip(self, reason: str, place: Place, count: int = 1) -> None:
+        """Count something, or so many of it, that made no event though nothing is wrong with it."""
+        self.reasons[reason] += count
         self._example(reason, place)
 
-    def note(self, reason: str, place: Place) -> None:
-        """Count something that was used and is worth a look."""
-        self.notes[reason] += 1
+    def note(self, reason: str, place: Place, count: int = 1) -> None:
+        """Count something, or so many of it, that was used and is worth a look."""
+        self.notes[reason] += count
         self._example(reason, place)
 
     def put_aside(self, reason: str, place: Place, raw: object) -> None:
@@ -165,7 +165,7 @@ class Tally:
 
     def _example(self, reason: str, place: Place) -> None:
         places = self.examples.setdefault(reason, [])
-        if len(places) < _EXAMPLES:
+        if len(places) < EXAMPLES:
             places.append(str(place))
 
 

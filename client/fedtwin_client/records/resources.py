@@ -2,18 +2,20 @@
 
 A line that is not a JSON object is put aside with its number; the others are read. Numbers that
 JSON does not allow (NaN, Infinity) make a line malformed. A byte-order mark and CRLF are removed.
+A line of more than 16 MiB is put aside with its beginning and its number.
 """
 
-import gzip
 import hashlib
 import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import Any, TypeAlias
 
+from fedtwin_client.records.lines import Lines, Progress, open_plain, read_lines
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
@@ -27,6 +29,7 @@ def _refuse(constant: str) -> float:
     raise ValueError(constant)
 
 
+_DEEPEST = 200
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
@@ -67,19 +70,58 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
-def read_resources(file: Path, tally: Tally) -> Iterator[Found]:
+def read_resources(file: Path, tally: Tally, progress: Progress | None = None) -> Iterator[Found]:
     """All resources of a file; what cannot be read is put aside.
 
     Raises:
         RecordError: the file cannot be opened, or is damaged below the level of lines.
     """
-    try:
-        if ".ndjson" in file.name or ".jsonl" in file.name:
-            yield from _lines(file, tally)
+    with explained(file):
+        if is_lines(file):
+            for lines in read_lines(file, progress):
+                yield from resources_in(lines, file, tally)
         else:
             yield from _whole(file, tally)
+
+
+def is_lines(file: Path) -> bool:
+    """Whether a file's name says that every line is a resource."""
+    return ".ndjson" in file.name or ".jsonl" in file.name
+
+
+@contextmanager
+def explained(file: Path) -> Iterator[None]:
+    """Says of a file that cannot be read which one it is.
+
+    Raises:
+        RecordError: the file cannot be opened, or is damaged below the level of lines.
+    """
+    try:
+        yield
     except (OSError, EOFError, zlib.error) as error:
         raise RecordError(f"cannot read {file}: {error}; nothing was imported") from error
+
+
+def resources_in(lines: Lines, file: Path, tally: Tally) -> Iterator[Found]:
+    """The resources of some lines of a file; what cannot be read is put aside."""
+    if lines.too_long:
+        tally.put_aside(
+            "a line of more than 16 MiB", Place(file.name, lines.first), _text(lines.data)
+        )
+        return
+    for number, line in lines.each():
+        yield from resources_of_line(line, Place(file.name, number), tally)
+
+
+def resources_of_line(line: bytes, place: Place, tally: Tally) -> Iterator[Found]:
+    """The resources of one line; what cannot be read is put aside."""
+    if not line.strip():
+        return
+    value = parse_json(line)
+    if value is None and not line.endswith(b"\n"):
+        tally.put_aside("the last line was cut off", place, _text(line))
+    else:
+        yield from _checked(value, place, "", tally, _text(line) if value is None else "")
 
 
 def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
@@ -91,19 +133,20 @@ def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
     """
     wanted = set(kinds)
     pattern = re.compile(rb'"resourceType"\s*:\s*"(?:' + "|".join(sorted(wanted)).encode() + rb')"')
-    try:
-        if ".ndjson" in file.name or ".jsonl" in file.name:
-            with _open(file) as stream:
-                for number, line in enumerate(stream, start=1):
-                    resource = _parse(line) if pattern.search(line) else None
-                    if isinstance(resource, dict) and resource.get("resourceType") in wanted:
-                        yield Found(resource=resource, place=Place(file.name, number))
+    with explained(file):
+        if not is_lines(file):
+            for found in _whole(file, Tally(quarantine=None)):
+                if found.resource["resourceType"] in wanted:
+                    yield found
             return
-        for found in _whole(file, Tally(quarantine=None)):
-            if found.resource["resourceType"] in wanted:
-                yield found
-    except (OSError, EOFError, zlib.error) as error:
-        raise RecordError(f"cannot read {file}: {error}; nothing was imported") from error
+        names = [f'"{kind}"'.encode() for kind in wanted]
+        for lines in read_lines(file):
+            if lines.too_long or not any(name in lines.data for name in names):
+                continue
+            for number, line in lines.each():
+                resource = parse_json(line) if pattern.search(line) else None
+                if isinstance(resource, dict) and resource.get("resourceType") in wanted:
+                    yield Found(resource=resource, place=Place(file.name, number))
 
 
 def own_id(found: Found) -> str:
@@ -114,6 +157,11 @@ def own_id(found: Found) -> str:
         content = json.dumps(found.resource, sort_keys=True).encode("utf-8", "surrogatepass")
         written = f"sha256:{hashlib.sha256(content).hexdigest()[:32]}"
     return written.replace("#", "%23")
+
+
+def resources_of(value: Resource, place: Place, tally: Tally) -> Iterator[Found]:
+    """The resources of one parsed JSON object: itself, or the entries of a bundle."""
+    yield from _checked(value, place, "", tally, "")
 
 
 def text_of(resource: Resource, key: str) -> str:
@@ -144,46 +192,44 @@ def _is_fhir(file: Path) -> bool:
     return file.is_file() and file.name.endswith(_ENDINGS) and not file.name.startswith(".")
 
 
-def _open(file: Path) -> BinaryIO:
-    if file.suffix == ".gz":
-        return cast("BinaryIO", gzip.open(file, "rb"))
-    return file.open("rb")
+def parse_json(data: bytes) -> Any:
+    """Parsed JSON, or none.
 
-
-def _parse(data: bytes) -> Any:
-    """Parsed JSON, or none: not JSON, not UTF-8, or a number or text that none of them allows."""
+    None if it is not JSON, not UTF-8, holds a number or text that none of them allows, or is nested
+    more than 200 deep: what is parsed here must also be possible to write.
+    """
     try:
         text = data.decode("utf-8-sig")
         value = _DECODER.decode(text)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a character: no text
-        return value
     except (ValueError, RecursionError):
         return None
+    opened = text.count("{") + text.count("[")
+    return None if opened > _DEEPEST and _is_deeper(value, _DEEPEST) else value
 
 
-def _lines(file: Path, tally: Tally) -> Iterator[Found]:
-    with _open(file) as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            place = Place(file.name, number)
-            value = _parse(line)
-            if value is None and not line.endswith(b"\n"):
-                tally.put_aside("the last line was cut off", place, _text(line))
-            else:
-                yield from _checked(value, place, "", tally, _text(line) if value is None else "")
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Whether lists and objects are nested deeper than a limit."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit + 1):
+        inside = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [one for items in inside for one in items if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _whole(file: Path, tally: Tally) -> Iterator[Found]:
-    with _open(file) as stream:
+    with open_plain(file) as stream:
         data = stream.read(_SINGLE_LIMIT + 1)
     if len(data) > _SINGLE_LIMIT:
         raise RecordError(f"{file} is larger than 512 MiB; split it, or export NDJSON instead")
-    value = _parse(data)
+    value = parse_json(data)
     first = data.lstrip(b"\xef\xbb\xbf \r\n").partition(b"\n")[0]
-    if value is None and isinstance(_parse(first), dict):  # NDJSON under another name
-        yield from _lines(file, tally)
+    if value is None and isinstance(parse_json(first), dict):  # NDJSON under another name
+        for lines in read_lines(file):
+            yield from resources_in(lines, file, tally)
         return
     yield from _checked(value, Place(file.name, 1), "", tally, _text(data) if value is None else "")
 

@@ -52,6 +52,16 @@ class Subjects:
         self._known = known
         self.learned: dict[str, Identity] = {}
 
+    @property
+    def by_own_id(self) -> bool:
+        """Whether every reference means the patient whose id it names, whatever is learned."""
+        start = f"{self._server}:"
+        return self._system is None and all(
+            identity == Identity(self._server, key.removeprefix(start))
+            for key, identity in self._known.items()
+            if key.startswith(start)
+        )
+
     def learn(self, found: Found) -> None:
         """Remember a Patient resource's addresses, if it says who the patient is."""
         try:

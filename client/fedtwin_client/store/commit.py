@@ -17,13 +17,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring
@@ -35,16 +34,15 @@ from fedtwin_client.store.manifest import (
     sync_folder,
     write_manifest,
 )
+from fedtwin_client.store.ordering import CODED, coded, in_order
+from fedtwin_client.store.replacing import Renewed, origins_of
 from fedtwin_client.store.staging import SCHEMA, Staging
 from fedtwin_protocol.errors import RecordError
 
 POSITION = pa.field("file_row_number", pa.int64())
-_MACROS = """
-CREATE MACRO bucket_of(subject) AS subject % 64;
-CREATE MACRO origin_of(source) AS split_part(source, '#', 1);
-"""
-_COLUMNS = ", ".join(SCHEMA.names)
-_ORDER = "ORDER BY subject_id, time NULLS FIRST, available_time, source, code"
+ORDERED = ("subject_id", "time")
+_REPEATED = ("subject_id", *CODED)
+_ROW_GROUP = 8_192  # one patient's events are read with few others'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,20 +87,19 @@ def take_over(
         RecordError: the disk is full or another fault; the store is then what it was.
     """
     with _explained(folder), closing(_engine(staging.folder, keyring)) as db:
-        _load(db, folder, staging, previous, keyring)
-        files, events, subjects = _write_buckets(db, folder, staging, previous, keyring)
-        (outdated,) = _one(db, "SELECT coalesce(sum(versions - 1), 0)::BIGINT FROM newest")
-        (withdrawn,) = _one(
-            db,
-            "SELECT count(DISTINCT origin) FROM touched"
-            " WHERE origin NOT IN (SELECT origin FROM renewed)",
-        )
-        history = PastImport(time=now, origin=origin, events=events)
+        writing = _Writing(db, folder, staging, keyring, previous)
+        files = writing.all_buckets()
+        history = PastImport(time=now, origin=origin, events=writing.events)
         following = _next(previous, files, history if live_through is None else None)
         if live_through is not None:
             following = following.model_copy(update={"live_through": live_through})
         write_manifest(folder, following)
-    return Taken(events=events, subjects=subjects, withdrawn=withdrawn, outdated=outdated)
+        return Taken(
+            events=writing.events,
+            subjects=writing.subjects,
+            withdrawn=writing.withdrawn(),
+            outdated=int(writing.renewed.outdated.sum()),
+        )
 
 
 def rewrite(
@@ -123,17 +120,14 @@ def rewrite(
         RecordError: the disk is full or another fault; the store is then what it was.
     """
     kept: list[EventFile] = []
-    with _explained(folder), closing(_engine(folder / "staging", keyring)) as db:
+    with _explained(folder):
         for file in previous.files:
             if without is not None and file.bucket != without % 64:
                 kept.append(file)
                 continue
-            db.register("old_bucket", open_tables([file.opened(folder, keyring)]))
-            rows = db.sql(
-                f"SELECT {_COLUMNS} FROM old_bucket"  # noqa: S608 - constants
-                f" WHERE subject_id IS DISTINCT FROM $without {_ORDER}",
-                params={"without": without},
-            )
+            rows = open_tables([file.opened(folder, keyring)], SCHEMA).to_table()
+            if without is not None:
+                rows = rows.filter(pc.not_equal(rows["subject_id"], without))
             path = f"events/{previous.generation + 1:06d}-{file.bucket:02d}.parquet"
             written = _write_bucket(rows, path, folder, keyring)
             if written.rows:
@@ -169,108 +163,101 @@ def _explained(folder: Path) -> Iterator[None]:
 def _engine(staging: Path, keyring: Keyring | None) -> duckdb.DuckDBPyConnection:
     db = duckdb.connect()
     db.execute("SET TimeZone = 'UTC'")
+    db.execute("SET threads = 1")  # a bucket is small; more threads cost more than they save
     spill = str(staging / "spill") if keyring is None else ""  # DuckDB cannot encrypt it offline
     db.execute("SET temp_directory = $folder", {"folder": spill})
     return db
 
 
-def _load(
-    db: duckdb.DuckDBPyConnection,
-    folder: Path,
-    staging: Staging,
-    previous: Manifest,
-    keyring: Keyring | None,
-) -> None:
-    """Tables: `newest` version of each record, and where records lay so far."""
-    db.execute(_MACROS)
-    db.register("staged_versions", staging.versions())
-    db.execute(
-        "CREATE TABLE newest AS SELECT origin, arg_max(version, (updated, version)) AS version,"
-        " count(*) AS versions FROM staged_versions GROUP BY origin"
-    )
-    db.execute("CREATE TABLE renewed (origin VARCHAR)")
-    db.register("old", _old_events(folder, previous.files, keyring))
-    db.execute(
-        "CREATE TABLE touched AS"
-        " SELECT bucket_of(subject_id) AS bucket, origin_of(source) AS origin FROM old"
-        " WHERE origin_of(source) IN (SELECT origin FROM newest) GROUP BY ALL"
-    )
+class _Writing:
+    """Buckets written anew, one after another.
+
+    Attributes:
+        renewed: the records that the import has versions of.
+        events: new rows so far.
+        subjects: different patients among them.
+    """
+
+    def __init__(
+        self,
+        db: duckdb.DuckDBPyConnection,
+        folder: Path,
+        staging: Staging,
+        keyring: Keyring | None,
+        previous: Manifest,
+    ) -> None:
+        self._folder, self._staging, self._keyring = folder, staging, keyring
+        self._previous = previous
+        self.renewed = Renewed(db, staging)
+        self.events = self.subjects = 0
+        self._gone: list[NDArray[np.int64]] = []
+
+    def all_buckets(self) -> tuple[EventFile, ...]:
+        """The store's files."""
+        (self._folder / "events").mkdir(mode=0o700, exist_ok=True)
+        old = {file.bucket: file for file in self._previous.files}
+        kept: list[EventFile] = []
+        for bucket in sorted(self._staging.buckets | old.keys()):
+            file = self._bucket(bucket, old.get(bucket))
+            if file is not None:
+                kept.append(file)
+        sync_folder(self._folder / "events")
+        return tuple(kept)
+
+    def withdrawn(self) -> int:
+        """How many records had events and have none any more."""
+        versions = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *self._gone]))
+        return int((~self.renewed.made[versions]).sum())
+
+    def _bucket(self, bucket: int, old: EventFile | None) -> EventFile | None:
+        fresh = self._fresh(bucket)
+        staying, replaced = self._staying(old, read=fresh.num_rows > 0)
+        if not fresh.num_rows and not replaced:
+            return old
+        self.events += fresh.num_rows
+        self.subjects += len(pc.unique(fresh["subject_id"]))
+        rows = in_order(pa.concat_tables([coded(fresh), coded(staying)]))
+        path = f"events/{self._previous.generation + 1:06d}-{bucket:02d}.parquet"
+        written = _write_bucket(rows, path, self._folder, self._keyring)
+        return written.model_copy(update={"bucket": bucket}) if written.rows else None
+
+    def _fresh(self, bucket: int) -> pa.Table:
+        staged = self._staging.bucket(bucket)
+        versions = staged["version"].to_numpy()
+        newest = ~self.renewed.outdated[versions]
+        self.renewed.made[versions[newest]] = True
+        if not newest.all():
+            staged = staged.filter(pa.array(newest))
+        return staged.select(SCHEMA.names)
+
+    def _staying(self, old: EventFile | None, *, read: bool) -> tuple[pa.Table, bool]:
+        """The rows of a file whose records are not renewed, and whether others are.
+
+        Args:
+            old: the file; none where there is none yet.
+            read: whether the rows are wanted also if none is renewed.
+        """
+        if old is None:
+            return SCHEMA.empty_table(), False
+        events = open_tables([old.opened(self._folder, self._keyring)], SCHEMA)
+        places = self.renewed.places(origins_of(events.to_table(columns=["source"])["source"]))
+        replaced = places >= 0
+        self._gone.append(np.unique(places[replaced]))
+        if not replaced.any():
+            return events.to_table() if read else SCHEMA.empty_table(), False
+        return events.to_table().filter(pa.array(~replaced)), True
 
 
-def _old_events(folder: Path, files: tuple[EventFile, ...], keyring: Keyring | None) -> Any:
-    if not files:
-        return SCHEMA.empty_table()
-    return open_tables([file.opened(folder, keyring) for file in files], SCHEMA)
-
-
-def _write_buckets(
-    db: duckdb.DuckDBPyConnection,
-    folder: Path,
-    staging: Staging,
-    previous: Manifest,
-    keyring: Keyring | None,
-) -> tuple[tuple[EventFile, ...], int, int]:
-    """The store's files, and how many events and patients are new."""
-    staged = staging.events()
-    touched = db.execute("SELECT DISTINCT bucket FROM touched").fetchall()
-    old_buckets = {int(bucket) for (bucket,) in touched}
-    kept = {file.bucket: file for file in previous.files}
-    (folder / "events").mkdir(mode=0o700, exist_ok=True)
-    all_events = all_subjects = 0
-    for bucket in sorted(old_buckets | staging.buckets):
-        db.register("staged_bucket", staged.to_table(filter=pc.field("bucket") == bucket))
-        db.execute(
-            f"CREATE OR REPLACE TABLE fresh AS SELECT {_COLUMNS} FROM staged_bucket"  # noqa: S608
-            " WHERE version IN (SELECT version FROM newest)"
-        )
-        events, subjects = _one(db, "SELECT count(*), count(DISTINCT subject_id) FROM fresh")
-        if not events and bucket not in old_buckets:
-            continue
-        all_events, all_subjects = all_events + events, all_subjects + subjects
-        db.execute("INSERT INTO renewed SELECT DISTINCT origin_of(source) FROM fresh")
-        old = kept.pop(bucket, None)
-        db.register("old_bucket", _old_events(folder, () if old is None else (old,), keyring))
-        rows = db.sql(
-            f"SELECT {_COLUMNS} FROM fresh UNION ALL SELECT {_COLUMNS} FROM old_bucket"  # noqa: S608
-            f" WHERE origin_of(source) NOT IN (SELECT origin FROM newest) {_ORDER}"
-        )
-        path = f"events/{previous.generation + 1:06d}-{bucket:02d}.parquet"
-        written = _write_bucket(rows, path, folder, keyring)
-        if written.rows:
-            kept[bucket] = written.model_copy(update={"bucket": bucket})
-    sync_folder(folder / "events")
-    return tuple(kept[bucket] for bucket in sorted(kept)), all_events, all_subjects
-
-
-def _write_bucket(
-    rows: duckdb.DuckDBPyRelation, path: str, folder: Path, keyring: Keyring | None
-) -> EventFile:
+def _write_bucket(rows: pa.Table, path: str, folder: Path, keyring: Keyring | None) -> EventFile:
     """Write one file; an encrypted one also keeps each row's place, which DuckDB does not tell."""
     target = folder / path
-    if keyring is None:
-        rows.write_parquet(str(target), compression="zstd")
-        count, key = int(pq.read_metadata(target).num_rows), None
-    else:
-        secret = fresh_key()
-        count = _write_sealed(rows, target, secret)
-        key = keyring.close(secret, path)
+    secret = None if keyring is None else fresh_key()
+    rows = coded(rows)
+    if secret is not None:
+        rows = rows.append_column(POSITION, pa.array(np.arange(rows.num_rows)))
+    with open_writer(target, rows.schema, secret, _REPEATED, ordered=ORDERED) as writer:
+        writer.write_table(rows, row_group_size=_ROW_GROUP)
     with target.open("rb") as file:
         os.fsync(file.fileno())
-    return EventFile(bucket=0, path=path, rows=count, key=key)
-
-
-def _write_sealed(rows: duckdb.DuckDBPyRelation, target: Path, key: bytes) -> int:
-    count = 0
-    with open_writer(target, SCHEMA.append(POSITION), key) as writer:
-        for batch in rows.to_arrow_reader(122_880):
-            place = pa.array(np.arange(count, count + batch.num_rows), type=pa.int64())
-            table = pa.Table.from_batches([batch]).cast(SCHEMA).append_column(POSITION, place)
-            writer.write_table(table)
-            count += batch.num_rows
-    return count
-
-
-def _one(db: duckdb.DuckDBPyConnection, sql: str) -> tuple[int, ...]:
-    # All of it, although it is one row: the connection is busy until its last row was asked for.
-    (row,) = db.execute(sql).fetchall()
-    return tuple(int(value) for value in row)
+    key = None if keyring is None or secret is None else keyring.close(secret, path)
+    return EventFile(bucket=0, path=path, rows=rows.num_rows, key=key)

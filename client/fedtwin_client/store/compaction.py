@@ -9,20 +9,21 @@ A kill between two steps loses nothing and doubles no event: the number decides 
 something that was put aside stands in two quarantine files.
 """
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
-from fedtwin_client.records.events import Event
+from fedtwin_client.records.blocks import VERSION, VERSIONS, Block, rows_table
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.jobs import job_in, staging_in
 from fedtwin_client.store.manifest import Manifest, read_manifest
+from fedtwin_client.store.replacing import origins_of
 from fedtwin_client.store.staging import Staging
 from fedtwin_client.store.tail import FILE, Tail
 
@@ -82,23 +83,21 @@ def _staged(
     with Consents(store) as consents:
         erased = consents.erased()
     staging = Staging(folder, None if keyring is None else fresh_key(), erased)
-    numbers = {origin: staging.version(origin, None) for origin in tail.origins(after, through)}
-    for event in _events(tail.events(after, through)):
-        staging.add(numbers[event.source.partition("#")[0]], [event])
+    staging.add_block(_block(tail.origins(after, through), tail.events(after, through)))
     staging.flush()
     return staging
 
 
-def _events(table: pa.Table) -> Iterator[Event]:
-    for batch in table.to_batches():
-        for row in batch.to_pylist():
-            row["time"] = _aware(row["time"])
-            row["available_time"] = _aware(row["available_time"])
-            yield Event(**row)
-
-
-def _aware(time: datetime | None) -> datetime | None:
-    return None if time is None else time.replace(tzinfo=UTC)
+def _block(origins: list[str], events: pa.Table) -> Block:
+    """Each origin as a version that makes its events."""
+    versions = rows_table([(number, origin, 0) for number, origin in enumerate(origins)], VERSIONS)
+    made_by = pc.index_in(
+        origins_of(events["source"])["origin"], versions["origin"].combine_chunks()
+    )
+    return Block(
+        versions=versions,
+        events=events.append_column(VERSION, pc.cast(made_by, VERSION.type)),
+    )
 
 
 def _keep_asides(store: Path, tail: Tail, keyring: Keyring | None, now: datetime) -> list[int]:

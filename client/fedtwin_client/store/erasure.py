@@ -5,7 +5,8 @@ In this order, each step safe against a kill, and the whole safe to repeat:
 1. The pseudonym is noted as erased: from the next task on the patient is absent from every study
    under way, and no import brings them back.
 2. The files with their events are written anew without them, under new keys, and the old files are
-   removed, as is everything that was put aside in quarantine, which may speak of them.
+   removed, as are their images and everything that was put aside in quarantine, which may speak of
+   them.
 3. The way from the pseudonym back to the patient is deleted; that it is still there tells the next
    import, and `fedtwin client check`, that an erasure was cut off.
 
@@ -19,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
+from fedtwin_client.records.image_store import remove_images
 from fedtwin_client.records.pseudonyms import IdentityMap
 from fedtwin_client.store.commit import rewrite
 from fedtwin_client.store.consents import Consents
@@ -33,10 +35,12 @@ class Erased:
 
     Attributes:
         events: of the patient, from the timelines.
+        images: files of the patient's images.
         known: whether the identity map knew the patient.
     """
 
     events: int
+    images: int
     known: bool
 
 
@@ -82,6 +86,7 @@ def _remove(store: Path, subject_id: int, keyring: Keyring | None) -> Erased:
         manifest = rewrite(store, manifest, keyring, without=subject_id)
         events += before - sum(file.rows for file in manifest.files)
         clear(store, manifest)
+    images = remove_images(store, subject_id)
     shutil.rmtree(store / "quarantine", ignore_errors=True)
     known = IdentityMap(store / "identities.sqlite").forget(subject_id)
-    return Erased(events=events, known=known)
+    return Erased(events=events, images=images, known=known)

@@ -13,10 +13,12 @@ import pyarrow as pa
 
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import keyring_of
+from fedtwin_client.records.blocks import BlockSource
 from fedtwin_client.records.code_check import CodeCheck
 from fedtwin_client.records.code_tables import site_tables, using
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir_files import fhir_files
+from fedtwin_client.records.lines import Progress
 from fedtwin_client.records.mapped import mapped_file
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.plausible import Plausibility
@@ -38,7 +40,7 @@ _ERASED_CONSENT = "consents of patients who are erased here"
 _NOT_RESEARCH = "a Consent that says nothing of research"
 
 
-def import_fhir(
+def import_fhir(  # noqa: PLR0913 - what a person says on the command line
     paths: Sequence[Path],
     store: Path,
     *,
@@ -47,6 +49,7 @@ def import_fhir(
     server: str = "fhir",
     identifier_system: str | None = None,
     zone: str = "UTC",
+    progress: Progress | None = None,
 ) -> ImportReport:
     """Import FHIR R4 records.
 
@@ -58,6 +61,7 @@ def import_fhir(
         server: a name for where the records come from; ids of two servers do not meet.
         identifier_system: whose identifier makes the pseudonym; none: the server's own id.
         zone: IANA time zone of dates without one.
+        progress: is told how many bytes more of the files were read.
 
     Returns:
         The account of the import.
@@ -66,7 +70,7 @@ def import_fhir(
         RecordError: nothing can be read or the store cannot be written; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    opening = fhir_files(paths, server, identifier_system)
+    opening = fhir_files(paths, server, identifier_system, progress)
     return import_source(opening, store, secret=secret, now=now, source=server, zone=zone)
 
 
@@ -120,9 +124,13 @@ def import_source(
         reading = Reading(source=source, zone=read_zone(zone), now=now, tally=job.tally)
         known = job.identities.addresses()
         records = opening(Desk(reading=reading, pseudonyms=pseudonyms, known=known))
-        for version in records.versions():
-            number = job.staging.version(version.origin, version.updated)
-            job.staging.add(number, version.events)
+        if isinstance(records, BlockSource):
+            for block in records.blocks():
+                job.staging.add_block(block)
+        else:
+            for version in records.versions():
+                number = job.staging.version(version.origin, version.updated)
+                job.staging.add(number, version.events)
         return job.finish(records.title, pseudonyms, records.learned, records.consents)
 
 

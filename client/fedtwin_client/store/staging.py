@@ -1,44 +1,39 @@
 """Where an import gathers its events before the store takes them over as a whole.
 
-Events and versions go to Parquet files of limited size, so that memory stays flat however large
-an export is. Each file has a row group for each bucket, so that the store takes them over bucket
-by bucket. Nothing here is part of the store; what a killed import left is removed by the next, and
-where the node's files are encrypted nobody can read it: its key was in the import's memory alone.
+Memory stays flat however large an export is: what is gathered goes to files in pieces, one file for
+each bucket, so that the store takes them over bucket by bucket. A piece is an Arrow stream. Nothing
+here is part of the store; what a killed import left is removed by the next, and where the node's
+files are encrypted each piece lies in a box whose key was in the import's memory alone.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
-from fedtwin_client.at_rest.tables import open_tables, open_writer
-from fedtwin_client.records.events import Event
-
-SCHEMA = pa.schema(
-    [
-        ("subject_id", pa.int64()),
-        ("time", pa.timestamp("us")),
-        ("code", pa.string()),
-        ("numeric_value", pa.float64()),
-        ("text_value", pa.large_string()),
-        ("available_time", pa.timestamp("us")),
-        ("unit", pa.string()),
-        ("src_unit", pa.string()),
-        ("comparator", pa.string()),
-        ("source", pa.string()),
-        ("status", pa.string()),
-    ]
+from fedtwin_client.at_rest.boxes import close_box, open_box
+from fedtwin_client.records.blocks import (
+    EVENTS,
+    SCHEMA,
+    VERSIONS,
+    Block,
+    event_table,
+    microseconds,
+    rows_table,
 )
-BUCKETS = 64
-_STAGED = SCHEMA.append(pa.field("version", pa.int64()))
-_BUCKET = pa.field("bucket", pa.int64())
-_VERSIONS = pa.schema([("version", pa.int64()), ("origin", pa.string()), ("updated", pa.int64())])
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_ROWS_A_FILE = 200_000
+from fedtwin_client.records.events import Event
+from fedtwin_client.store.ordering import coded
+
+__all__ = ["BUCKETS", "SCHEMA", "Staging"]
+BUCKETS: Final = 64
+_ROWS_AT_ONCE: Final = 100_000
+_LENGTH: Final = struct.Struct("<Q")
 
 
 class Staging:
@@ -48,6 +43,7 @@ class Staging:
         folder: where the files lie.
         subjects: the pseudonyms that have events.
         refused: how many events were dropped because their patient is erased.
+        count: how many versions were announced; they are numbered from 0.
     """
 
     def __init__(
@@ -68,13 +64,15 @@ class Staging:
         self.folder = folder
         self.subjects: set[int] = set()
         self.refused = 0
+        self.count = 0
         self._key = key
         self._erased = erased
         self._look = look
-        self._events: list[tuple[object, ...]] = []
+        self._rows: list[tuple[int, Event]] = []
         self._versions: list[tuple[int, str, int]] = []
-        self._count = 0
-        self._files = 0
+        self._tables: list[pa.Table] = []
+        self._waiting = 0
+        self._pieces: dict[str, int] = {}
 
     def version(self, origin: str, updated: datetime | None) -> int:
         """Announce a version of a record; of several the newest wins, then the last.
@@ -86,89 +84,118 @@ class Staging:
         Returns:
             The number to add its events under.
         """
-        self._count += 1
-        self._versions.append((self._count, origin, _microseconds(updated) or 0))
-        if len(self._versions) >= _ROWS_A_FILE:
+        number = self.count
+        self.count += 1
+        self._versions.append((number, origin, microseconds(updated) or 0))
+        if len(self._versions) >= _ROWS_AT_ONCE:
             self.flush()
-        return self._count
+        return number
 
     def add(self, version: int, events: Iterable[Event]) -> None:
-        """Add events of a version."""
+        """Add events of a version, however many it has."""
         for event in events:
-            if event.subject_id in self._erased:
-                self.refused += 1
-                continue
-            self.subjects.add(event.subject_id)
-            self._events.append(
-                (
-                    event.subject_id,
-                    _microseconds(event.time),
-                    event.code,
-                    event.numeric_value,
-                    event.text_value,
-                    _microseconds(event.available_time),
-                    event.unit,
-                    event.src_unit,
-                    event.comparator,
-                    event.source,
-                    event.status,
-                    version,
-                )
-            )
-        if len(self._events) >= _ROWS_A_FILE:
+            self._rows.append((version, event))
+            if len(self._rows) >= _ROWS_AT_ONCE:
+                self.flush()
+
+    def add_block(self, block: Block) -> None:
+        """Add many versions with their events."""
+        self._gather()
+        first = self.count
+        self.count += block.versions.num_rows
+        self._write("versions", _numbered(block.versions, first))
+        self._take(_numbered(block.events, first))
+        if self._waiting >= _ROWS_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is gathered; at the end also an empty file, so that there always is one."""
-        self._files += 1
-        name = f"{self._files:06d}.parquet"
-        events = _table(self._events, _STAGED)
-        if self._look is not None:
-            self._look(events)
-        self._write(f"events-{name}", _by_bucket(events), _STAGED.append(_BUCKET))
-        self._write(f"versions-{name}", [_table(self._versions, _VERSIONS)], _VERSIONS)
-        self._events, self._versions = [], []
+        """Write what is gathered."""
+        self._gather()
+        if self._waiting:
+            events = pa.concat_tables(self._tables).combine_chunks()
+            self._tables, self._waiting = [], 0
+            if self._look is not None:
+                self._look(events)
+            self._write_buckets(events)
 
-    def events(self) -> ds.Dataset:
-        """Everything that was staged, with the columns `version` and `bucket`."""
-        return self._staged("events")
+    def versions(self) -> Iterator[pa.Table]:
+        """Every version that was announced, in pieces: `version`, `origin`, `updated`."""
+        yield from self._read("versions", VERSIONS)
 
-    def versions(self) -> ds.Dataset:
-        """Every version that was announced."""
-        return self._staged("versions")
+    def bucket(self, bucket: int) -> pa.Table:
+        """The staged events of a bucket, with the column `version`; texts that repeat are coded."""
+        pieces = list(self._read(_name(bucket), EVENTS))
+        return pa.concat_tables(pieces) if pieces else coded(EVENTS.empty_table())
 
     @property
     def buckets(self) -> set[int]:
         """The buckets of the patients who have events."""
-        return {subject % BUCKETS for subject in self.subjects}
+        return {bucket for bucket in range(BUCKETS) if _name(bucket) in self._pieces}
 
-    def _write(self, name: str, parts: Iterable[pa.Table], schema: pa.Schema) -> None:
-        with open_writer(self.folder / name, schema, self._key) as writer:
-            for part in parts:
-                writer.write_table(part)
+    def _gather(self) -> None:
+        """Single versions and events into tables."""
+        if self._versions:
+            self._write("versions", rows_table(self._versions, VERSIONS))
+            self._versions = []
+        if self._rows:
+            self._take(event_table(self._rows))
+            self._rows = []
 
-    def _staged(self, kind: str) -> ds.Dataset:
-        paths = sorted(self.folder.glob(f"{kind}-*.parquet"))
-        return open_tables([(path, self._key) for path in paths])
+    def _take(self, events: pa.Table) -> None:
+        found = pc.unique(events["subject_id"]).to_pylist()
+        gone = self._erased.intersection(found)
+        if gone:
+            kept = events.filter(
+                pc.invert(pc.is_in(events["subject_id"], pa.array(sorted(gone), pa.int64())))
+            )
+            self.refused += events.num_rows - kept.num_rows
+            events = kept
+        self.subjects.update(set(found) - gone if gone else found)
+        if events.num_rows:
+            self._tables.append(events)
+            self._waiting += events.num_rows
+
+    def _write_buckets(self, events: pa.Table) -> None:
+        events = coded(events)
+        buckets = events["subject_id"].to_numpy() % BUCKETS
+        order = np.argsort(buckets, kind="stable")
+        events = events.take(pa.array(order))
+        edges = np.searchsorted(buckets[order], np.arange(BUCKETS + 1)).tolist()
+        for bucket, (start, end) in enumerate(pairwise(edges)):
+            if end > start:
+                self._write(_name(bucket), events.slice(start, end - start))
+
+    def _write(self, name: str, table: pa.Table) -> None:
+        if not table.num_rows:
+            return
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        piece = sink.getvalue().to_pybytes()
+        number = self._pieces[name] = self._pieces.get(name, 0) + 1
+        data = piece if self._key is None else close_box(self._key, piece, f"{name} {number}")
+        with (self.folder / name).open("ab") as file:
+            file.write(_LENGTH.pack(len(data)))
+            file.write(data)
+
+    def _read(self, name: str, schema: pa.Schema) -> Iterator[pa.Table]:
+        if name not in self._pieces:
+            return
+        with (self.folder / name).open("rb") as file:
+            for number in range(1, self._pieces[name] + 1):
+                (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+                data = file.read(length)
+                if self._key is not None:
+                    data = open_box(self._key, data, f"{name} {number}")
+                with pa.ipc.open_stream(data) as reader:
+                    yield reader.read_all().select(schema.names)
 
 
-def _by_bucket(events: pa.Table) -> Iterable[pa.Table]:
-    """The events of each bucket; of none, one empty table."""
-    subjects = events["subject_id"].to_numpy()
-    whole = events.append_column(_BUCKET, pa.array(subjects % BUCKETS, type=pa.int64()))
-    for bucket in sorted(set((subjects % BUCKETS).tolist())):
-        yield whole.filter(pc.equal(whole["bucket"], bucket))
-    if not events.num_rows:
-        yield whole
+def _name(bucket: int) -> str:
+    return f"events-{bucket:02d}"
 
 
-def _table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-    arrays = [
-        pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _microseconds(time: datetime | None) -> int | None:
-    return None if time is None else (time - _EPOCH) // _MICROSECOND
+def _numbered(table: pa.Table, first: int) -> pa.Table:
+    """The table with its versions numbered from `first`."""
+    place = table.schema.get_field_index("version")
+    return table.set_column(place, table.schema.field(place), pc.add(table["version"], first))

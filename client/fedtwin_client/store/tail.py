@@ -8,6 +8,7 @@ rows; others read beside it (write-ahead log).
 A version that the source says is older than one that came before is dropped, and counted.
 """
 
+import json
 import os
 import sqlite3
 from collections import Counter
@@ -147,21 +148,17 @@ class Tail:
         Raises:
             RecordError: the disk is full or another fault; nothing was added.
         """
+        batches = list(batches)
         with self._written() as db:
-            seq = self._last(db)
+            rows = _Rows(self._last(db), self._newest(db, batches), erased, _us(now) or 0)
             for batch in batches:
                 account = Counter(batch.account)
                 for version in batch.versions:
-                    seq += self._add_version(db, seq + 1, version, erased, account, now)
-                db.executemany(
-                    "INSERT INTO aside (door, file, line, reason, raw) VALUES (?, ?, ?, ?, ?)",
-                    [(batch.door, a.file, a.line, a.reason, a.raw) for a in batch.asides],
-                )
-                db.executemany(
-                    "INSERT INTO account VALUES (?, ?, ?, ?)"
-                    " ON CONFLICT DO UPDATE SET number = number + excluded.number",
-                    [(batch.door, *key, number) for key, number in account.items()],
-                )
+                    rows.take(version, account)
+                rows.asides += [(batch.door, a.file, a.line, a.reason, a.raw) for a in batch.asides]
+                rows.account += [(batch.door, *key, number) for key, number in account.items()]
+            for statement, values in rows.written():
+                db.executemany(statement, values)
 
     def last(self) -> int:
         """The highest number given out."""
@@ -268,38 +265,14 @@ class Tail:
             raise self._fault(error) from error
         return int(gone)
 
-    def _add_version(
-        self,
-        db: sqlite3.Connection,
-        seq: int,
-        version: Version,
-        erased: frozenset[int],
-        account: Counter[tuple[str, str]],
-        now: datetime,
-    ) -> int:
-        """Add one version; how many numbers it took."""
-        before = db.execute(
-            "SELECT updated FROM newest WHERE origin = ?", (version.origin,)
-        ).fetchone()
-        updated = _us(version.updated)
-        if before is not None and updated is not None and (before[0] or updated) > updated:
-            account["reason", OUTDATED] += 1
-            return 0
-        db.execute(
-            "INSERT INTO newest VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET updated = coalesce(excluded.updated, updated), seen = excluded.seen",
-            (version.origin, updated, _us(now)),
+    def _newest(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[str, int | None]:
+        """When the newest version of each record was changed, as far as it is remembered."""
+        origins = {version.origin for batch in batches for version in batch.versions}
+        found = db.execute(
+            "SELECT origin, updated FROM newest WHERE origin IN (SELECT value FROM json_each(?))",
+            (json.dumps(sorted(origins)),),
         )
-        db.execute("INSERT INTO versions VALUES (?, ?)", (seq, version.origin))
-        events = list(version.events)
-        kept = [event for event in events if event.subject_id not in erased]
-        if len(kept) < len(events):
-            account["reason", ERASED] += len(events) - len(kept)
-        db.executemany(
-            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(seq, *_row(event)) for event in kept],
-        )
-        return 1
+        return dict(found.fetchall())
 
     def _subjects(self, db: sqlite3.Connection, origin: str, seq: int) -> frozenset[int]:
         found = db.execute(
@@ -335,6 +308,56 @@ class Tail:
         return RecordError(
             f"the live records {self.path} cannot be used ({error}): check the disk, the file's "
             "owner and its rights; nothing that was acknowledged is lost"
+        )
+
+
+class _Rows:
+    """Rows to be added, made of versions in order."""
+
+    def __init__(
+        self, last: int, newest: dict[str, int | None], erased: frozenset[int], now: int
+    ) -> None:
+        self._seq, self._newest, self._erased, self._now = last, newest, erased, now
+        self._versions: list[tuple[int, str]] = []
+        self._events: list[tuple[object, ...]] = []
+        self._changed: set[str] = set()
+        self.asides: list[tuple[str, str, int, str, str]] = []
+        self.account: list[tuple[str, str, str, int]] = []
+
+    def take(self, version: Version, account: Counter[tuple[str, str]]) -> None:
+        """Add a version, unless it is older than one that came before."""
+        origin, updated = version.origin, _us(version.updated)
+        before = self._newest.get(origin)
+        if before is not None and updated is not None and before > updated:
+            account["reason", OUTDATED] += 1
+            return
+        self._newest[origin] = before if updated is None else updated
+        self._changed.add(origin)
+        self._seq += 1
+        self._versions.append((self._seq, origin))
+        for event in version.events:
+            if event.subject_id in self._erased:
+                account["reason", ERASED] += 1
+            else:
+                self._events.append((self._seq, *_row(event)))
+
+    def written(self) -> Iterator[tuple[str, Sequence[tuple[object, ...]]]]:
+        """The statements, each with its rows."""
+        yield "INSERT INTO versions VALUES (?, ?)", self._versions
+        yield (
+            "INSERT INTO newest VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET updated = excluded.updated, seen = excluded.seen",
+            [(origin, self._newest[origin], self._now) for origin in sorted(self._changed)],
+        )
+        yield "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._events
+        yield (
+            "INSERT INTO aside (door, file, line, reason, raw) VALUES (?, ?, ?, ?, ?)",
+            self.asides,
+        )
+        yield (
+            "INSERT INTO account VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET number = number + excluded.number",
+            self.account,
         )
 
 

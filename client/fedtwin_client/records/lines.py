@@ -1,0 +1,105 @@
+"""Files of lines, read in pieces of whole lines, so that memory stays flat whatever a file holds.
+
+A line ends with a line feed. One that is longer than the limit is never held: its number and its
+beginning are told, and it is passed over.
+"""
+
+import gzip
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+LONGEST_LINE: Final = 16 * 1024 * 1024
+PIECE: Final = 8 * 1024 * 1024
+_SHOWN: Final = 20_000
+
+Progress = Callable[[int], None]
+"""Is told how many bytes of a file more have been read, as they lie on the disk."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lines:
+    """Whole lines that follow one another.
+
+    Attributes:
+        first: the number of the first line, from 1.
+        data: the lines; only the last of a file may lack its line feed. Of a line that is too
+            long, its beginning.
+        too_long: whether it is one line that is longer than the limit.
+    """
+
+    first: int
+    data: bytes
+    too_long: bool = False
+
+    def each(self) -> Iterator[tuple[int, bytes]]:
+        """Every line with its number."""
+        start, number = 0, self.first
+        while start < len(self.data):
+            end = self.data.find(b"\n", start) + 1 or len(self.data)
+            yield number, self.data[start:end]
+            start, number = end, number + 1
+
+
+def read_lines(
+    file: Path,
+    progress: Progress | None = None,
+    *,
+    piece: int = PIECE,
+    longest: int = LONGEST_LINE,
+) -> Iterator[Lines]:
+    """All lines of a file; `.gz` is unpacked.
+
+    Args:
+        file: to read.
+        progress: is told of every piece.
+        piece: bytes to read at once.
+        longest: bytes of the longest line that is held.
+
+    Raises:
+        OSError, EOFError, zlib.error: the file cannot be read to its end.
+    """
+    with file.open("rb") as raw:
+        packed = file.suffix == ".gz"
+        stream = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if packed else raw
+        number, rest, told = 1, b"", 0
+        while data := stream.read(piece):
+            if progress is not None:
+                progress(raw.tell() - told)
+                told = raw.tell()
+            data = rest + data
+            end = data.rfind(b"\n") + 1
+            for lines in _whole(number, data[:end], longest):
+                yield lines
+                number += lines.data.count(b"\n") or 1
+            rest = data[end:]
+            if len(rest) > longest:
+                yield Lines(first=number, data=rest[:_SHOWN], too_long=True)
+                number += 1
+                rest = _after_line(stream, piece)
+        yield from _whole(number, rest, longest)
+
+
+def open_plain(file: Path) -> BinaryIO:
+    """A file to be read; `.gz` is unpacked."""
+    return cast("BinaryIO", gzip.open(file, "rb")) if file.suffix == ".gz" else file.open("rb")
+
+
+def _whole(number: int, data: bytes, longest: int) -> Iterator[Lines]:
+    """Pieces hold a line that is too long only if that line began in an earlier piece."""
+    first = data.find(b"\n") + 1 or len(data)
+    if first > longest:
+        yield Lines(first=number, data=data[:_SHOWN].partition(b"\n")[0], too_long=True)
+        number, data = number + 1, data[first:]
+    if data:
+        yield Lines(first=number, data=data)
+
+
+def _after_line(stream: BinaryIO, piece: int) -> bytes:
+    """Pass over the rest of a line; what was read of the lines after it."""
+    while data := stream.read(piece):
+        end = data.find(b"\n") + 1
+        if end:
+            return data[end:]
+    return b""

@@ -1,0 +1,41 @@
+"""A tally that passes everything on and remembers what was said of one message.
+
+A door answers its sender: with it, a door knows what the reader has put aside, left out or noted of
+the message at hand, while the import's own account still gets all of it.
+"""
+
+from typing import NamedTuple
+
+from fedtwin_client.records.report import Place, Tally
+
+
+class Remark(NamedTuple):
+    """What was said: `wrong` (put aside), `unused` (only counted) or `noted` (used)."""
+
+    kind: str
+    reason: str
+
+
+class Witness(Tally):
+    """Passes on to another tally, and remembers."""
+
+    def __init__(self, behind: Tally) -> None:
+        super().__init__(quarantine=None)
+        self._behind = behind
+        self.read = behind.read
+        self.remarks: list[Remark] = []
+
+    def skip(self, reason: str, place: Place, count: int = 1) -> None:
+        """Count something that made no event though nothing is wrong with it."""
+        self.remarks.append(Remark("unused", reason))
+        self._behind.skip(reason, place, count)
+
+    def note(self, reason: str, place: Place, count: int = 1) -> None:
+        """Count something that was used and is worth a look."""
+        self.remarks.append(Remark("noted", reason))
+        self._behind.note(reason, place, count)
+
+    def put_aside(self, reason: str, place: Place, raw: object) -> None:
+        """Count something wrong, and write it to the quarantine file."""
+        self.remarks.append(Remark("wrong", reason))
+        self._behind.put_aside(reason, place, raw)
