@@ -18,6 +18,7 @@ from fedtwin_client.node.studies import Decision, KnownStudies
 from fedtwin_client.node.workers import Workers
 from fedtwin_client.patients import NO_PART, absent_from, consent_counts
 from fedtwin_client.readiness.standing import blocks
+from fedtwin_client.records.code_tables import site_tables
 from fedtwin_client.store.erasure import unfinished
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.blobs import BlobStore
@@ -152,6 +153,9 @@ def check_node(home: NodeHome, now: datetime) -> list[str]:
         timeline = Timeline.open(home.records)
         return f"{timeline.rows} events, {len(timeline.codes())} codes"
 
+    def codes() -> str:
+        return site_tables(home.records).version
+
     def policy() -> str:
         return f"in order, epsilon per study {load_policy(home.policy_file).epsilon_per_study:g}"
 
@@ -161,6 +165,7 @@ def check_node(home: NodeHome, now: datetime) -> list[str]:
         "policy": policy,
         "ledger": ledger,
         "records": records,
+        "codes": codes,
     }
     parts |= {"consents": lambda: _consents_line(home, now), "keys": lambda: keys_in_words(home)}
     for name, look in parts.items():

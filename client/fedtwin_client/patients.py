@@ -13,6 +13,7 @@ from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.policy import load_policy
 from fedtwin_client.records.pseudonyms import IdentityMap, pseudonym, written_identity
+from fedtwin_client.records.unit_inference import values_put_aside
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.erasure import erase_patient
 from fedtwin_protocol.errors import ConfigurationError, RecordError
@@ -155,6 +156,25 @@ def put_aside(home: NodeHome, name: str | None) -> Iterable[str]:
     if keyring is None or not is_sealed(path):
         return path.read_text(encoding="utf-8").splitlines()
     return b"".join(read_sealed(path, keyring)).decode("utf-8").splitlines()
+
+
+def unitless_values(home: NodeHome) -> dict[str, list[float]]:
+    """Values of FHIR Observations that imports put aside because they have no unit, by code.
+
+    A record that was put aside by several imports counts once.
+
+    Raises:
+        ConfigurationError: a quarantine file does not open.
+    """
+    lines = {
+        line
+        for path in sorted((home.records / "quarantine").glob("*.ndjson"))
+        for line in put_aside(home, path.name)
+    }
+    found: dict[str, list[float]] = {}
+    for code, value in values_put_aside(iter(sorted(lines))):
+        found.setdefault(code, []).append(value)
+    return found
 
 
 def _pseudonyms(

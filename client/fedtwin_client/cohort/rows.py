@@ -19,6 +19,7 @@ from fedtwin_client.cohort.conversions import TIDY
 from fedtwin_client.cohort.features import raw_features
 from fedtwin_client.cohort.selection import Selected, select_patients
 from fedtwin_client.cohort.sequences import RawSequences, Sequences, raw_sequences
+from fedtwin_client.records.code_tables import site_tables, using
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.encoding import encode
 from fedtwin_protocol.errors import CohortError
@@ -98,7 +99,7 @@ def build_cohort(
     """
     moment = now.astimezone(UTC).replace(tzinfo=None)
     try:
-        with closing(timeline.connect()) as db:
+        with using(site_tables(timeline.folder)), closing(timeline.connect()) as db:
             db.execute(TIDY)
             selected = select_patients(db, plan, moment)
             raw = raw_features(db, plan, selected, without)

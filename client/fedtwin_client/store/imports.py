@@ -9,14 +9,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.records.blocks import BlockSource
+from fedtwin_client.records.code_check import CodeCheck
+from fedtwin_client.records.code_tables import site_tables, using
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir_files import fhir_files
 from fedtwin_client.records.lines import Progress
 from fedtwin_client.records.mapped import mapped_file
 from fedtwin_client.records.moments import read_zone
+from fedtwin_client.records.plausible import Plausibility
 from fedtwin_client.records.pseudonyms import Identity, IdentityMap, Pseudonyms
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import ImportReport, Tally
@@ -88,7 +93,8 @@ def import_table(
         RecordError: the table or its mapping is wrong; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    opening, meaning = mapped_file(path, mapping)
+    with using(site_tables(store)):
+        opening, meaning = mapped_file(path, mapping)
     source, zone = f"table:{meaning.name}", meaning.timezone
     return import_source(opening, store, secret=secret, now=now, source=source, zone=zone)
 
@@ -114,7 +120,7 @@ def import_source(
         ConfigurationError: the secret or the time handed in is not usable.
     """
     pseudonyms = Pseudonyms(secret)
-    with _job(store, now) as job:
+    with using(site_tables(store)), _job(store, now) as job:
         reading = Reading(source=source, zone=read_zone(zone), now=now, tally=job.tally)
         known = job.identities.addresses()
         records = opening(Desk(reading=reading, pseudonyms=pseudonyms, known=known))
@@ -142,7 +148,8 @@ class _Job:
         name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{previous.generation + 1:06d}.ndjson"
         self.tally = Tally(quarantine=folder / "quarantine" / name, keyring=self._keyring)
         staging_key = None if self._keyring is None else fresh_key()
-        self.staging = Staging(staging, staging_key, self._erased)
+        self._lookers = (Plausibility(), CodeCheck(folder))
+        self.staging = Staging(staging, staging_key, self._erased, self._look)
 
     def finish(
         self,
@@ -153,6 +160,8 @@ class _Job:
     ) -> ImportReport:
         """Consents first, then the way back to patients, then what they are about."""
         self.staging.flush()
+        for looker in self._lookers:
+            looker.tell(self.tally)
         self._take_consents(consents)
         known = {
             address: identity
@@ -178,6 +187,10 @@ class _Job:
             patients=taken.subjects,
             withdrawn=taken.withdrawn,
         )
+
+    def _look(self, events: pa.Table) -> None:
+        for looker in self._lookers:
+            looker.see(events)
 
     def _take_consents(self, found: Mapping[str, Consent]) -> None:
         said = {origin: (item.subject_id, item.statements) for origin, item in found.items()}
