@@ -15,8 +15,10 @@ from fedtwin_client.records.code_rows import check_digit
 from fedtwin_client.records.code_tables import SHIPPED, shipped, site_tables, using
 from fedtwin_client.records.codes import codes_of
 from fedtwin_client.records.hl7_codes import read_coded
-from fedtwin_client.records.hl7_text import Marks
+from fedtwin_client.records.hl7_text import Marks, read_message
+from fedtwin_client.records.hl7_values import unit_of
 from fedtwin_client.records.reading import checked_number
+from fedtwin_client.records.report import Place
 from fedtwin_client.records.site_codes import add_alias, add_range, add_spelling
 from fedtwin_client.records.units import normal_unit
 from fedtwin_client.store.imports import import_table
@@ -157,6 +159,17 @@ def test_local_codes_of_messages_are_read_as_the_standard_ones(tmp_path: Path) -
     with using(site_tables(tmp_path)):
         read = [read_coded(text, marks, "LAB").codes for text in written]
     assert read == [(CHOLESTEROL,), ("LOINC//2085-9",)]
+
+
+def test_a_spelling_of_the_sites_counts_in_messages_too(tmp_path: Path) -> None:
+    data = b"MSH|^~\\&|LAB|HOSP\rOBX|1|NM|2093-3^^LN||200|zzz^mg/dl-ser"
+    message = read_message(data, Place("m.hl7", 1))
+    (obx,) = [one for one in message.segments if one.name == "OBX"]
+    assert unit_of(obx) == "zzz"
+    add_spelling(tmp_path, "mg/dl-ser", "mg/dL", by="AB", today=TODAY)
+    with using(site_tables(tmp_path)):
+        assert unit_of(obx) == "mg/dl-ser"
+    assert unit_of(obx) == "zzz"
 
 
 def test_a_row_replaces_an_earlier_one_and_changes_the_version(tmp_path: Path) -> None:
