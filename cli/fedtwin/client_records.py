@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fedtwin import client_fhir, client_quarantine, client_streams
+from fedtwin.client_codes import add_code_commands
 from fedtwin.client_databases import omop
 from fedtwin.client_genes import add_gene_commands
 from fedtwin.client_hl7 import hl7
@@ -34,6 +35,7 @@ records.command("meds")(meds)
 records.command("export")(export)
 add_gene_commands(records)
 add_image_commands(records)
+add_code_commands(records)
 client_streams.register(records)
 
 

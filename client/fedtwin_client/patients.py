@@ -12,6 +12,8 @@ from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.policy import load_policy
 from fedtwin_client.records.merges import FILE, Merges
 from fedtwin_client.records.pseudonyms import IdentityMap, pseudonym, written_identity
+from fedtwin_client.records.unit_inference import values_put_aside
+from fedtwin_client.store import quarantine
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.erasure import erase_patient
 from fedtwin_client.store.merging import unmerge as undo_merge
@@ -167,6 +169,22 @@ def absent_from(home: NodeHome, subject_ids: frozenset[int], now: datetime) -> f
     rule = load_policy(home.policy_file).consent
     with Consents(home.records) as consents:
         return consents.absent(rule, subject_ids, now)
+
+
+def unitless_values(home: NodeHome) -> dict[str, list[float]]:
+    """Values of FHIR Observations that imports put aside because they have no unit, by code.
+
+    A record that was put aside by several imports counts once.
+
+    Raises:
+        ConfigurationError: a quarantine file does not open.
+    """
+    store = home.records
+    lines = {line for name in quarantine.names(store) for line in quarantine.lines_of(store, name)}
+    found: dict[str, list[float]] = {}
+    for code, value in values_put_aside(iter(sorted(lines))):
+        found.setdefault(code, []).append(value)
+    return found
 
 
 def _pseudonyms(

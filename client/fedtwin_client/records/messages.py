@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
+from fedtwin_client.records.codes import standard_code
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.fhir import FhirReader
@@ -181,4 +182,4 @@ def _code(written: Any) -> str:
         return f"LOINC//{written}"
     if not isinstance(written, str) or not _CODE.match(written):
         raise UnusableError("a code that is not of the form LOINC//8867-4")
-    return written
+    return standard_code(written)

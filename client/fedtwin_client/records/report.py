@@ -14,6 +14,7 @@ from typing import NamedTuple, TextIO
 
 from fedtwin_client.at_rest.files import SealedWriter, write_whole
 from fedtwin_client.at_rest.keyring import Keyring
+from fedtwin_client.records.code_tables import in_use
 
 EXAMPLES = 3
 _RAW_LIMIT = 200_000
@@ -71,6 +72,7 @@ class ImportReport:
         notes: how often something was used that is worth a look.
         examples: a few places for each reason and note.
         quarantine: the file with what was put aside; none if nothing was.
+        code_tables: the version of the tables of codes and units that it was read by.
     """
 
     origin: str
@@ -82,6 +84,7 @@ class ImportReport:
     notes: dict[str, int]
     examples: dict[str, tuple[str, ...]]
     quarantine: Path | None
+    code_tables: str
 
     @property
     def unused(self) -> int:
@@ -95,6 +98,7 @@ class ImportReport:
         lines += [f"  {'read':<14} {count:,} {kind}" for kind, count in read]
         lines.append(f"  {'patients':<14} {self.patients:,}")
         lines.append(f"  {'events':<14} {self.events:,}")
+        lines.append(f"  {'code tables':<14} {self.code_tables}")
         if self.withdrawn:
             lines.append(f"  {'withdrawn':<14} {self.withdrawn:,}")
         lines += self._table("not used", self.reasons) + self._table("to know", self.notes)
@@ -192,6 +196,7 @@ class Tally:
             notes=dict(self.notes),
             examples={reason: tuple(places) for reason, places in self.examples.items()},
             quarantine=None if self._file is None else self.quarantine,
+            code_tables=in_use().version,
         )
 
     def _example(self, reason: str, place: Place) -> None:

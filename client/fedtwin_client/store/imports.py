@@ -9,9 +9,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.records.blocks import BlockSource
+from fedtwin_client.records.code_check import CodeCheck
+from fedtwin_client.records.code_tables import site_tables, using
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir_files import fhir_files
 from fedtwin_client.records.fhir_lines import fhir_recipe
@@ -19,6 +23,7 @@ from fedtwin_client.records.lines import Progress
 from fedtwin_client.records.mapped import mapped_file
 from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.moments import read_zone
+from fedtwin_client.records.plausible import Plausibility
 from fedtwin_client.records.pseudonyms import IdentityMap, Pseudonyms
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import ImportReport, Recipe, Tally
@@ -97,7 +102,8 @@ def import_table(
         RecordError: the table or its mapping is wrong; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    opening, meaning = mapped_file(path, mapping)
+    with using(site_tables(store)):
+        opening, meaning = mapped_file(path, mapping)
     source, zone = f"table:{meaning.name}", meaning.timezone
     return import_source(opening, store, secret=secret, now=now, source=source, zone=zone)
 
@@ -130,7 +136,7 @@ def import_source(
         RecordError: nothing can be read or the store cannot be written; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    with _job(store, now) as job:
+    with using(site_tables(store)), _job(store, now) as job:
         job.tally.recipe = recipe
         pseudonyms = job.pseudonyms(secret)
         reading = Reading(source=source, zone=read_zone(zone), now=now, tally=job.tally)
@@ -161,7 +167,8 @@ class _Job:
         name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{previous.generation + 1:06d}.ndjson"
         self.tally = Tally(quarantine=folder / "quarantine" / name, keyring=self._keyring)
         staging_key = None if self._keyring is None else fresh_key()
-        self.staging = Staging(staging, staging_key, self._erased)
+        self._lookers = (Plausibility(), CodeCheck(folder))
+        self.staging = Staging(staging, staging_key, self._erased, self._look)
 
     def pseudonyms(self, secret: bytes) -> Pseudonyms:
         """Those of this import, with who is known to be one person."""
@@ -176,6 +183,8 @@ class _Job:
         """Consents first, then the way back to patients, then what they are about."""
         title = records.title
         self.staging.flush()
+        for looker in self._lookers:
+            looker.tell(self.tally)
         self._take_consents(records.consents)
         known = {
             address: identity
@@ -206,6 +215,10 @@ class _Job:
             patients=taken.subjects,
             withdrawn=taken.withdrawn,
         )
+
+    def _look(self, events: pa.Table) -> None:
+        for looker in self._lookers:
+            looker.see(events)
 
     def _take_consents(self, found: Mapping[str, Consent]) -> None:
         said = {origin: (item.subject_id, item.statements) for origin, item in found.items()}

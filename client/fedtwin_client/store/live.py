@@ -19,6 +19,7 @@ from fedtwin_client.at_rest.keyring import Keyring, keyring_of
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.door import Keep
 from fedtwin_client.records.merges import Merges
+from fedtwin_client.records.plausible import implausible
 from fedtwin_client.records.pseudonyms import Identity, IdentityMap
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import Place, Tally, raw_text
@@ -134,12 +135,17 @@ class LiveStore:
             learned: Mapping[str, Identity] | None = None,
             consents: Mapping[str, Consent] | None = None,
         ) -> None:
+            settled = [_settled(version) for version in versions]
+            for event in (event for version in settled for event in version.events):
+                odd = implausible(event.code, event.numeric_value, event.comparator)
+                if odd is not None:
+                    tally.notes[odd] += 1
             asides, account = tally.hand_over()
             loop = asyncio.get_running_loop()
             done: asyncio.Future[None] = loop.create_future()
             batch = Batch(
                 door=desk.reading.source,
-                versions=[_settled(version) for version in versions],
+                versions=settled,
                 asides=asides,
                 account=account,
             )
