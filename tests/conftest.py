@@ -28,7 +28,6 @@ from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import PROTOCOL_VERSION, parse
 from fedtwin_server.authority import Authority
 
-
 # How long an example takes depends on what else this machine does.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
