@@ -138,9 +138,9 @@ def _dicom(given: _Given) -> Door:
 
 
 _KINDS: Final[dict[str, Callable[[_Given], Door]]] = {
-    "dicom": _dicom,
     "mllp": _mllp,
     "mqtt": _mqtt,
     "fhir-poll": _fhir_poll,
     "fhir-post": _fhir_post,
+    "dicom": _dicom,
 }
