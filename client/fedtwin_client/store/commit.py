@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.at_rest.tables import open_tables, open_writer
+from fedtwin_client.store import unit_counts
 from fedtwin_client.store.manifest import (
     EventFile,
     Manifest,
@@ -40,7 +41,7 @@ from fedtwin_client.store.staging import SCHEMA, Staging
 from fedtwin_protocol.errors import RecordError
 
 POSITION = pa.field("file_row_number", pa.int64())
-ORDERED = ("subject_id", "time")
+_ORDERED = ("subject_id", "time")
 _REPEATED = ("subject_id", *CODED)
 _ROW_GROUP = 8_192  # one patient's events are read with few others'
 
@@ -253,10 +254,12 @@ def _write_bucket(rows: pa.Table, path: str, folder: Path, keyring: Keyring | No
     target = folder / path
     secret = None if keyring is None else fresh_key()
     rows = coded(rows)
+    counts = unit_counts.unit_counts(rows)
     if secret is not None:
         rows = rows.append_column(POSITION, pa.array(np.arange(rows.num_rows)))
-    with open_writer(target, rows.schema, secret, _REPEATED, ordered=ORDERED) as writer:
+    with open_writer(target, rows.schema, secret, _REPEATED, ordered=_ORDERED) as writer:
         writer.write_table(rows, row_group_size=_ROW_GROUP)
+        writer.add_key_value_metadata({unit_counts.NAME: counts})
     with target.open("rb") as file:
         os.fsync(file.fileno())
     key = None if keyring is None or secret is None else keyring.close(secret, path)
