@@ -35,7 +35,7 @@ class _Parts(NamedTuple):
     quantity: dict[str, pa.Array]
 
 
-class _Kept(NamedTuple):
+class Kept(NamedTuple):
     """What one combination of code, unit and comparator becomes."""
 
     code: str
@@ -55,7 +55,7 @@ class Meanings:
         self._subjects = subjects
         self._earliest = _exact(datetime(OLDEST_YEAR, 1, 1, tzinfo=UTC))
         self._latest = _exact(reading.now)
-        self._kept: dict[tuple[str | None, ...], _Kept | None] = {}
+        self._kept: dict[tuple[str | None, ...], Kept | None] = {}
         self._statuses: dict[str, str | None] = {}
         self._found: dict[str, int | None] = {}
 
@@ -95,7 +95,7 @@ class Meanings:
 
     def kept(
         self, code: str | None, unit: str | None, unit_code: str | None, comparator: str | None
-    ) -> _Kept | None:
+    ) -> Kept | None:
         """What numbers with these JSON texts beside them become; none where it is an odd case."""
         asked = (code, unit, unit_code, comparator)
         if asked not in self._kept:
@@ -104,7 +104,7 @@ class Meanings:
 
     def _keep(
         self, code: str | None, unit: str | None, unit_code: str | None, comparator: str | None
-    ) -> _Kept | None:
+    ) -> Kept | None:
         try:
             codes = codes_of(None if code is None else _strict(code))
             members = {"unit": unit, "code": unit_code, "comparator": comparator}
@@ -113,7 +113,7 @@ class Meanings:
             kept = unit_rule(codes[0], unit_of(quantity))
         except (UnusableError, IndexError, ValueError, RecursionError):
             return None
-        return _Kept(
+        return Kept(
             code=codes[0],
             local=is_local(codes[0]),
             factor=kept.convert.factor,
@@ -142,10 +142,8 @@ class Plain:
         ids = _array(table["id"])
         good = columns.proven & _plain_text(ids)
         self._ids = ids
-        self._status, status_good = _looked_up(
-            _array(table["status"]), meanings.status, pa.string()
-        )
-        self._subject, subject_good = _looked_up(
+        self._status, status_good = looked_up(_array(table["status"]), meanings.status, pa.string())
+        self._subject, subject_good = looked_up(
             _array(table["subject"]), meanings.subject, pa.int64()
         )
         happened = meanings.instants(_array(table["effectiveDateTime"]))
@@ -177,16 +175,20 @@ class Plain:
         numbers = written * coded.column("factor", 1.0) + coded.column("offset", 0.0)
         return coded, numbers, good
 
-    def local_notes(self, fast: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The row of every value with a code of a local vocabulary, in order."""
-        local = self._codes.column("local", False)
-        rows = self._parts.row[local]
-        kept = np.zeros(len(self.good), dtype=np.bool_)
-        kept[fast] = True
-        return np.sort(rows[kept[rows]])
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Numbers of the plain rows."""
+        return np.flatnonzero(self.good)
 
-    def versions(self, fast: NDArray[np.int64], numbers: NDArray[np.int64]) -> pa.Table:
-        """The versions of some rows, with their numbers."""
+    def local_rows(self) -> NDArray[np.int64]:
+        """The row of every value with a code of a local vocabulary."""
+        rows = self._parts.row[self._codes.column("local", False)]
+        found: NDArray[np.int64] = rows[self.good[rows]]
+        return found
+
+    def versions(self, numbers: NDArray[np.int64]) -> pa.Table:
+        """The versions of the plain rows, with their numbers."""
+        fast = self.rows
         columns = [pa.array(numbers), self._origins(fast), pa.array(self._updated[fast])]
         return pa.Table.from_arrays(columns, schema=VERSIONS)
 
@@ -196,8 +198,9 @@ class Plain:
         start = pa.scalar(f"{self._meanings.source}:Observation/")
         return pc.binary_join_element_wise(start, bare, "")
 
-    def events(self, fast: NDArray[np.int64], numbers: NDArray[np.int64]) -> pa.Table:
-        """The events of some rows, whose versions have these numbers."""
+    def events(self, numbers: NDArray[np.int64]) -> pa.Table:
+        """The events of the plain rows, whose versions have these numbers."""
+        fast = self.rows
         place = np.full(len(self.good), -1, dtype=np.int64)
         place[fast] = np.arange(len(fast))
         at = place[self._parts.row]
@@ -234,7 +237,7 @@ class _Coded:
         good: (rows,) where the combination means something.
     """
 
-    def __init__(self, columns: list[pa.Array], look_up: Callable[..., _Kept | None]) -> None:
+    def __init__(self, columns: list[pa.Array], look_up: Callable[..., Kept | None]) -> None:
         key = np.zeros(len(columns[0]), dtype=np.int64)
         dictionaries: list[list[str | None]] = []
         for column in columns:
@@ -292,7 +295,7 @@ def _parts(table: pa.Table) -> tuple[_Parts, NDArray[np.bool_]]:
     )
 
 
-def _looked_up(
+def looked_up(
     texts: pa.Array, look_up: Callable[[str | None], Any], kind: pa.DataType
 ) -> tuple[pa.Array, NDArray[np.bool_]]:
     """What each text means, asked once for each, and where it means something."""
