@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fedtwin_client.records.blocks import EVENTS, VERSIONS
-from fedtwin_client.records.fhir_plain import Kept, Meanings, looked_up
+from fedtwin_client.records.blocks import CODED_EVENTS, VERSIONS
+from fedtwin_client.records.fhir_plain import Kept, Meanings
 from fedtwin_client.records.fhir_shapes import Shape, shape_of, words
 
 Mask = NDArray[np.bool_]
 _FEWEST: Final = 4
-_WORTH_LEARNING: Final = 16
+_WORTH_LEARNING: Final = 8
 _ATTEMPTS: Final = 400
 _LINES_FOR_AN_ATTEMPT: Final = 128
 _MOST_SHAPES: Final = 4_096
@@ -99,8 +99,7 @@ def _gathered(data: bytes, starts: NDArray[np.int64], length: int) -> NDArray[np
     last = len(content) - width
     view = np.ndarray((last + 1,), dtype=f"V{width}", buffer=data, strides=(1,))
     inside = starts <= last
-    found = np.zeros((len(starts), width), dtype=np.uint8)
-    found[inside] = view[starts[inside]].view(np.uint8).reshape(-1, width)
+    found = view[np.minimum(starts, last)].view(np.uint8).reshape(-1, width)
     for row in np.flatnonzero(~inside).tolist():
         rest = content[starts[row] : starts[row] + length]
         found[row, : len(rest)] = rest
@@ -164,7 +163,7 @@ class Alike:
         fields |= {name: _field(groups, name) for name in _OPTIONAL}
         rows = [group.rows for group in groups]
         self.rows = np.concatenate([np.zeros(0, dtype=np.int64), *rows])
-        self._subject, good = looked_up(fields["subject"], meanings.subject, pa.int64())
+        self._subject, good = meanings.subjects(fields["subject"])
         happened = meanings.instants(fields["effectiveDateTime"])
         known = meanings.instants(fields["issued"])
         silent = ~np.asarray(fields["issued"].is_valid())
@@ -225,29 +224,28 @@ class Alike:
         number_of[self._good] = numbers
         chosen = np.flatnonzero(self._good[self._at])
         at = self._at[chosen]
-        which = pa.array(self._which[chosen])
+        which = self._which[chosen]
         statuses = [self._statuses[group] for group in self._group_of]
         return pa.Table.from_arrays(
             [
                 self._subject.take(pa.array(at)),
                 pa.array(self._time[at]).cast(pa.timestamp("us")),
-                self._texts("code", which),
+                self._coded("code", which),
                 pa.array(self._numbers[chosen]),
                 pa.nulls(len(chosen), pa.large_string()),
                 pa.array(self._available[at]).cast(pa.timestamp("us")),
-                self._texts("unit", which),
-                self._texts("src_unit", which),
-                self._texts("comparator", which),
+                self._coded("unit", which),
+                self._coded("src_unit", which),
+                self._coded("comparator", which),
                 self._sources.take(pa.array(chosen)),
-                pa.array(statuses, type=pa.string()).take(which),
+                _dictionary(statuses, which),
                 pa.array(number_of[at]),
             ],
-            schema=EVENTS,
+            schema=CODED_EVENTS,
         )
 
-    def _texts(self, name: str, which: pa.Array) -> pa.Array:
-        texts = [getattr(kept, name) for kept in self._kept]
-        return pa.array(texts, type=pa.string()).take(which)
+    def _coded(self, name: str, which: NDArray[np.int64]) -> pa.Array:
+        return _dictionary([getattr(kept, name) for kept in self._kept], which)
 
 
 def _strings(content: NDArray[np.uint8]) -> pa.Array:
@@ -257,6 +255,12 @@ def _strings(content: NDArray[np.uint8]) -> pa.Array:
     return pa.StringArray.from_buffers(
         rows, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(content))
     )
+
+
+def _dictionary(texts: list[str | None], which: NDArray[np.int64]) -> pa.Array:
+    """For each number the text, as a dictionary."""
+    coded = pc.dictionary_encode(pa.array(texts, type=pa.string()))
+    return pa.DictionaryArray.from_arrays(coded.indices.take(pa.array(which)), coded.dictionary)
 
 
 def _joined(arrays: list[pa.Array]) -> pa.Array:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fedtwin_client.records.blocks import (
     VERSIONS,
     Block,
+    coded,
     event_table,
     microseconds,
     rows_table,
@@ -138,7 +139,8 @@ class FhirBlocks:
                 [*(maker.versions(own) for maker, own in asked), rows_table(versions, VERSIONS)]
             ),
             events=pa.concat_tables(
-                [*(maker.events(own) for maker, own in asked), event_table(events)]
+                coded(made)
+                for made in [*(maker.events(own) for maker, own in asked), event_table(events)]
             ),
         )
 
@@ -215,7 +217,7 @@ def _edges(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Start and length of each line that is not blank, and of all lines which are blank."""
     data = np.frombuffer(lines.data, dtype=np.uint8)
-    ends = _line_feeds(data)
+    ends = lines.feeds
     if not lines.data.endswith(b"\n"):
         ends = np.append(ends, len(data))
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
@@ -224,12 +226,3 @@ def _edges(
         blank[row] = not lines.data[starts[row] : ends[row]].strip()
     kept = ~blank
     return starts[kept], (ends - starts)[kept], blank
-
-
-def _line_feeds(data: NDArray[np.uint8]) -> NDArray[np.int64]:
-    step = 1 << 18
-    found = [
-        np.flatnonzero(data[start : start + step] == 10) + start
-        for start in range(0, len(data), step)
-    ]
-    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)

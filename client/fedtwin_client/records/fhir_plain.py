@@ -57,7 +57,8 @@ class Meanings:
         self._latest = _exact(reading.now)
         self._kept: dict[tuple[str | None, ...], Kept | None] = {}
         self._statuses: dict[str, str | None] = {}
-        self._found: dict[str, int | None] = {}
+        self._references = pa.array([], type=pa.string())
+        self._pseudonyms = pa.array([], type=pa.int64())
 
     def status(self, text: str | None) -> str | None:
         """A status as events hold it; none where the Observation is out of the ordinary."""
@@ -69,18 +70,27 @@ class Meanings:
             self._statuses[text] = value if plain else None
         return self._statuses[text]
 
-    def subject(self, text: str | None) -> int | None:
-        """The pseudonym behind a reference; none where there is anything to say about it."""
-        if text is None:
+    def subjects(self, texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
+        """The pseudonyms behind references, and where there is nothing else to say about one."""
+        coded = pc.dictionary_encode(texts)
+        known = pc.index_in(coded.dictionary, self._references)
+        if known.null_count and len(self._references) > _MOST_REMEMBERED:
+            self._references, self._pseudonyms = self._references[:0], self._pseudonyms[:0]
+            known = pa.nulls(len(coded.dictionary), pa.int32())
+        if known.null_count:
+            fresh = coded.dictionary.filter(pc.is_null(known))
+            found = pa.array([self._subject(text) for text in fresh.to_pylist()], pa.int64())
+            self._references = pa.concat_arrays([self._references, fresh])
+            self._pseudonyms = pa.concat_arrays([self._pseudonyms, found])
+            known = pc.index_in(coded.dictionary, self._references)
+        subjects = self._pseudonyms.take(known).take(coded.indices)
+        return subjects, np.asarray(subjects.is_valid())
+
+    def _subject(self, text: str) -> int | None:
+        try:
+            return self._subjects.of(_strict(text))
+        except (UnusableError, ValueError, RecursionError):
             return None
-        if text not in self._found:
-            if len(self._found) >= _MOST_REMEMBERED:
-                self._found.clear()
-            try:
-                self._found[text] = self._subjects.of(_strict(text))
-            except (UnusableError, ValueError, RecursionError):
-                self._found[text] = None
-        return self._found[text]
 
     def instants(self, texts: pa.Array) -> Instants:
         """Times, as the rules of reading have them."""
@@ -142,10 +152,10 @@ class Plain:
         ids = _array(table["id"])
         good = columns.proven & _plain_text(ids)
         self._ids = ids
-        self._status, status_good = looked_up(_array(table["status"]), meanings.status, pa.string())
-        self._subject, subject_good = looked_up(
-            _array(table["subject"]), meanings.subject, pa.int64()
+        self._status, status_good = _looked_up(
+            _array(table["status"]), meanings.status, pa.string()
         )
+        self._subject, subject_good = meanings.subjects(_array(table["subject"]))
         happened = meanings.instants(_array(table["effectiveDateTime"]))
         issued = _array(table["issued"])
         known = meanings.instants(issued)
@@ -295,7 +305,7 @@ def _parts(table: pa.Table) -> tuple[_Parts, NDArray[np.bool_]]:
     )
 
 
-def looked_up(
+def _looked_up(
     texts: pa.Array, look_up: Callable[[str | None], Any], kind: pa.DataType
 ) -> tuple[pa.Array, NDArray[np.bool_]]:
     """What each text means, asked once for each, and where it means something."""

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.at_rest.tables import open_tables, open_writer
+from fedtwin_client.records.blocks import REPEATED, coded
 from fedtwin_client.store import unit_counts
 from fedtwin_client.store.manifest import (
     EventFile,
@@ -35,14 +36,14 @@ from fedtwin_client.store.manifest import (
     sync_folder,
     write_manifest,
 )
-from fedtwin_client.store.ordering import CODED, coded, in_order
+from fedtwin_client.store.ordering import in_order
 from fedtwin_client.store.replacing import Renewed, origins_of
 from fedtwin_client.store.staging import SCHEMA, Staging
 from fedtwin_protocol.errors import RecordError
 
 POSITION = pa.field("file_row_number", pa.int64())
 _ORDERED = ("subject_id", "time")
-_REPEATED = ("subject_id", *CODED)
+_REPEATED = ("subject_id", *REPEATED)
 _ROW_GROUP = 8_192  # one patient's events are read with few others'
 
 
