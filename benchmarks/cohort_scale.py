@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from as_installed import without_pandas
 from figures import Figure
 
 from fedtwin_client.records.blocks import EVENTS, VERSIONS, Block
@@ -160,7 +161,7 @@ def _block(
 
 def product(folder: Path) -> dict[str, float]:
     """The features as a study's training has them, before encoding and after selection."""
-    sys.modules["pandas"] = None  # type: ignore[assignment]  # no node has it; pyarrow loads it
+    without_pandas()
     from contextlib import closing
 
     from fedtwin_client.cohort.conversions import TIDY

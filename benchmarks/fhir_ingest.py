@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from as_installed import without_pandas
 from figures import Figure
 
 OBSERVATIONS = 1_000_000
@@ -158,7 +159,7 @@ def parse(file: Path) -> dict[str, float]:
 
 def load(file: Path) -> dict[str, float]:
     """The import of a node whose files are encrypted."""
-    sys.modules["pandas"] = None  # type: ignore[assignment]  # no node has it; pyarrow loads it
+    without_pandas()
     from fedtwin_client.node.home import NodeHome
     from fedtwin_client.node.sealing import make_keys
     from fedtwin_client.store.imports import import_fhir

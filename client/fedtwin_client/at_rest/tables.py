@@ -46,7 +46,9 @@ def open_writer(
     return pq.ParquetWriter(
         path,
         schema,
-        compression="zstd",
+        compression={
+            name: _compression(kind) for name, kind in zip(schema.names, schema.types, strict=True)
+        },
         use_dictionary=True if repeated is None else list(repeated),
         write_statistics=True if ordered is None else list(ordered),
         store_schema=False,
@@ -81,6 +83,11 @@ def open_reader(path: Path, key: bytes | None) -> pq.ParquetFile:
         OSError: it does not open with its key, or was changed.
     """
     return pq.ParquetFile(path, decryption_properties=_opening(path, key))
+
+
+def _compression(kind: pa.DataType) -> str:
+    """Times hardly compress, and most readers read them: what costs them least."""
+    return "lz4" if pa.types.is_timestamp(kind) else "zstd"
 
 
 def is_plain(path: Path) -> bool:

@@ -28,9 +28,8 @@ _CONVERSIONS = pa.schema(
     ]
 )
 _UNITS = """
-SELECT code, coalesce(unit, ''), count(*) FROM events
-WHERE numeric_value IS NOT NULL AND code IN (SELECT unnest($codes::VARCHAR[]))
-GROUP BY ALL ORDER BY ALL
+SELECT code, unit, number FROM units
+WHERE code IN (SELECT unnest($codes::VARCHAR[])) ORDER BY ALL
 """
 
 
@@ -39,10 +38,10 @@ StoredUnits = Mapping[str, Sequence[tuple[str, int]]]
 
 
 def stored_units(db: duckdb.DuckDBPyConnection, codes: Iterable[str]) -> StoredUnits:
-    """The units of all numbers of some codes, found in one pass.
+    """The units of all numbers of some codes.
 
     Args:
-        db: a connection with the view `events`.
+        db: a connection with the view `units`.
         codes: as the store writes them.
     """
     found: dict[str, list[tuple[str, int]]] = {}

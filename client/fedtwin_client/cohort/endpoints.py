@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtwin_client.cohort.conversions import conversion_table, stored_units, unit_conversions
-from fedtwin_client.cohort.times import stored_codes
+from fedtwin_client.cohort.times import literals, stored_codes
 from fedtwin_protocol.study_patients import LARGEST_VALUE, Endpoint
 
 DAY_US: Final = 86_400e6
@@ -24,7 +24,7 @@ _EVENTS_AFTER = """
 SELECT subject_id, count(DISTINCT time)::DOUBLE AS number,
     (epoch_us(min(time)) - epoch_us(any_value(index_time)))::DOUBLE / $day AS days
 FROM events JOIN people USING (subject_id)
-WHERE code IN (SELECT unnest($codes::VARCHAR[]))
+WHERE code IN {codes}
     AND time > index_time AND time <= index_time + to_days($horizon)
     AND time <= $now AND available_time <= $now
 GROUP BY subject_id
@@ -83,8 +83,9 @@ def outcomes_of(
     """
     if endpoint.kind in {"value_above", "value"}:
         return _of_values(db, endpoint, now, ids)
-    asked = {"codes": stored_codes(endpoint.codes), "horizon": endpoint.horizon_days, "now": now}
-    found = db.execute(_EVENTS_AFTER, {**asked, "day": DAY_US}).fetchnumpy()
+    asked = {"horizon": endpoint.horizon_days, "now": now, "day": DAY_US}
+    codes = literals(stored_codes(endpoint.codes))
+    found = db.execute(_EVENTS_AFTER.format(codes=codes), asked).fetchnumpy()
     number, days = (_by_patient(found, name, ids) for name in ("number", "days"))
     happened = ~np.isnan(number)
     number = np.nan_to_num(number, nan=0.0)

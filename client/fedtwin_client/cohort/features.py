@@ -51,18 +51,12 @@ _CONVERTED = "tidy(e.numeric_value * q.factor + q.shift, q.factor, q.shift)"
 _NUMBERS = """
 SELECT series, place, {summaries}, count(*) - count(value) AS outside
 FROM (
-    SELECT series, place, position,
-        CASE WHEN low IS NULL OR value BETWEEN low AND high THEN value END AS value
-    FROM (
-        SELECT q.series, q.low, q.high, c.place, e.file_row_number AS position,
-            CASE WHEN q.presence THEN 1.0
-                ELSE {number} END AS value
-        FROM events AS e
-        JOIN questions AS q
-            ON e.code = q.code AND (q.unit IS NULL OR coalesce(e.unit, '') = q.unit)
-        JOIN chosen AS c ON c.subject_id = e.subject_id
-        WHERE NOT q.category AND {in_time}
-    ) WHERE value IS NOT NULL
+    SELECT q.series, c.place, e.file_row_number AS position,
+        CASE WHEN {number} BETWEEN q.low AND q.high THEN {number} END AS value
+    FROM events AS e
+    JOIN questions AS q ON e.code = q.code AND {in_unit}
+    JOIN chosen AS c ON c.subject_id = e.subject_id
+    WHERE NOT q.category AND {number} IS NOT NULL AND {in_time}
 ) GROUP BY series, place
 """
 _ANSWERS = """
@@ -120,7 +114,7 @@ def raw_features(
     db.execute("CREATE TEMP TABLE questions AS SELECT * FROM asked")  # with statistics, for joins
     db.register("places", _places(selected.subject_ids))
     db.execute(_CHOSEN)
-    in_time, number = _in_time(db), _number(db)
+    in_time, (number, several) = _in_time(db), _number(db)
     patients = len(selected.subject_ids)
     columns: dict[str, Any] = {
         feature.name: _absent(feature, patients)
@@ -132,7 +126,12 @@ def raw_features(
     asked = {_summary(feature) for alike in series for feature in alike}
     summaries = ", ".join(text for name, text in _SUMMARIES.items() if name in asked)
     numbers = db.execute(
-        _NUMBERS.format(summaries=summaries or "0 AS nothing", in_time=in_time, number=number)
+        _NUMBERS.format(
+            summaries=summaries or "0 AS nothing",
+            in_time=in_time,
+            number=number,
+            in_unit="q.unit IS NULL OR coalesce(e.unit, '') = q.unit" if several else "true",
+        )
     ).fetchnumpy()
     outside = np.bincount(
         np.asarray(numbers["series"], dtype=np.int64),
@@ -167,12 +166,14 @@ def _in_time(db: duckdb.DuckDBPyConnection) -> str:
     return bounds if latest == first and windows <= 1 else bounds + _EACH
 
 
-def _number(db: duckdb.DuckDBPyConnection) -> str:
-    """A value in the unit that is asked for, as SQL."""
-    ((converting,),) = db.execute(
-        "SELECT count(*) FROM questions WHERE factor <> 1.0 OR shift <> 0.0"
+def _number(db: duckdb.DuckDBPyConnection) -> tuple[str, bool]:
+    """A value in the unit that is asked for, as SQL, and whether its unit must be looked at."""
+    ((converting, presence, several),) = db.execute(
+        "SELECT bool_or(factor <> 1.0 OR shift <> 0.0), bool_or(presence),"
+        " bool_or(unit IS NOT NULL) FROM questions WHERE NOT category"
     ).fetchall()
-    return _CONVERTED if converting else "e.numeric_value"
+    number = _CONVERTED if converting else "e.numeric_value"
+    return f"CASE WHEN q.presence THEN 1.0 ELSE {number} END" if presence else number, several
 
 
 def _series(features: Iterable[Feature]) -> list[list[Feature]]:
@@ -202,9 +203,13 @@ def _questions(db: duckdb.DuckDBPyConnection, series: list[list[Feature]]) -> pa
             assert feature.plausible is not None
             low, high = feature.plausible
             units = unit_conversions(stored, codes, feature.unit, f"feature '{feature.name}'")
+            for unit in units:
+                if len(stored[unit["code"]]) == 1:  # so that nobody has to look at units
+                    unit["unit"] = None
             rows += [{**asked, **unit, "low": low, "high": high} for unit in units]
         else:
-            rows += [{**asked, "code": code, "factor": 1.0, "shift": 0.0} for code in codes]
+            every = {"factor": 1.0, "shift": 0.0, "low": -np.inf, "high": np.inf}
+            rows += [{**asked, **every, "code": code} for code in codes]
     return pa.Table.from_pylist(rows, schema=_QUESTIONS)
 
 

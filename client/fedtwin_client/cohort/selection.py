@@ -33,16 +33,22 @@ SELECT subject_id, min(time) FILTER (code = $birth) AS birth,
         THEN min(text_value) FILTER (code = $sex) END AS sex,
     CASE WHEN $last THEN max(time) FILTER (marks) ELSE min(time) FILTER (marks) END AS marked_time
 FROM (
-    SELECT *, code IN (SELECT unnest($codes::VARCHAR[]))
-        AND time <= $now AND available_time <= $now AS marks FROM events
+    SELECT *, list_contains($codes::VARCHAR[], code)
+        AND time <= $now AND available_time <= $now AS marks
+    FROM events WHERE code IN {all_codes}
 )
- WHERE code IN {all_codes} GROUP BY subject_id
+GROUP BY subject_id
 """
 _PEOPLE = """
 CREATE TEMP TABLE people AS
-WITH records AS (
-    SELECT subject_id, max(time) AS last_time FROM events
-    WHERE (time <= $now AND available_time <= $now) OR time IS NULL GROUP BY subject_id
+WITH seen AS (
+    SELECT subject_id, max(
+        CASE WHEN time IS NULL THEN '-infinity'::TIMESTAMP
+        WHEN time <= {now} AND available_time <= {now} THEN time END
+    ) AS last_time FROM events GROUP BY subject_id
+), records AS (
+    SELECT subject_id, nullif(last_time, '-infinity'::TIMESTAMP) AS last_time
+    FROM seen WHERE last_time IS NOT NULL
 ), dated AS (
     SELECT *, coalesce($date::TIMESTAMP, marked_time) AS index_time
     FROM records LEFT JOIN marked USING (subject_id)
@@ -148,7 +154,7 @@ def _find_people(db: duckdb.DuckDBPyConnection, plan: StudyPlan, now: datetime) 
     asked = {"birth": BIRTH, "death": DEATH, "sex": SEX, "last": index.which == "last"}
     asked |= {"codes": codes, "now": now}
     db.execute(_MARKED.format(all_codes=literals((BIRTH, DEATH, SEX, *codes))), asked)
-    db.execute(_PEOPLE, {"date": date, "now": now})
+    db.execute(_PEOPLE.format(now=f"TIMESTAMP '{now}'"), {"date": date})
 
 
 def _known(

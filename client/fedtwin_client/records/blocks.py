@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, runtime_checkable
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Source
@@ -27,6 +28,14 @@ SCHEMA: Final = pa.schema(
 )
 VERSION: Final = pa.field("version", pa.int64())
 EVENTS: Final = SCHEMA.append(VERSION)
+REPEATED: Final = ("code", "unit", "src_unit", "comparator", "status")
+"""Columns in which few texts come often; they may come as dictionaries."""
+CODED_EVENTS: Final = pa.schema(
+    [
+        field.with_type(pa.dictionary(pa.int32(), field.type)) if field.name in REPEATED else field
+        for field in EVENTS
+    ]
+)
 VERSIONS: Final = pa.schema([VERSION, ("origin", pa.string()), ("updated", pa.int64())])
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -40,7 +49,7 @@ class Block:
         versions: `VERSIONS`: numbers from 0 to the number of versions less one, in the order of
             the source; origin; when it was last changed (microseconds, 0 if the source does not
             say).
-        events: `EVENTS`; `version` is the number of the version that makes it.
+        events: `EVENTS` or `CODED_EVENTS`; `version` is the number of the version that makes it.
     """
 
     versions: pa.Table
@@ -93,3 +102,12 @@ def rows_table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Tabl
         pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def coded(events: pa.Table) -> pa.Table:
+    """The events with the columns of `REPEATED` as dictionaries."""
+    for name in REPEATED:
+        if not pa.types.is_dictionary(events.schema.field(name).type):
+            place = events.schema.get_field_index(name)
+            events = events.set_column(place, name, pc.dictionary_encode(events[name]))
+    return events

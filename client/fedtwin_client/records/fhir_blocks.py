@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from fedtwin_client.records.blocks import (
     VERSIONS,
     Block,
+    coded,
     event_table,
     microseconds,
     rows_table,
 )
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.fhir import FhirReader
-from fedtwin_client.records.fhir_columns import KNOWN, ColumnReader, Columns
+from fedtwin_client.records.fhir_alike import Alike, Shapes
+from fedtwin_client.records.fhir_columns import KNOWN, ColumnReader
 from fedtwin_client.records.fhir_plain import Meanings, Plain
 from fedtwin_client.records.lines import Lines
 from fedtwin_client.records.reading import Reading
@@ -36,6 +38,7 @@ from fedtwin_client.records.subjects import Subjects
 _SAMPLED: Final = 40
 _MOST_MEMBERS: Final = 40
 _FEWEST: Final = 200
+_FEWEST_OF_MANY_SHAPES: Final = 60
 _MOST_VERSIONS: Final = 20_000
 _LOCAL: Final = "code of a local vocabulary"
 
@@ -55,6 +58,7 @@ class FhirBlocks:
         self._reader = reader
         self._columns = ColumnReader()
         self._meanings = Meanings(reading, subjects)
+        self._shapes = Shapes(self._meanings)
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -63,34 +67,37 @@ class FhirBlocks:
     def read(self, lines: Lines, file: Path) -> Iterator[Block]:
         """The blocks of some lines of a file."""
         starts, lengths, blank = _edges(lines)
-        more = self._members(lines, starts, lengths)
-        columns = None if more is None else self._columns.read(lines.data, starts, lengths, more)
-        if columns is None:
+        if lines.too_long or len(starts) < _FEWEST:
             yield from self.one_by_one(resources_in(lines, file, self._reading.tally))
             return
+        alike = self._shapes.read(lines.data, starts, lengths)
+        good = np.zeros(len(starts), dtype=np.bool_)
+        good[alike.rows] = True
+        every = np.arange(len(starts))
+        makers: list[tuple[NDArray[np.int64], Alike | Plain]] = [(every, alike)]
+        rest = np.flatnonzero(~good)
+        plain = self._plain(lines.data, starts[rest], lengths[rest])
+        if plain is not None:
+            good[rest[plain.rows]] = True
+            makers.append((rest, plain))
         numbers = lines.first + np.flatnonzero(~blank)
-        yield self._mixed(lines, file, columns, _Rows(starts, numbers))
+        yield self._mixed(lines, file, _Rows(starts, numbers, good), makers)
 
-    def _members(
-        self, lines: Lines, starts: NDArray[np.int64], lengths: NDArray[np.int64]
-    ) -> list[str] | None:
-        """Members beyond the usual of some lines; none where they are few or no Observations."""
-        if lines.too_long or len(starts) < _FEWEST:
+    def _plain(
+        self, data: bytes, starts: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> Plain | None:
+        """Plain Observations among some lines of any shape; none where they are few or none."""
+        if len(starts) < _FEWEST_OF_MANY_SHAPES:
             return None
-        found: dict[str, None] = {}
-        observations = 0
-        for row in np.linspace(0, len(starts) - 1, _SAMPLED).astype(int).tolist():
-            start = int(starts[row])
-            try:
-                value = json.loads(lines.data[start : start + int(lengths[row])])
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(value, dict) and value.get("resourceType") == "Observation":
-                observations += 1
-                found |= {name: None for name in value if name.isidentifier() and name.isascii()}
-        if not observations:
+        ends = starts + lengths
+        lines = [data[start:end] for start, end in zip(starts, ends, strict=True)]
+        more = _members(lines)
+        if more is None:
             return None
-        return [name for name in found if name not in KNOWN][:_MOST_MEMBERS]
+        after = np.cumsum(lengths + 1)
+        starts = np.concatenate([[0], after[:-1]])
+        columns = self._columns.read(b"\n".join([*lines, b""]), starts, lengths, more)
+        return None if columns is None else Plain(self._meanings, columns)
 
     def one_by_one(self, resources: Iterable[Found]) -> Iterator[Block]:
         """Blocks of resources that the reader of one reads."""
@@ -106,19 +113,35 @@ class FhirBlocks:
                 versions, events = [], []
         yield _block(versions, events)
 
-    def _mixed(self, lines: Lines, file: Path, columns: Columns, rows: "_Rows") -> Block:
-        plain = Plain(self._meanings, columns)
-        fast = np.flatnonzero(plain.good)
-        notes = plain.local_notes(fast)
-        versions, events, before = self._odd(lines, file, rows, plain.good, notes)
-        self._reading.tally.read["Observation"] += len(fast)
-        numbers = np.arange(len(fast)) + before
-        made = plain.events(fast, numbers)
+    def _mixed(
+        self,
+        lines: Lines,
+        file: Path,
+        rows: "_Rows",
+        makers: "list[tuple[NDArray[np.int64], Alike | Plain]]",
+    ) -> Block:
+        """What makes columns, and the reader of one, make of some lines.
+
+        Args:
+            lines: all.
+            file: where they stand.
+            rows: the lines, and which are plain.
+            makers: each with the rows that it makes, and what makes them.
+        """
+        notes = [rows_of[maker.local_rows()] for rows_of, maker in makers]
+        versions, events, before = self._odd(lines, file, rows, np.sort(np.concatenate(notes)))
+        self._reading.tally.read["Observation"] += len(before)
+        number = np.zeros(len(rows.plain), dtype=np.int64)
+        number[rows.plain] = np.arange(len(before)) + before
+        asked = [(maker, number[rows_of[maker.rows]]) for rows_of, maker in makers]
         return Block(
             versions=pa.concat_tables(
-                [plain.versions(fast, numbers), rows_table(versions, VERSIONS)]
+                [*(maker.versions(own) for maker, own in asked), rows_table(versions, VERSIONS)]
             ),
-            events=pa.concat_tables([made, event_table(events)]),
+            events=pa.concat_tables(
+                coded(made)
+                for made in [*(maker.events(own) for maker, own in asked), event_table(events)]
+            ),
         )
 
     def _odd(
@@ -126,7 +149,6 @@ class FhirBlocks:
         lines: Lines,
         file: Path,
         rows: "_Rows",
-        good: NDArray[np.bool_],
         notes: NDArray[np.int64],
     ) -> tuple[list[tuple[int, str, int]], list[tuple[int, Event]], NDArray[np.int64]]:
         """Read what is not plain, among the notes on what is, in the order of the lines.
@@ -136,9 +158,9 @@ class FhirBlocks:
             many versions of odd lines come before it.
         """
         tally = self._reading.tally
-        odd = np.flatnonzero(~good)
-        plain_before = np.cumsum(good)[odd] if len(odd) else odd
-        made_by = np.zeros(len(good), dtype=np.int64)
+        odd = np.flatnonzero(~rows.plain)
+        plain_before = np.cumsum(rows.plain)[odd] if len(odd) else odd
+        made_by = np.zeros(len(rows.plain), dtype=np.int64)
         versions: list[tuple[int, str, int]] = []
         events: list[tuple[int, Event]] = []
         shown = [Place(file.name, int(rows.numbers[row])) for row in notes[:EXAMPLES].tolist()]
@@ -158,14 +180,32 @@ class FhirBlocks:
             tally.note(_LOCAL, place)
         if len(notes) > EXAMPLES:
             tally.notes[_LOCAL] += len(notes) - EXAMPLES
-        return versions, events, np.cumsum(made_by)[good]
+        return versions, events, np.cumsum(made_by)[rows.plain]
 
 
 class _Rows(NamedTuple):
-    """Lines that are not blank: where each starts, and its number."""
+    """Lines that are not blank: where each starts, its number, and whether it is plain."""
 
     starts: NDArray[np.int64]
     numbers: NDArray[np.int64]
+    plain: NDArray[np.bool_]
+
+
+def _members(lines: list[bytes]) -> list[str] | None:
+    """Members beyond the usual of some lines; none where no Observations are among them."""
+    found: dict[str, None] = {}
+    observations = 0
+    for row in np.linspace(0, len(lines) - 1, _SAMPLED).astype(int).tolist():
+        try:
+            value = json.loads(lines[row])
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict) and value.get("resourceType") == "Observation":
+            observations += 1
+            found |= {name: None for name in value if name.isidentifier() and name.isascii()}
+    if not observations:
+        return None
+    return [name for name in found if name not in KNOWN][:_MOST_MEMBERS]
 
 
 def _block(versions: list[tuple[int, str, int]], events: list[tuple[int, Event]]) -> Block:
@@ -177,7 +217,7 @@ def _edges(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Start and length of each line that is not blank, and of all lines which are blank."""
     data = np.frombuffer(lines.data, dtype=np.uint8)
-    ends = _line_feeds(data)
+    ends = lines.feeds
     if not lines.data.endswith(b"\n"):
         ends = np.append(ends, len(data))
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
@@ -186,12 +226,3 @@ def _edges(
         blank[row] = not lines.data[starts[row] : ends[row]].strip()
     kept = ~blank
     return starts[kept], (ends - starts)[kept], blank
-
-
-def _line_feeds(data: NDArray[np.uint8]) -> NDArray[np.int64]:
-    step = 1 << 18
-    found = [
-        np.flatnonzero(data[start : start + step] == 10) + start
-        for start in range(0, len(data), step)
-    ]
-    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)

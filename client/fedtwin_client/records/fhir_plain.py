@@ -35,7 +35,7 @@ class _Parts(NamedTuple):
     quantity: dict[str, pa.Array]
 
 
-class _Kept(NamedTuple):
+class Kept(NamedTuple):
     """What one combination of code, unit and comparator becomes."""
 
     code: str
@@ -55,9 +55,10 @@ class Meanings:
         self._subjects = subjects
         self._earliest = _exact(datetime(OLDEST_YEAR, 1, 1, tzinfo=UTC))
         self._latest = _exact(reading.now)
-        self._kept: dict[tuple[str | None, ...], _Kept | None] = {}
+        self._kept: dict[tuple[str | None, ...], Kept | None] = {}
         self._statuses: dict[str, str | None] = {}
-        self._found: dict[str, int | None] = {}
+        self._references = pa.array([], type=pa.string())
+        self._pseudonyms = pa.array([], type=pa.int64())
 
     def status(self, text: str | None) -> str | None:
         """A status as events hold it; none where the Observation is out of the ordinary."""
@@ -69,18 +70,27 @@ class Meanings:
             self._statuses[text] = value if plain else None
         return self._statuses[text]
 
-    def subject(self, text: str | None) -> int | None:
-        """The pseudonym behind a reference; none where there is anything to say about it."""
-        if text is None:
+    def subjects(self, texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
+        """The pseudonyms behind references, and where there is nothing else to say about one."""
+        coded = pc.dictionary_encode(texts)
+        known = pc.index_in(coded.dictionary, self._references)
+        if known.null_count and len(self._references) > _MOST_REMEMBERED:
+            self._references, self._pseudonyms = self._references[:0], self._pseudonyms[:0]
+            known = pa.nulls(len(coded.dictionary), pa.int32())
+        if known.null_count:
+            fresh = coded.dictionary.filter(pc.is_null(known))
+            found = pa.array([self._subject(text) for text in fresh.to_pylist()], pa.int64())
+            self._references = pa.concat_arrays([self._references, fresh])
+            self._pseudonyms = pa.concat_arrays([self._pseudonyms, found])
+            known = pc.index_in(coded.dictionary, self._references)
+        subjects = self._pseudonyms.take(known).take(coded.indices)
+        return subjects, np.asarray(subjects.is_valid())
+
+    def _subject(self, text: str) -> int | None:
+        try:
+            return self._subjects.of(_strict(text))
+        except (UnusableError, ValueError, RecursionError):
             return None
-        if text not in self._found:
-            if len(self._found) >= _MOST_REMEMBERED:
-                self._found.clear()
-            try:
-                self._found[text] = self._subjects.of(_strict(text))
-            except (UnusableError, ValueError, RecursionError):
-                self._found[text] = None
-        return self._found[text]
 
     def instants(self, texts: pa.Array) -> Instants:
         """Times, as the rules of reading have them."""
@@ -95,7 +105,7 @@ class Meanings:
 
     def kept(
         self, code: str | None, unit: str | None, unit_code: str | None, comparator: str | None
-    ) -> _Kept | None:
+    ) -> Kept | None:
         """What numbers with these JSON texts beside them become; none where it is an odd case."""
         asked = (code, unit, unit_code, comparator)
         if asked not in self._kept:
@@ -104,7 +114,7 @@ class Meanings:
 
     def _keep(
         self, code: str | None, unit: str | None, unit_code: str | None, comparator: str | None
-    ) -> _Kept | None:
+    ) -> Kept | None:
         try:
             codes = codes_of(None if code is None else _strict(code))
             members = {"unit": unit, "code": unit_code, "comparator": comparator}
@@ -113,7 +123,7 @@ class Meanings:
             kept = unit_rule(codes[0], unit_of(quantity))
         except (UnusableError, IndexError, ValueError, RecursionError):
             return None
-        return _Kept(
+        return Kept(
             code=codes[0],
             local=is_local(codes[0]),
             factor=kept.convert.factor,
@@ -145,9 +155,7 @@ class Plain:
         self._status, status_good = _looked_up(
             _array(table["status"]), meanings.status, pa.string()
         )
-        self._subject, subject_good = _looked_up(
-            _array(table["subject"]), meanings.subject, pa.int64()
-        )
+        self._subject, subject_good = meanings.subjects(_array(table["subject"]))
         happened = meanings.instants(_array(table["effectiveDateTime"]))
         issued = _array(table["issued"])
         known = meanings.instants(issued)
@@ -177,16 +185,20 @@ class Plain:
         numbers = written * coded.column("factor", 1.0) + coded.column("offset", 0.0)
         return coded, numbers, good
 
-    def local_notes(self, fast: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The row of every value with a code of a local vocabulary, in order."""
-        local = self._codes.column("local", False)
-        rows = self._parts.row[local]
-        kept = np.zeros(len(self.good), dtype=np.bool_)
-        kept[fast] = True
-        return np.sort(rows[kept[rows]])
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Numbers of the plain rows."""
+        return np.flatnonzero(self.good)
 
-    def versions(self, fast: NDArray[np.int64], numbers: NDArray[np.int64]) -> pa.Table:
-        """The versions of some rows, with their numbers."""
+    def local_rows(self) -> NDArray[np.int64]:
+        """The row of every value with a code of a local vocabulary."""
+        rows = self._parts.row[self._codes.column("local", False)]
+        found: NDArray[np.int64] = rows[self.good[rows]]
+        return found
+
+    def versions(self, numbers: NDArray[np.int64]) -> pa.Table:
+        """The versions of the plain rows, with their numbers."""
+        fast = self.rows
         columns = [pa.array(numbers), self._origins(fast), pa.array(self._updated[fast])]
         return pa.Table.from_arrays(columns, schema=VERSIONS)
 
@@ -196,8 +208,9 @@ class Plain:
         start = pa.scalar(f"{self._meanings.source}:Observation/")
         return pc.binary_join_element_wise(start, bare, "")
 
-    def events(self, fast: NDArray[np.int64], numbers: NDArray[np.int64]) -> pa.Table:
-        """The events of some rows, whose versions have these numbers."""
+    def events(self, numbers: NDArray[np.int64]) -> pa.Table:
+        """The events of the plain rows, whose versions have these numbers."""
+        fast = self.rows
         place = np.full(len(self.good), -1, dtype=np.int64)
         place[fast] = np.arange(len(fast))
         at = place[self._parts.row]
@@ -234,7 +247,7 @@ class _Coded:
         good: (rows,) where the combination means something.
     """
 
-    def __init__(self, columns: list[pa.Array], look_up: Callable[..., _Kept | None]) -> None:
+    def __init__(self, columns: list[pa.Array], look_up: Callable[..., Kept | None]) -> None:
         key = np.zeros(len(columns[0]), dtype=np.int64)
         dictionaries: list[list[str | None]] = []
         for column in columns:

@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 
 _SECOND: Final = 1_000_000
 _DIGITS: Final = (0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18)
+_FIRST_MONTH: Final = (1 - 1970) * 12
+_FIRST_DAYS: Final = (
+    np.arange(_FIRST_MONTH, (10_000 - 1970) * 12 + 1)
+    .astype("datetime64[M]")
+    .astype("datetime64[D]")
+    .astype(np.int64)
+)
 _MARKS: Final = ((4, 45), (7, 45), (10, 84), (13, 58), (16, 58))  # - - T : :
 
 
@@ -57,7 +64,10 @@ def read_instants(texts: pa.Array, earliest: int, latest: int, read_one: ReadOne
             if not 22 <= length <= 34:
                 continue
             chosen = np.flatnonzero(lengths == length)
-            taken = data[offsets[:-1][chosen][:, None] + np.arange(length)]
+            if len(chosen) == rows:
+                taken = data[offsets[0] : offsets[-1]].reshape(rows, length)
+            else:
+                taken = data[offsets[:-1][chosen][:, None] + np.arange(length)]
             microseconds, fits = _read_columns(np.ascontiguousarray(taken[:, 1:-1].T))
             fits &= (taken[:, 0] == 34) & (taken[:, -1] == 34)
             start[chosen] = known[chosen] = microseconds
@@ -103,7 +113,7 @@ def _read_columns(columns: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArra
 
 def _civil(columns: NDArray[np.uint8], fits: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Seconds since 1970 of a date and time of day as written."""
-    digits = columns[list(_DIGITS)].astype(np.int64) - 48
+    digits = columns[list(_DIGITS)].astype(np.int32) - 48
     fits &= ((digits >= 0) & (digits <= 9)).all(axis=0)
     year = digits[0] * 1000 + digits[1] * 100 + digits[2] * 10 + digits[3]
     month, day, hour, minute, second = (digits[n] * 10 + digits[n + 1] for n in range(4, 14, 2))
@@ -118,7 +128,8 @@ def _civil(columns: NDArray[np.uint8], fits: NDArray[np.bool_]) -> NDArray[np.in
 
 def _first_day(months: NDArray[np.int64]) -> NDArray[np.int64]:
     """Days from 1970-01-01 to the first day of a month counted from January 1970."""
-    return months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    found: NDArray[np.int64] = _FIRST_DAYS[months - _FIRST_MONTH]
+    return found
 
 
 def _fraction(

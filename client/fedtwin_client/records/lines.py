@@ -8,12 +8,17 @@ import gzip
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 LONGEST_LINE: Final = 16 * 1024 * 1024
-PIECE: Final = 8 * 1024 * 1024
+PIECE: Final = 20 * 1024 * 1024
 _SHOWN: Final = 800_000  # bytes: more characters than a quarantine keeps, which then says so
+_STEP: Final = 1 << 18  # what fits the processor's cache
 
 Progress = Callable[[int], None]
 """Is told how many bytes of a file more have been read, as they lie on the disk."""
@@ -21,7 +26,7 @@ OpenFile = Callable[[Path], BinaryIO]
 """Opens a file for reading: unpacked, decrypted."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Lines:
     """Whole lines that follow one another.
 
@@ -35,6 +40,16 @@ class Lines:
     first: int
     data: bytes
     too_long: bool = False
+
+    @cached_property
+    def feeds(self) -> NDArray[np.int64]:
+        """Where each line feed stands."""
+        data = np.frombuffer(self.data, dtype=np.uint8)
+        found = [
+            np.flatnonzero(data[start : start + _STEP] == 10) + start
+            for start in range(0, len(data), _STEP)
+        ]
+        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
     def each(self) -> Iterator[tuple[int, bytes]]:
         """Every line with its number."""
@@ -71,12 +86,15 @@ def read_lines(
             if progress is not None:
                 progress(raw.tell() - told)
                 told = raw.tell()
-            data = rest + data
             end = data.rfind(b"\n") + 1
-            for lines in _whole(number, data[:end], longest):
-                yield lines
-                number += lines.data.count(b"\n") or 1
-            rest = data[end:]
+            if not end:
+                rest += data
+            else:
+                with memoryview(data) as view:
+                    whole, rest = b"".join((rest, view[:end])), bytes(view[end:])
+                for lines in _whole(number, whole, longest):
+                    yield lines
+                    number += len(lines.feeds) or 1
             if len(rest) > longest:
                 yield Lines(first=number, data=rest[:_SHOWN], too_long=True)
                 number += 1

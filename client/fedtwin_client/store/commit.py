@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.at_rest.tables import open_tables, open_writer
+from fedtwin_client.records.blocks import REPEATED, coded
+from fedtwin_client.store import unit_counts
 from fedtwin_client.store.manifest import (
     EventFile,
     Manifest,
@@ -34,14 +36,14 @@ from fedtwin_client.store.manifest import (
     sync_folder,
     write_manifest,
 )
-from fedtwin_client.store.ordering import CODED, coded, in_order
+from fedtwin_client.store.ordering import in_order
 from fedtwin_client.store.replacing import Renewed, origins_of
 from fedtwin_client.store.staging import SCHEMA, Staging
 from fedtwin_protocol.errors import RecordError
 
 POSITION = pa.field("file_row_number", pa.int64())
-ORDERED = ("subject_id", "time")
-_REPEATED = ("subject_id", *CODED)
+_ORDERED = ("subject_id", "time")
+_REPEATED = ("subject_id", *REPEATED)
 _ROW_GROUP = 8_192  # one patient's events are read with few others'
 
 
@@ -324,10 +326,12 @@ def _write_bucket(rows: pa.Table, path: str, folder: Path, keyring: Keyring | No
     target = folder / path
     secret = None if keyring is None else fresh_key()
     rows = coded(rows)
+    counts = unit_counts.unit_counts(rows)
     if secret is not None:
         rows = rows.append_column(POSITION, pa.array(np.arange(rows.num_rows)))
-    with open_writer(target, rows.schema, secret, _REPEATED, ordered=ORDERED) as writer:
+    with open_writer(target, rows.schema, secret, _REPEATED, ordered=_ORDERED) as writer:
         writer.write_table(rows, row_group_size=_ROW_GROUP)
+        writer.add_key_value_metadata({unit_counts.NAME: counts})
     with target.open("rb") as file:
         os.fsync(file.fileno())
     key = None if keyring is None or secret is None else keyring.close(secret, path)

@@ -7,26 +7,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-CODED: Final = ("code", "unit", "src_unit", "comparator", "status")
-"""Columns in which few texts come often; they are kept as dictionaries on the way into a file."""
 _FIRST: Final = np.iinfo(np.int64).min
 _LAST: Final = np.iinfo(np.int64).max
-
-
-def coded(events: pa.Table) -> pa.Table:
-    """The events with the columns of `CODED` as dictionaries."""
-    for name in CODED:
-        if not pa.types.is_dictionary(events.schema.field(name).type):
-            place = events.schema.get_field_index(name)
-            events = events.set_column(place, name, pc.dictionary_encode(events[name]))
-    return events
 
 
 def in_order(events: pa.Table) -> pa.Table:
     """The events in the order of a file.
 
     Args:
-        events: with the columns of `CODED` as dictionaries.
+        events: with the columns of `REPEATED` as dictionaries.
     """
     events = events.unify_dictionaries().combine_chunks()
     subject = events["subject_id"].to_numpy()

@@ -49,9 +49,8 @@ class Renewed:
             numbers = piece["version"].to_numpy()
             ones[numbers], twos[numbers] = self._hashes(piece.select(["origin"]))
         self._mark_outdated(staging, ones)
-        order = np.argsort(ones).astype(np.uint32)
-        order = order[~self.outdated[order]]
-        self._versions, self._ones, self._twos = order, ones[order], twos[order]
+        self._ones, self._twos = ones, twos
+        self._versions: NDArray[np.uint32] | None = None
 
     def places(self, sources: pa.Table) -> NDArray[np.int64]:
         """For each row, the version that renews its record, or -1.
@@ -62,13 +61,22 @@ class Renewed:
         found = np.full(sources.num_rows, -1, dtype=np.int64)
         if not sources.num_rows or not len(self._ones):
             return found
+        versions = self._sorted()
         one, two = self._hashes(sources)
         first = np.searchsorted(self._ones, one)
         for step in (0, 1):  # two origins may share the first hash; three never do
             place = np.minimum(first + step, len(self._ones) - 1)
             same = (self._ones[place] == one) & (self._twos[place] == two)
-            found[same] = self._versions[place[same]]
+            found[same] = versions[place[same]]
         return found
+
+    def _sorted(self) -> NDArray[np.uint32]:
+        """The newest versions in the order of their hashes; only where there is a store already."""
+        if self._versions is None:
+            order = np.argsort(self._ones).astype(np.uint32)
+            self._versions = order = order[~self.outdated[order]]
+            self._ones, self._twos = self._ones[order], self._twos[order]
+        return self._versions
 
     def _hashes(self, origins: pa.Table) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         self._db.register("origins", origins)

@@ -23,12 +23,12 @@ from fedtwin_client.records.blocks import (
     SCHEMA,
     VERSIONS,
     Block,
+    coded,
     event_table,
     microseconds,
     rows_table,
 )
 from fedtwin_client.records.events import Event
-from fedtwin_client.store.ordering import coded
 
 __all__ = ["BUCKETS", "SCHEMA", "Staging"]
 BUCKETS: Final = 64
@@ -112,7 +112,7 @@ class Staging:
         """Write what is gathered."""
         self._gather()
         if self._waiting:
-            events = pa.concat_tables(self._tables).combine_chunks()
+            events = pa.concat_tables(self._tables).unify_dictionaries().combine_chunks()
             self._tables, self._waiting = [], 0
             if self._look is not None:
                 self._look(events)
@@ -152,11 +152,10 @@ class Staging:
             events = kept
         self.subjects.update(set(found) - gone if gone else found)
         if events.num_rows:
-            self._tables.append(events)
+            self._tables.append(coded(events))
             self._waiting += events.num_rows
 
     def _write_buckets(self, events: pa.Table) -> None:
-        events = coded(events)
         buckets = events["subject_id"].to_numpy() % BUCKETS
         order = np.argsort(buckets, kind="stable")
         events = events.take(pa.array(order))

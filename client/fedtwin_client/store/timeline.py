@@ -20,6 +20,7 @@ from fedtwin_client.store.joining import Live, join
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.staging import SCHEMA
 from fedtwin_client.store.tail import FILE, Tail
+from fedtwin_client.store.unit_counts import make_view
 from fedtwin_protocol.errors import RecordError
 
 
@@ -94,10 +95,11 @@ class Timeline:
             )
 
     def connect(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own with the view `events`; the caller closes it.
+        """A connection of its own with the views `events` and `units`; the caller closes it.
 
         Besides the store's columns the view has `file_row_number`: a patient's events lie in one
-        file in the order of time, available time, source and code, and this number says so.
+        file in the order of time, available time, source and code, and this number says so. `units`
+        says how many numbers each code has in each unit (`code`, `unit`, empty for none, `number`).
         One thread, so that sums of floating-point numbers come out the same every time. What does
         not fit into memory is spilled into the store's own folder, never elsewhere; of encrypted
         records nothing is spilled, because DuckDB cannot encrypt what it spills.
@@ -126,6 +128,7 @@ class Timeline:
             db.read_parquet(paths, file_row_number=True).create_view(view)
         if live.origins:
             join(db, live)
+        make_view(db, files, live=bool(live.origins))
         return db
 
     def events(

@@ -1,0 +1,217 @@
+"""The shape of a FHIR Observation's line: its bytes, and the places where like lines may differ.
+
+An export holds few shapes: the lines of one test differ in ids, references, times and the number.
+A line that is the same, byte for byte, outside these places is well-formed JSON of the same members
+if each place holds what cannot end a text (or, for a number, is a number). So it needs no parsing,
+and what its codes and units mean was found out with the first line of the shape.
+"""
+
+import json
+import re
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedtwin_client.records.fhir_columns import QUANTITY
+from fedtwin_client.records.fhir_plain import Kept, Meanings
+from fedtwin_client.records.resources import parse_json
+
+Path = tuple[str | int, ...]
+Span = tuple[int, int]
+_TOKEN: Final = re.compile(
+    rb'[ \t\r\n]*("(?:[^"\\]|\\.)*"|[-+.0-9eE]+|true|false|null|[{}\[\],:])', re.DOTALL
+)
+_TIMES: Final = ("effectiveDateTime", "issued")
+_OPEN: Final[frozenset[Path]] = frozenset(
+    {("id",), ("effectiveDateTime",), ("issued",), ("meta", "lastUpdated"), ("meta", "versionId")}
+)
+
+
+class Value(NamedTuple):
+    """A number of a shape: where it stands, its number among the parts, and what it becomes."""
+
+    span: Span
+    part: int
+    kept: Kept
+
+
+class Shape(NamedTuple):
+    """Where lines of one shape differ.
+
+    Attributes:
+        line: (words,) the first line, with its open places cleared.
+        mask: (words,) ones where lines must agree.
+        texts: spans of open texts, without their quotation marks.
+        fields: spans of JSON texts: `id`, `subject`, `effectiveDateTime`, and, if they are there,
+            `issued` and `updated`.
+        values: the numbers, in order.
+        status: as events hold it.
+    """
+
+    line: NDArray[np.uint64]
+    mask: NDArray[np.uint64]
+    texts: tuple[Span, ...]
+    fields: dict[str, Span]
+    values: tuple[Value, ...]
+    status: str | None
+
+
+def shape_of(line: bytes, meanings: Meanings) -> Shape | None:
+    """The shape of a plain Observation; none for every other line.
+
+    Args:
+        line: without its line feed.
+        meanings: what codes, units and statuses mean.
+    """
+    resource = parse_json(line) if line[:1] == b"{" else None
+    if not isinstance(resource, dict) or resource.get("resourceType") != "Observation":
+        return None
+    spans = _spans(line)
+    values = None if spans is None else _values(resource, spans, line, meanings)
+    if spans is None or not values:
+        return None
+    fields = _fields(resource, spans)
+    written = spans.get(("status",))
+    status = meanings.status(None if written is None else _text(line, written))
+    if fields is None or status is None:
+        return None
+    texts = tuple(
+        (start + 1, end - 1)
+        for path, (start, end) in spans.items()
+        if (path in _OPEN or path[-1:] == ("reference",)) and line[start : start + 1] == b'"'
+    )
+    whole, mask = _masked(line, [*texts, *(value.span for value in values)])
+    return Shape(whole, mask, texts, fields, tuple(values), status or None)
+
+
+def words(length: int) -> int:
+    """Bytes of a line of this length, filled up to whole words."""
+    return (length + 7) // 8 * 8
+
+
+def _masked(line: bytes, places: list[Span]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    mask = np.zeros(words(len(line)), dtype=np.uint8)
+    mask[: len(line)] = 255
+    for start, end in places:
+        mask[start:end] = 0
+    whole = np.zeros(len(mask), dtype=np.uint8)
+    whole[: len(line)] = np.frombuffer(line, dtype=np.uint8)
+    return (whole & mask).view(np.uint64), mask.view(np.uint64)
+
+
+def _text(line: bytes, span: Span) -> str:
+    return line[span[0] : span[1]].decode()
+
+
+def _fields(resource: dict[str, Any], spans: dict[Path, Span]) -> dict[str, Span] | None:
+    """The spans of what is asked of every line; none if one has another form."""
+    meta = resource.get("meta", {})
+    if not isinstance(resource.get("subject"), dict) or not isinstance(meta, dict):
+        return None
+    paths: dict[str, Path] = {name: (name,) for name in ("id", *_TIMES)}
+    found = {name: spans[path] for name, path in paths.items() if path in spans}
+    if not {"id", "effectiveDateTime"} <= found.keys():
+        return None
+    if not all(isinstance(resource[name], str) and resource[name] for name in found):
+        return None
+    found["subject"] = spans["subject",]
+    updated = spans.get(("meta", "lastUpdated"))
+    if updated is not None:
+        if not isinstance(meta["lastUpdated"], str):
+            return None
+        found["updated"] = updated
+    return found
+
+
+def _values(
+    resource: dict[str, Any], spans: dict[Path, Span], line: bytes, meanings: Meanings
+) -> list[Value] | None:
+    """The numbers of a resource of which all parts are quantities."""
+    named = {name for name in resource if name.startswith("value")}
+    if not named <= {"valueQuantity"}:
+        return None
+    parts: list[Path] = [()] if named else []
+    components = resource.get("component", [])
+    if not isinstance(components, list) or ("component" in resource and not components):
+        return None
+    for number, component in enumerate(components):
+        if not isinstance(component, dict) or component.keys() != {"code", "valueQuantity"}:
+            return None
+        parts.append(("component", number))
+    values: list[Value] = []
+    for number, path in enumerate(parts):
+        value = _value(path, number, spans, line, meanings)
+        if value is None:
+            return None
+        values.append(value)
+    return values
+
+
+def _value(
+    path: Path, number: int, spans: dict[Path, Span], line: bytes, meanings: Meanings
+) -> Value | None:
+    quantity = (*path, "valueQuantity")
+    inside = {where[-1] for where in spans if where[:-1] == quantity}
+    span = spans.get((*quantity, "value"))
+    if span is None or not inside <= set(QUANTITY) or not _is_number(line, span):
+        return None
+    asked = [spans.get((*path, "code"))]
+    asked += [spans.get((*quantity, name)) for name in ("unit", "code", "comparator")]
+    kept = meanings.kept(*(None if one is None else _text(line, one) for one in asked))
+    return None if kept is None else Value(span, number, kept)
+
+
+def _is_number(line: bytes, span: Span) -> bool:
+    return line[span[0]] in b"-0123456789"
+
+
+def _spans(line: bytes) -> dict[Path, Span] | None:
+    """Where each value of well-formed JSON stands; none if a name comes twice in an object."""
+    spans: dict[Path, Span] = {}
+    try:
+        _span(line, 0, (), spans)
+    except ValueError:
+        return None
+    return spans
+
+
+def _span(line: bytes, place: int, path: Path, spans: dict[Path, Span]) -> int:
+    start, token, end = _token(line, place)
+    if token == b"{":
+        end = _object(line, end, path, spans)
+    elif token == b"[":
+        end = _list(line, end, path, spans)
+    if path in spans:
+        raise ValueError(path)
+    spans[path] = (start, end)
+    return end
+
+
+def _object(line: bytes, place: int, path: Path, spans: dict[Path, Span]) -> int:
+    _, token, place = _token(line, place)
+    while token != b"}":
+        if token == b",":
+            _, token, place = _token(line, place)
+        name = json.loads(token)
+        _, _, place = _token(line, place)
+        place = _span(line, place, (*path, name), spans)
+        _, token, place = _token(line, place)
+    return place
+
+
+def _list(line: bytes, place: int, path: Path, spans: dict[Path, Span]) -> int:
+    _, token, end = _token(line, place)
+    number = 0
+    while token != b"]":
+        place = _span(line, end if token == b"," else place, (*path, number), spans)
+        _, token, end = _token(line, place)
+        number += 1
+    return end
+
+
+def _token(line: bytes, place: int) -> tuple[int, bytes, int]:
+    found = _TOKEN.match(line, place)
+    if found is None:
+        raise ValueError(place)
+    return found.start(1), found[1], found.end(1)
