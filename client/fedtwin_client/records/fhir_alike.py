@@ -19,9 +19,7 @@ _ATTEMPTS: Final = 400
 _LINES_FOR_AN_ATTEMPT: Final = 128
 _MOST_SHAPES: Final = 4_096
 _LONGEST: Final = 4_096
-_SAFE: Final = np.array(
-    [32 <= byte < 127 and byte not in b'"\\#' for byte in range(256)], dtype=np.bool_
-)
+_NEVER: Final = tuple(b'"\\#')
 _OPTIONAL: Final = ("issued", "updated")
 
 
@@ -69,25 +67,34 @@ class Shapes:
     ) -> Iterator[_Group]:
         """Lines of one length by their shape; learning is worth its while only where many come."""
         known = self._known.setdefault(length, [])
+        left = np.arange(len(rows))
         for shape in tuple(known):
-            if len(rows) < _FEWEST:
+            if len(left) < _FEWEST:
                 return
-            rows, lines, group = _parted(rows, lines, shape)
+            left, group = _parted(rows, lines, left, shape)
             if group is not None:
                 yield group
-        while len(rows) >= _WORTH_LEARNING and self._attempts >= 1 and self._count < _MOST_SHAPES:
+        while len(left) >= _WORTH_LEARNING and self._attempts >= 1 and self._count < _MOST_SHAPES:
             self._attempts -= 1
-            learnt = shape_of(lines[0, :length].tobytes(), self._meanings)
-            if learnt is None:
-                rows, lines = rows[1:], lines[1:]
-                continue
-            known.append(learnt)
-            self._count += 1
-            rows, lines, group = _parted(rows, lines, learnt)
-            if group is None:  # the first line itself holds something that others may not
-                rows, lines = rows[1:], lines[1:]
+            learnt = shape_of(lines[left[0], :length].tobytes(), self._meanings)
+            group = None
+            if learnt is not None:
+                learnt = learnt._replace(probe=_probe(learnt, known))
+                known.append(learnt)
+                self._count += 1
+                left, group = _parted(rows, lines, left, learnt)
+            if group is None:  # this line holds something that lines of a shape may not
+                left = left[1:]
             else:
                 yield group
+
+
+def _probe(shape: Shape, known: list[Shape]) -> int:
+    """A word in which a shape differs from the one that was learnt before."""
+    if not known:
+        return 0
+    both = shape.mask & known[-1].mask
+    return int(np.argmax((shape.line & both) != (known[-1].line & both)))
 
 
 def _gathered(data: bytes, starts: NDArray[np.int64], length: int) -> NDArray[np.uint8] | None:
@@ -108,27 +115,46 @@ def _gathered(data: bytes, starts: NDArray[np.int64], length: int) -> NDArray[np
 
 
 def _parted(
-    rows: NDArray[np.int64], lines: NDArray[np.uint8], shape: Shape
-) -> tuple[NDArray[np.int64], NDArray[np.uint8], _Group | None]:
-    """The lines that are not of a shape, and those that are."""
-    differ = (lines.view(np.uint64) & shape.mask) != shape.line
-    fit = ~differ.any(axis=1)
-    if not fit.any():
-        return rows, lines, None
-    chosen = np.flatnonzero(fit)
-    inside = lines if len(chosen) == len(lines) else lines[chosen]
-    good = np.ones(len(chosen), dtype=np.bool_)
-    for start, end in shape.texts:
-        good &= _SAFE[inside[:, start:end]].all(axis=1)
-    for value in shape.values:
-        good &= _numbers(inside[:, value.span[0] : value.span[1]])
-    if not good.all():
-        chosen, inside = chosen[good], inside[good]
-        fit[:] = False
-        fit[chosen] = True
+    rows: NDArray[np.int64], lines: NDArray[np.uint8], left: NDArray[np.int64], shape: Shape
+) -> tuple[NDArray[np.int64], _Group | None]:
+    """Find lines of a shape.
+
+    Args:
+        rows: (lines,) their numbers.
+        lines: (lines, bytes) of one length.
+        left: which of them are of no shape yet.
+        shape: to look for.
+
+    Returns:
+        Which are left, and those that were found.
+    """
+    probed = lines.view(np.uint64)[left, shape.probe] & shape.mask[shape.probe]
+    chosen = left[probed == shape.line[shape.probe]]
     if not len(chosen):
-        return rows, lines, None
-    return rows[~fit], lines[~fit], _Group(shape, rows[chosen], inside)
+        return left, None
+    found = lines if len(chosen) == len(lines) else lines.take(chosen, axis=0)
+    fit: Mask = ~np.any((found.view(np.uint64) & shape.mask) != shape.line, axis=1)
+    if shape.texts:
+        texts = [found[:, start:end] for start, end in shape.texts]
+        fit &= _safe(np.concatenate(texts, axis=1))
+    for value in shape.values:
+        fit &= _numbers(found[:, value.span[0] : value.span[1]])
+    if not fit.all():
+        chosen, found = chosen[fit], found[fit]
+    if not len(chosen):
+        return left, None
+    taken = np.zeros(len(lines), dtype=np.bool_)
+    taken[chosen] = True
+    return left[~taken[left]], _Group(shape, rows[chosen], found)
+
+
+def _safe(text: NDArray[np.uint8]) -> Mask:
+    """Which rows hold nothing but characters of ASCII that stand for themselves in a JSON text."""
+    odd: Mask = np.greater(text - np.uint8(32), 94)
+    for byte in _NEVER:
+        odd |= text == byte
+    safe: Mask = ~np.any(odd, axis=1)
+    return safe
 
 
 def _numbers(text: NDArray[np.uint8]) -> Mask:

@@ -47,6 +47,7 @@ class Shape(NamedTuple):
             `issued` and `updated`.
         values: the numbers, in order.
         status: as events hold it.
+        probe: a word that is looked at before the others.
     """
 
     line: NDArray[np.uint64]
@@ -55,6 +56,7 @@ class Shape(NamedTuple):
     fields: dict[str, Span]
     values: tuple[Value, ...]
     status: str | None
+    probe: int = 0
 
 
 def shape_of(line: bytes, meanings: Meanings) -> Shape | None:
