@@ -7,7 +7,7 @@ that laboratories use for the same substance is told apart: 5.2 among cholestero
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,6 @@ from fedtwin_client.records.analyte_table import Analyte
 from fedtwin_client.records.code_tables import CodeTables, in_use
 from fedtwin_client.records.report import Tally
 
-_EXAMPLES: Final = 3
 _Numbers = NDArray[np.float64]
 
 
@@ -29,7 +28,6 @@ class _Seen:
     numbers: int = 0
     outside: int = 0
     fits: dict[str, int] = field(default_factory=dict)
-    places: list[str] = field(default_factory=list)
 
 
 class Plausibility:
@@ -43,7 +41,7 @@ class Plausibility:
         """Look at events.
 
         Args:
-            events: with the columns `code`, `numeric_value`, `src_unit`, `comparator`, `source`.
+            events: with the columns `code`, `numeric_value`, `src_unit`, `comparator`.
         """
         codes, code_of = _encoded(events["code"])
         known = [self._tables.analytes.get(code) for code in codes]
@@ -62,8 +60,6 @@ class Plausibility:
             seen.numbers += int(count)
             rows = np.flatnonzero(outside & (pairs == pair)) if outside.any() else pairs[:0]
             if len(rows):
-                first = pa.array(rows[: _EXAMPLES - len(seen.places)])
-                seen.places += events["source"].take(first).to_pylist()
                 self._note_outside(seen, code, unit, numbers[rows])
 
     def _note_outside(self, seen: _Seen, code: str, unit: str | None, numbers: _Numbers) -> None:
@@ -81,28 +77,20 @@ class Plausibility:
                 tally.notes[note] += seen.numbers
             if not seen.outside or known.low is None or known.high is None:
                 continue
-            self._add(
-                tally,
+            # Without examples: a record's own id may hold the patient's number.
+            beyond = (
                 f"{known.name} ({code}) outside the plausible range {known.low:g} to "
-                f"{known.high:g} {known.unit}",
-                seen.outside,
-                seen.places,
+                f"{known.high:g} {known.unit}"
             )
+            tally.notes[beyond] += seen.outside
             other = max(seen.fits, key=lambda one: seen.fits[one], default=None)
             if other is not None and seen.fits[other]:
                 share = 100 * seen.fits[other] / seen.numbers
-                self._add(
-                    tally,
+                mixed = (
                     f"{known.name} ({code}) in '{unit or known.unit}': {share:.3g} % of "
-                    f"{seen.numbers:,} would be plausible in {other}; wrong or mixed units?",
-                    seen.fits[other],
-                    seen.places,
+                    f"{seen.numbers:,} would be plausible in {other}; wrong or mixed units?"
                 )
-
-    def _add(self, tally: Tally, reason: str, count: int, places: list[str]) -> None:
-        tally.notes[reason] += count
-        examples = tally.examples.setdefault(reason, [])
-        examples += places[: _EXAMPLES - len(examples)]
+                tally.notes[mixed] += seen.fits[other]
 
 
 def implausible(code: str, number: float | None, comparator: str | None) -> str | None:

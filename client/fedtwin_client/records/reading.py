@@ -19,8 +19,9 @@ from fedtwin_client.records.report import Place, Tally
 from fedtwin_client.records.units import SAME, Conversion, normal_unit
 
 OLDEST_YEAR = 1870
-# One word of a few letters; a patient's name or number that stands in the wrong field is longer.
-_SHORT_UNIT = re.compile(r"(?!.*\d\D*\d\D*\d\D*\d)\S{1,12}")
+# A word of a few letters, or one with a unit's signs: what stands in the wrong field may be a
+# patient's name or number.
+_LIKE_A_UNIT = re.compile(r"(?!.*\d\D*\d\D*\d\D*\d)(?:\S{1,7}|(?=\S*[/%*^\[\](){}.°])\S{1,12})")
 
 
 class UnusableError(Exception):
@@ -199,6 +200,6 @@ def unit_rule(code: str, unit: str | None) -> UnitRule:
 
 def _shown(unit: str) -> str:
     """A unit as the report may show it: quoted only if it looks like one."""
-    if normal_unit(unit) is not None or _SHORT_UNIT.fullmatch(unit):
+    if normal_unit(unit) is not None or _LIKE_A_UNIT.fullmatch(unit):
         return f"unit '{unit}'"
     return "a unit of many letters or several words"
