@@ -96,6 +96,7 @@ def build_cohort(timeline: Timeline, plan: StudyPlan, now: datetime) -> CohortRo
     try:
         with closing(timeline.connect()) as db:
             db.execute(TIDY)
+            timeline.know_units(db)
             selected = select_patients(db, plan, moment)
             raw = raw_features(db, plan, selected)
             sequences = _sequences(db, plan, selected)
