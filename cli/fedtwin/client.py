@@ -11,6 +11,7 @@ import typer
 from fedtwin import client_ledger
 from fedtwin.client_live import listen
 from fedtwin.client_patients import consent, keys
+from fedtwin.client_readiness import readiness
 from fedtwin.client_records import records
 from fedtwin.paper import (
     LogLevel,
@@ -68,6 +69,7 @@ def run(
 app.add_typer(records, name="records", no_args_is_help=True)
 app.add_typer(consent, name="consent", invoke_without_command=True)
 app.add_typer(keys, name="keys", invoke_without_command=True)
+app.command("readiness")(readiness)
 app.command("listen")(listen)
 
 

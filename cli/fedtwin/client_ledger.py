@@ -60,7 +60,7 @@ def explain_study(
     """
     from fedtwin_client.node.home import NodeHome
     from fedtwin_client.node.ledger import Ledger
-    from fedtwin_client.node.ledger_explain import explain
+    from fedtwin_client.node.ledger_explain import explain, explain_sharing
     from fedtwin_client.node.studies import KnownStudies
     from fedtwin_client.training.accounting import deltas_of, epsilon_of
     from fedtwin_protocol.errors import ConfigurationError
@@ -69,6 +69,9 @@ def explain_study(
     place.settings()
     with Ledger(place.ledger_file) as book:
         account = book.account(study)
+    if {item.mechanism.kind for item in account.reservation.allotments} == {"readiness"}:
+        say(*explain_sharing(account))
+        return
     studies = KnownStudies(place.studies_file)
     known = studies.by_hash(account.reservation.plan_hash)
     studies.close()

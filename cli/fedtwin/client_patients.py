@@ -1,4 +1,4 @@
-"""`fedtwin client consent …`, `keys …`, `records erase` and `records quarantine`."""
+"""`fedtwin client consent …`, `keys …`, `records erase`, `records merged` and `unmerge`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -121,20 +121,33 @@ def erase(number: Number, home: Folder = DEFAULT_HOME, system: System = None) ->
     say(*lines)
 
 
-def quarantine(
-    name: Annotated[str | None, typer.Argument(help="A file; without it they are listed.")] = None,
-    home: Folder = DEFAULT_HOME,
-) -> None:
-    """What imports put aside, with the reasons; it speaks of patients.
+def merged(home: Folder = DEFAULT_HOME) -> None:
+    """Patients who are one person under several numbers, by the number that is no longer used.
 
-    Example: fedtwin client records quarantine 20260301T080000Z-000001.ndjson
+    Example: fedtwin client records merged
     """
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.patients import put_aside
+    from fedtwin_client.patients import merged_in_words
 
     place = NodeHome(folder=home)
     place.settings()
-    say(*put_aside(place, name))
+    say(*merged_in_words(place))
+
+
+def unmerge(number: Number, home: Folder = DEFAULT_HOME, system: System = None) -> None:
+    """Make a patient who was merged into another one a patient again, and keep the two apart.
+
+    Example: fedtwin client records unmerge 4711 --system http://st-olav.example/mrn
+    """
+    from fedtwin_client.assemble import site_secret
+    from fedtwin_client.node.home import NodeHome
+    from fedtwin_client.patients import unmerge as unmerge_one
+
+    place = NodeHome(folder=home)
+    secret = site_secret(place)
+    with console.status("moving events"):
+        lines = unmerge_one(place, secret, number, system, now())
+    say(*lines)
 
 
 @keys.callback(invoke_without_command=True)

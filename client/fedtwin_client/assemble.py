@@ -17,6 +17,8 @@ from fedtwin_client.node.sealing import keys_in_words, make_keys, make_secret, r
 from fedtwin_client.node.studies import Decision, KnownStudies
 from fedtwin_client.node.workers import Workers
 from fedtwin_client.patients import NO_PART, absent_from, consent_counts
+from fedtwin_client.readiness.standing import blocks
+from fedtwin_client.records.code_tables import site_tables
 from fedtwin_client.store.erasure import unfinished
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.blobs import BlobStore
@@ -151,6 +153,9 @@ def check_node(home: NodeHome, now: datetime) -> list[str]:
         timeline = Timeline.open(home.records)
         return f"{timeline.rows} events, {len(timeline.codes())} codes"
 
+    def codes() -> str:
+        return site_tables(home.records).version
+
     def policy() -> str:
         return f"in order, epsilon per study {load_policy(home.policy_file).epsilon_per_study:g}"
 
@@ -160,6 +165,7 @@ def check_node(home: NodeHome, now: datetime) -> list[str]:
         "policy": policy,
         "ledger": ledger,
         "records": records,
+        "codes": codes,
     }
     parts |= {"consents": lambda: _consents_line(home, now), "keys": lambda: keys_in_words(home)}
     for name, look in parts.items():
@@ -199,7 +205,13 @@ def check_study(home: NodeHome, study: str, now: datetime) -> list[str]:
 
     home.settings()
     plan = KnownStudies(home.studies_file).by_name(study).plan
-    rows = load_rows(plan, home.records, now)
+    missing = blocks(home.folder, plan.hash)
+    blocked_here = [
+        f"  blocked {name}: counts as missing for everybody here ({why}); see 'fedtwin client "
+        f"readiness {study} --last'"
+        for name, why in missing
+    ]
+    rows = load_rows(plan, home.records, now, without=[block.feature for block in missing])
     out = absent_from(home, frozenset(rows.subject_ids.tolist()), now)
     present = rows.without(out)
     require_enough(plan, len(present.labels), rows.exclusions | {NO_PART: len(out)})
@@ -216,6 +228,7 @@ def check_study(home: NodeHome, study: str, now: datetime) -> list[str]:
             "they came after it began (this number stays here)"
         )
     lines += [f"  left out: {len(out)} {NO_PART}"] if out else []
+    lines += blocked_here
     lines += [f"  missing {name}: {count}" for name, count in rows.missing.items() if count]
     lines += [f"  implausible {name}: {count}" for name, count in rows.implausible.items() if count]
     if rows.clipped:

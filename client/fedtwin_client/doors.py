@@ -2,7 +2,7 @@
 
 doors:
 laboratory:                  # the name, with which every event's source starts
-kind: mllp                 # mllp, mqtt or fhir-post
+kind: mllp                 # mllp, mqtt, fhir-post, fhir-poll or dicom
 zone: Europe/Zurich        # of times that name none; default UTC
 port: 2575                 # the kind's own settings
 """
@@ -118,8 +118,29 @@ def _fhir_post(given: _Given) -> Door:
     return PostDoor(given.read(PostSettings), given.clock, given.name)
 
 
+def _fhir_poll(given: _Given) -> Door:
+    from fedtwin_client.fhir_import import PollSettings, opened_poll  # noqa: PLC0415
+    from fedtwin_client.node.home import NodeHome  # noqa: PLC0415
+
+    home = NodeHome(folder=given.folder)
+    return opened_poll(home, given.name, given.read(PollSettings), given.clock)
+
+
+def _dicom(given: _Given) -> Door:
+    from fedtwin_client.records.dicom_door import DicomDoor, DicomSettings  # noqa: PLC0415
+    from fedtwin_client.records.dicom_series import Whose  # noqa: PLC0415
+    from fedtwin_client.store.images import image_store  # noqa: PLC0415
+
+    settings = dict(given.settings)
+    whose = given.read(Whose, settings.pop("patients", {"system": None}))
+    images = image_store(given.folder / "records")
+    return DicomDoor(given.name, given.read(DicomSettings, settings), images, whose)
+
+
 _KINDS: Final[dict[str, Callable[[_Given], Door]]] = {
     "mllp": _mllp,
     "mqtt": _mqtt,
+    "fhir-poll": _fhir_poll,
     "fhir-post": _fhir_post,
+    "dicom": _dicom,
 }

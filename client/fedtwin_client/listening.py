@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from fedtwin_client.records.code_tables import site_tables, using
 from fedtwin_client.records.door import Door
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.store.compaction import compact, waiting
@@ -58,7 +59,7 @@ async def listen(
         RecordError: the store cannot be used, or a door cannot be opened at the start.
         ConfigurationError: another process listens already.
     """
-    with _alone(store), LiveStore(store, secret, clock) as live:
+    with using(site_tables(store)), _alone(store), LiveStore(store, secret, clock) as live:
         tasks = [
             asyncio.create_task(_keep_open(name, door, live, opened))
             for name, door in doors.items()

@@ -8,13 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from fedtwin_client.at_rest.files import is_sealed, read_sealed
-from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.policy import load_policy
+from fedtwin_client.records.merges import FILE, Merges
 from fedtwin_client.records.pseudonyms import IdentityMap, pseudonym, written_identity
+from fedtwin_client.records.unit_inference import values_put_aside
+from fedtwin_client.store import quarantine
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.erasure import erase_patient
+from fedtwin_client.store.merging import unmerge as undo_merge
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 NO_PART: Final = "takes no part by consent, objection or erasure"
@@ -101,18 +103,50 @@ def erase(
     """Erase one patient."""
     (subject,) = _pseudonyms(home, secret, {number}, system)
     found = erase_patient(home.records, subject, now)
-    if not found.known and not found.events:
+    if not found.known and not found.events and not found.images:
         return [
             "no patient with this number is known here: check it, and --system",
             "the number is noted as erased, so that an import leaves the patient out",
         ]
     return [
-        f"erased: {found.events} events and the way back to the patient; also all that was put "
-        "aside in quarantine",
+        f"erased: {found.events} events, {found.images} image files and the way back to the "
+        "patient; also all that was put aside in quarantine",
         "running studies leave the patient out from their next task on; an import of the same "
         "patient is left out and counted",
         "what was released before stays covered by its noise; erase the patient in the sources "
         "and in backups of the records, too",
+    ]
+
+
+def merged_in_words(home: NodeHome) -> list[str]:
+    """Who was merged into whom, oldest first, by their numbers."""
+    merges = Merges(home.records).all() if _has_map(home) else []
+    people = IdentityMap(home.records / FILE) if merges else None
+    lines = []
+    for merge in merges:
+        assert people is not None
+        one, into = people.who_is(merge.subject_id), people.who_is(merge.into)
+        lines.append(
+            f"{one.value} ({one.system}) is {into.value} ({into.system}) since {merge.since[:10]}"
+        )
+    return lines or ["no patient was merged into another one"]
+
+
+def unmerge(
+    home: NodeHome, secret: bytes, number: str, system: str | None, now: datetime
+) -> list[str]:
+    """Take back that a patient is one with another.
+
+    Raises:
+        RecordError: the patient was not merged into another one.
+    """
+    whose = system or _only_system(home)
+    events = undo_merge(home.records, pseudonym(secret, written_identity(whose, number)), now)
+    return [
+        f"a patient by themselves again, with {events} events; the two are kept apart from now on",
+        "what came in since they were merged stays with the other one: import the patient's "
+        "records again, which puts it where it belongs",
+        "if one of them objected or denied, both are left out of research; see 'consent lift'",
     ]
 
 
@@ -137,31 +171,30 @@ def absent_from(home: NodeHome, subject_ids: frozenset[int], now: datetime) -> f
         return consents.absent(rule, subject_ids, now)
 
 
-def put_aside(home: NodeHome, name: str | None) -> Iterable[str]:
-    """The names of the quarantine files, or what is in one of them, line by line.
+def unitless_values(home: NodeHome) -> dict[str, list[float]]:
+    """Values of FHIR Observations that imports put aside because they have no unit, by code.
+
+    A record that was put aside by several imports counts once.
 
     Raises:
-        ConfigurationError: there is none of that name, or it does not open.
+        ConfigurationError: a quarantine file does not open.
     """
-    folder = home.records / "quarantine"
-    names = sorted(path.name for path in folder.glob("*.ndjson"))
-    if name is None:
-        return names or ["nothing is put aside"]
-    path = folder / Path(name).name
-    if path.name not in names:
-        listed = ", ".join(names) or "none"
-        raise ConfigurationError(f"there is no quarantine file '{path.name}'; there are: {listed}")
-    keyring = keyring_of(home.folder)
-    if keyring is None or not is_sealed(path):
-        return path.read_text(encoding="utf-8").splitlines()
-    return b"".join(read_sealed(path, keyring)).decode("utf-8").splitlines()
+    store = home.records
+    lines = {line for name in quarantine.names(store) for line in quarantine.lines_of(store, name)}
+    found: dict[str, list[float]] = {}
+    for code, value in values_put_aside(iter(sorted(lines))):
+        found.setdefault(code, []).append(value)
+    return found
 
 
 def _pseudonyms(
     home: NodeHome, secret: bytes, numbers: Iterable[str], system: str | None
 ) -> frozenset[int]:
     whose = system or _only_system(home)
-    return frozenset(pseudonym(secret, written_identity(whose, number)) for number in numbers)
+    # Who was merged into another patient is that patient now, and an objection holds for both.
+    wholes = Merges(home.records).wholes() if _has_map(home) else {}
+    found = (pseudonym(secret, written_identity(whose, number)) for number in numbers)
+    return frozenset(wholes.get(subject, subject) for subject in found)
 
 
 def _only_system(home: NodeHome) -> str:
@@ -177,5 +210,8 @@ def _only_system(home: NodeHome) -> str:
 
 
 def _known(home: NodeHome) -> frozenset[int]:
-    path = home.records / "identities.sqlite"
-    return IdentityMap(path).known() if path.exists() else frozenset()
+    return IdentityMap(home.records / FILE).known() if _has_map(home) else frozenset()
+
+
+def _has_map(home: NodeHome) -> bool:
+    return (home.records / FILE).exists()

@@ -212,6 +212,9 @@ FIELDS: list[dict[str, Any]] = [
     *({"component": odd} for odd in (None, [], {}, 5, [None], [5])),
     {"note": [{"text": 'it says ","status":"x" and { [ }'}], "extension": [{"valueDecimal": 1e-3}]},
     {"valueInteger": 5},
+    {"valueRange": {"low": {"value": 1}, "high": {"value": 2}}},
+    {"valueRatio": {"numerator": {"value": 1}, "denominator": {"value": 128}}},
+    *({name: "2024-05-01"} for name in ("valueDateTime", "valueTime", "valuePeriod")),
     {"encounter": None},
     {"value": 1},
 ]
@@ -225,6 +228,9 @@ PARTS: list[dict[str, Any]] = [
     pressure(907, part("8480-6"), dataAbsentReason={"coding": [{"code": "unknown"}]}),
     pressure(908, part("8480-6", valueString="x"), part("8462-4")),
     pressure(909, part("8480-6"), component=[]),
+    pressure(912, part("8480-6", valueRange={"low": {"value": 1}}), part("8462-4")),
+    pressure(913, {"code": LOCAL, "valuePeriod": {"start": "2024-05-01"}}, part("8462-4")),
+    observation(914, valueRange=None) | {"valueQuantity": None},
     pressure(910, part("8480-6", 1e-3), part("8462-4", 5.0)),
     pressure(911, {"code": LOCAL, "valueQuantity": {"value": 5}}, part("8462-4")),
 ]
@@ -345,6 +351,25 @@ def test_known_patients_are_met_under_the_number_they_are_known_by() -> None:
         assert account["learned" if system is None else "reasons"]
 
 
+def test_linked_patients_are_one_though_the_link_stands_after_what_refers_to_them() -> None:
+    old = {"resourceType": "Patient", "id": "2", "birthDate": "1950-01-02"}
+    link = {"other": {"reference": "Patient/3"}, "type": "replaced-by"}
+    new = {"resourceType": "Patient", "id": "3", "birthDate": "1950-01-02"}
+    lines = amid() + compact(old | {"link": [link]}).encode() + b"\n" + compact(new).encode()
+    account = agree(lines)
+    assert Identity("fhir", "Patient/3") in account["who"].values()
+    assert Identity("fhir", "Patient/2") not in account["who"].values()
+    assert account["reasons"] == {
+        "a Patient who is one with another; the other's birth, sex and death count": 1
+    }
+
+
+def test_deletions_among_plain_lines_take_out_what_was_made() -> None:
+    entry = {"request": {"method": "DELETE", "url": "Observation/o7"}}
+    account = agree(amid(compact({"resourceType": "Bundle", "entry": [entry]})))
+    assert account["read"]["deletion"] == 1
+
+
 def test_a_line_that_is_too_long_is_put_aside_unheld(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,7 +380,9 @@ def test_a_line_that_is_too_long_is_put_aside_unheld(
     for module in (fhir_files_module, __import__("fedtwin_client.records.resources")):
         target = module if module is fhir_files_module else module.records.resources
         monkeypatch.setattr(
-            target, "read_lines", lambda path, told=None: read_lines(path, told, **short)
+            target,
+            "read_lines",
+            lambda path, told=None, **more: read_lines(path, told, **more, **short),
         )
     account = same([file], tmp_path)
     assert account["reasons"]["a line of more than 16 MiB"] == 3

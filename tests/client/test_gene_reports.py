@@ -173,6 +173,7 @@ def test_what_is_no_call_is_counted(tmp_path: Path, rows: str, reason: str) -> N
         (json.dumps({"geneReports": {"CYP2C19": 3}}).encode(), "CYP2C19: not called"),
         (b"CYP2D6\t*1/\xff4\n", "not UTF-8"),
         (b"CYP2D6 *1/*4\n", "separated by tabs"),
+        (b"CYP2D6\rx\t*1/*4\n", "separated by tabs"),
         (gzip.compress(b"PharmCAT v3\n" * 99, mtime=0)[:-9], "ends in the middle"),
     ],
 )

@@ -99,7 +99,7 @@ def test_what_is_wrong_is_put_aside(segment: str, reason: str) -> None:
 
 
 def test_what_is_put_aside_is_kept_with_its_file_and_line(tmp_path: Path) -> None:
-    report, rows = load(tmp_path, message(msh(), PID, OBR, obx("high"), obx("5", sub="2")))
+    report, rows = load(tmp_path, message(msh(), PID, OBR, obx("high"), obx("200", sub="2")))
     assert report.examples == {"expected a number, found text": ("0.hl7:4",)}
     assert report.quarantine is not None
     (kept,) = map(json.loads, report.quarantine.read_text().splitlines())

@@ -259,6 +259,17 @@ def test_what_is_put_aside_is_kept_with_its_place_and_goes_into_quarantine(tmp_p
         assert tail.asides() == []
 
 
+def test_what_is_implausible_is_kept_and_counted(tmp_path: Path) -> None:
+    with LiveStore(tmp_path, SECRET, lambda: NOW) as store:
+        desk = store.desk("ward", UTC_ZONE)
+        asyncio.run(store.keep(desk)([version("a", 1, [80.0, 4000.0])]))
+    assert held(tmp_path) == {"ward:a#0": 80.0, "ward:a#1": 4000.0}
+    with Tail(tmp_path) as tail:
+        (((door, kind, note), count),) = tail.account().items()
+    assert (door, kind, count) == ("ward", "note", 1)
+    assert note == "heart rate (LOINC//8867-4) outside the plausible range 5 to 390 /min"
+
+
 def test_whoever_watches_is_told_in_order_and_of_withdrawals(tmp_path: Path) -> None:
     add(tmp_path, version("a", 1, [80.0]), version("b", 2, [90.0]), version("a", 1, []))
     with Tail(tmp_path) as tail:

@@ -1,6 +1,7 @@
 """One message of a stream: plain values, FHIR, and whose it is."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -101,6 +102,11 @@ def test_fhir_is_the_topics_patients_unless_it_names_another() -> None:
     assert another == {"the message names another patient than its topic": 1}
     mine = {"resourceType": "Patient", "identifier": [of("8")["identifier"]]}
     assert list(why_not(mine)) == ["a Patient in a stream whose topic names the patient"]
+    desk = make_desk("mqtt")
+    link = {"type": "seealso", "other": {"reference": "Patient/q"}}
+    known = {"mqtt:Patient/q": Identity(SYSTEM, "7")}
+    read(mine | {"id": "p", "link": [link]}, "7", replace(desk, known=known))
+    assert desk.pseudonyms.merges == {}
 
 
 def test_a_bundle_says_whose_its_observations_are() -> None:

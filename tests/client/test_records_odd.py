@@ -75,6 +75,74 @@ PLAIN: list[dict[str, Any]] = [
         "contained": [{"resourceType": "Medication", "id": "m", "code": LOINC}],
         "meta": {"lastUpdated": "2024-01-01T00:00:00Z"},
     },
+    {
+        "resourceType": "Observation",
+        "id": "6",
+        "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "1-1"}]},
+        "subject": WHO,
+        "effectiveDateTime": "2024-01-01",
+        "valueRange": {"low": {"value": 1, "unit": "mg"}, "high": {"value": 2, "unit": "mg"}},
+        "component": [
+            {
+                "code": {"coding": [{"system": "http://loinc.org", "code": "1-2"}]},
+                "valueRatio": {"numerator": {"value": 1}, "denominator": {"value": 8}},
+            },
+            {
+                "code": {"coding": [{"system": "http://loinc.org", "code": "1-3"}]},
+                "valuePeriod": {"start": "2024-01-01", "end": "2024-01-02"},
+            },
+        ],
+    },
+    {
+        "resourceType": "Encounter",
+        "id": "7",
+        "status": "finished",
+        "class": {"code": "IMP"},
+        "type": [LOINC],
+        "subject": WHO,
+        "period": {"start": "2024-01-01", "end": "2024-01-02"},
+    },
+    {
+        "resourceType": "AllergyIntolerance",
+        "id": "8",
+        "patient": WHO,
+        "recordedDate": "2024-01-01",
+        "reaction": [{"substance": LOINC}],
+    },
+    {
+        "resourceType": "MedicationAdministration",
+        "id": "9",
+        "status": "completed",
+        "subject": WHO,
+        "effectivePeriod": {"start": "2024-01-01", "end": "2024-01-02"},
+        "medicationReference": {"reference": "#m"},
+        "contained": [
+            {
+                "resourceType": "Medication",
+                "id": "m",
+                "ingredient": [{"itemCodeableConcept": LOINC}],
+            }
+        ],
+        "dosage": {"dose": {"value": 5, "unit": "mg"}},
+    },
+    {
+        "resourceType": "Procedure",
+        "id": "10",
+        "status": "completed",
+        "code": LOINC,
+        "subject": WHO,
+        "performedPeriod": {"start": "2024-01-01", "end": "2024-01-02"},
+    },
+    {
+        "resourceType": "Immunization",
+        "id": "11",
+        "status": "completed",
+        "vaccineCode": LOINC,
+        "patient": WHO,
+        "occurrenceDateTime": "2024-01-01",
+        "recorded": "2024-01-02",
+    },
 ]
 ODD: list[Any] = [
     *(None, 0, -1, float("inf"), True, "", " ", "x", [], {}, [None], [1], ["x"], [{}], {"a": 1}),

@@ -6,6 +6,7 @@ values the summary is taken in the order of time, available time and source (the
 store keeps a patient's events), so that equal times never make the result depend on chance.
 """
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -91,18 +92,24 @@ class RawFeatures:
     implausible: dict[str, int]
 
 
-def raw_features(db: duckdb.DuckDBPyConnection, plan: StudyPlan, selected: Selected) -> RawFeatures:
+def raw_features(
+    db: duckdb.DuckDBPyConnection,
+    plan: StudyPlan,
+    selected: Selected,
+    without: Collection[str] = (),
+) -> RawFeatures:
     """Collect all features of the selected patients in one pass over their events.
 
     Args:
         db: a connection with `events`, `units`, `people` (with index dates) and the macro `tidy`.
         plan: the study.
         selected: whose features, and in which order.
+        without: features that are not looked at, and missing for everybody.
 
     Raises:
         CohortError: a feature's values are in a unit that does not fit; it is named.
     """
-    series = _series(plan.features)
+    series = _series([feature for feature in plan.features if feature.name not in without])
     db.register("asked", _questions(db, series))
     db.execute("CREATE TEMP TABLE questions AS SELECT * FROM asked")  # with statistics, for joins
     db.register("places", _places(selected.subject_ids))
@@ -110,7 +117,10 @@ def raw_features(db: duckdb.DuckDBPyConnection, plan: StudyPlan, selected: Selec
     in_time, (number, several) = _in_time(db), _number(db)
     patients = len(selected.subject_ids)
     columns: dict[str, Any] = {
-        feature.name: _start(feature, selected, patients) for feature in plan.features
+        feature.name: _absent(feature, patients)
+        if feature.name in without
+        else _start(feature, selected, patients)
+        for feature in plan.features
     }
     implausible = dict.fromkeys(columns, 0)
     asked = {_summary(feature) for alike in series for feature in alike}
@@ -166,7 +176,7 @@ def _number(db: duckdb.DuckDBPyConnection) -> tuple[str, bool]:
     return f"CASE WHEN q.presence THEN 1.0 ELSE {number} END" if presence else number, several
 
 
-def _series(features: tuple[Feature, ...]) -> list[list[Feature]]:
+def _series(features: Iterable[Feature]) -> list[list[Feature]]:
     """Features that ask for the same values and differ only in how these are summarised."""
     found: dict[tuple[Any, ...], list[Feature]] = {}
     for feature in features:
@@ -222,6 +232,10 @@ def _start(feature: Feature, selected: Selected, patients: int) -> Any:
         return selected.sex
     if feature.kind == "presence":
         return np.zeros(patients)
+    return _absent(feature, patients)
+
+
+def _absent(feature: Feature, patients: int) -> Any:
     if feature.kind == "category":
         return np.full(patients, None, dtype=object)
     return np.full(patients, np.nan)

@@ -19,6 +19,7 @@ from fedtwin_client.cohort.conversions import TIDY
 from fedtwin_client.cohort.features import raw_features
 from fedtwin_client.cohort.selection import Selected, select_patients
 from fedtwin_client.cohort.sequences import RawSequences, Sequences, raw_sequences
+from fedtwin_client.records.code_tables import site_tables, using
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.encoding import encode
 from fedtwin_protocol.errors import CohortError
@@ -77,13 +78,17 @@ class CohortRows:
         )
 
 
-def build_cohort(timeline: Timeline, plan: StudyPlan, now: datetime) -> CohortRows:
+def build_cohort(
+    timeline: Timeline, plan: StudyPlan, now: datetime, without: Collection[str] = ()
+) -> CohortRows:
     """Build a study's cohort from the hospital's timeline, never looking ahead.
 
     Args:
         timeline: the store.
         plan: the study.
         now: aware; events after it do not count.
+        without: features that count as missing for everybody here; what the contract says of a
+            missing value is done with them.
 
     Returns:
         The encoded rows.
@@ -94,11 +99,11 @@ def build_cohort(timeline: Timeline, plan: StudyPlan, now: datetime) -> CohortRo
     """
     moment = now.astimezone(UTC).replace(tzinfo=None)
     try:
-        with closing(timeline.connect()) as db:
+        with using(site_tables(timeline.folder)), closing(timeline.connect()) as db:
             db.execute(TIDY)
             timeline.know_units(db)
             selected = select_patients(db, plan, moment)
-            raw = raw_features(db, plan, selected)
+            raw = raw_features(db, plan, selected, without)
             sequences = _sequences(db, plan, selected)
     except duckdb.Error as error:
         raise CohortError(

@@ -8,6 +8,7 @@ log.json             what this node holds of the consortium's public log
 tuf/                 the list of releases that was last believed
 node.sqlite          studies and decisions        ledger.sqlite, outbox.sqlite, sums.sqlite
 records/             timelines and the pseudonym map
+fhir/                keys for FHIR servers, and how far each was read
 contents/            large models and updates under way
 keyring.json         keys of the encrypted files, in boxes that the site key opens; the site key is
                      a file outside this folder, named in node.yaml

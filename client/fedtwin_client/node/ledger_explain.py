@@ -55,6 +55,19 @@ def explain(
     return lines
 
 
+def explain_sharing(account: Account) -> list[str]:
+    """Lines about a readiness report that was shared: what it cost, and what it held."""
+    reservation = account.reservation
+    made = "was written" if account.made else "was never written"
+    return [
+        f"{reservation.study}: a report on this hospital's records, which {made}",
+        f"- each patient in it pays epsilon {reservation.epsilon_pld:.3g} at delta "
+        f"{reservation.delta:g}, once",
+        "- it holds numbers of patients with Gaussian noise, rounded, small ones masked, and "
+        "quantiles made of such numbers; whoever has the file sees it",
+    ]
+
+
 def _complete(account: Account) -> Account:
     most = {item.mechanism.kind: item.charges for item in account.reservation.allotments}
     return Account(reservation=account.reservation, made=most)

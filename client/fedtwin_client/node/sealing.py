@@ -32,10 +32,19 @@ from fedtwin_client.at_rest.keyring import (
     write_file,
 )
 from fedtwin_client.node.home import NodeHome
+from fedtwin_client.records.image_store import image_files
 from fedtwin_protocol.credentials import read_private, write_atomically
 from fedtwin_protocol.errors import ConfigurationError
 
 _NEXT: Final = ".next"
+_LONG_FILES: Final = (
+    ("records/quarantine", "*.ndjson"),
+    ("records/quarantine", "*.json"),
+    ("records/downloads", "*/*.*json"),
+    ("fhir", "*.key.pem"),
+    ("fhir", "*.json"),
+    ("fhir", "*/*.json"),
+)
 _SECRET: Final = "pseudonym.key"  # noqa: S105 - a file's name
 
 
@@ -114,7 +123,13 @@ def seal(home: NodeHome, *, take_plain: bool = False) -> None:
     for path in files_of(home.folder, "*.sqlite"):
         _seal_database(path, keyring)
     _seal_records(home.records, keyring)
-    for path in sorted((home.records / "quarantine").glob("*.ndjson")):
+    # What is half fetched is fetched again: a file that is not closed cannot be sealed anew.
+    for path in (home.records / "downloads").glob("*/*.part"):
+        path.unlink()
+    for folder, pattern in _LONG_FILES:
+        for path in sorted((home.folder / folder).glob(pattern)):
+            _seal_file(path, keyring)
+    for path in image_files(home.records):
         _seal_file(path, keyring)
     if (home.folder / _SECRET).exists():
         _keep_secret(home, read_secret(home, keyring), keyring)
@@ -237,7 +252,7 @@ def _seal_records(store: Path, keyring: Keyring) -> None:
 
 
 def _seal_file(path: Path, keyring: Keyring) -> None:
-    """Write a quarantine file anew; what was cut off by a kill before stays cut off."""
+    """Write a quarantined or image file anew; what was cut off by a kill before stays so."""
     if files.is_sealed(path):
         pieces = list(files.read_sealed(path, keyring))
     else:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 
-from fedtwin_client.records.codes import codes_of
+from fedtwin_client.records.codes import codes_of, standard_code
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.mapping import ColumnMeaning, MarkTable, TableMapping
 from fedtwin_client.records.reading import UnusableError, checked_number, finite
@@ -62,7 +62,9 @@ def cell_event(row: Row, column: Column, start: Event, missing: MarkTable, decim
             raise UnusableError("not among the values of the mapping")
         cell = str(stands_for).lower() if isinstance(stands_for, bool) else str(stands_for)
     event = replace(
-        start, code=meaning.code or "", source=f"{start.source}/{column.name}/{column.number}"
+        start,
+        code=standard_code(meaning.code or ""),
+        source=f"{start.source}/{column.name}/{column.number}",
     )
     if meaning.kind == "text":
         return replace(event, text_value=cell)
@@ -120,7 +122,7 @@ def _with_code(
 def _code(cell: str, row: Row, meaning: ColumnMeaning) -> str:
     """The code that a cell of kind `code` holds."""
     if meaning.system_column is None:
-        return f"{meaning.vocabulary}//{'_'.join(cell.split())}"
+        return standard_code(f"{meaning.vocabulary}//{'_'.join(cell.split())}")
     system = row.cells[meaning.system_column]
     if not system:
         raise UnusableError(f"{meaning.system_column}: a code without its system")

@@ -3,10 +3,14 @@
 The systems' addresses are those of the HL7 terminology pages (terminology.hl7.org) and FHIR R4
 section 4.3; ICD-10 and its clinical modifications share one prefix. A code of another system is
 written with that system's address, so that two hospitals' local codes are never taken for one.
+What the site's own table says that a code stands for is put in its place before anything else.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
+
+from fedtwin_client.records.code_tables import in_use
 
 VOCABULARIES = {
     "http://loinc.org": "LOINC",
@@ -25,6 +29,11 @@ VOCABULARIES = {
     "http://hl7.org/fhir/sid/icd-9-cm": "ICD9",
     "http://hl7.org/fhir/sid/ndc": "NDC",
     "http://hl7.org/fhir/sid/cvx": "CVX",
+    "http://www.ama-assn.org/go/cpt": "CPT4",
+    "http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets": "HCPCS",
+    "http://hl7.org/fhir/sid/icd-10-pcs": "ICD10PCS",
+    "http://www.cms.gov/Medicare/Coding/ICD10": "ICD10PCS",
+    "http://fhir.de/CodeSystem/bfarm/ops": "OPS",
 }
 _SHARED = frozenset(VOCABULARIES.values())
 PRIORITY = ("LOINC", "SNOMED", "RXNORM", "ATC", "ICD10")
@@ -43,12 +52,30 @@ def codes_of(concept: Any) -> list[str]:
     """
     if not isinstance(concept, dict) or not isinstance(concept.get("coding"), list):
         return []
+    codes = [code for coding in concept["coding"] if (code := _code(coding)) is not None]
+    return sorted(standard_codes(codes), key=_rank)
+
+
+def standard_codes(codes: Iterable[str]) -> Iterable[str]:
+    """The codes of one thing, as the site's table has them; the first of each vocabulary.
+
+    What the record itself says in a vocabulary comes before what an alias says.
+    """
+    aliases = in_use().aliases
+    if aliases:
+        codes = [standard_code(code) for code in sorted(codes, key=lambda one: one in aliases)]
     found: dict[str, str] = {}
-    for coding in concept["coding"]:
-        code = _code(coding)
-        if code is not None:
-            found.setdefault(code.partition("//")[0], code)
-    return sorted(found.values(), key=_rank)
+    for code in codes:
+        found.setdefault(code.partition("//")[0], code)
+    return found.values()
+
+
+def standard_code(code: str) -> str:
+    """The code that the site's table says a code stands for; itself where it says nothing.
+
+    Every code that does not come from `codes_of` goes through here before it is used.
+    """
+    return in_use().standard(code)
 
 
 def is_local(code: str) -> bool:

@@ -8,7 +8,8 @@ from fedtwin_client.records.blocks import Block
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir import FhirReader
 from fedtwin_client.records.fhir_blocks import FhirBlocks
-from fedtwin_client.records.lines import Progress, read_lines
+from fedtwin_client.records.fhir_medications import Medications
+from fedtwin_client.records.lines import OpenFile, Progress, read_lines
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.resources import (
     Found,
@@ -19,7 +20,7 @@ from fedtwin_client.records.resources import (
     read_resources,
 )
 from fedtwin_client.records.source import Desk, OpenSource, Version
-from fedtwin_client.records.subjects import Subjects
+from fedtwin_client.records.subjects import Subjects, Systems
 from fedtwin_protocol.errors import RecordError
 
 _SERVER = re.compile(r"[a-z0-9][a-z0-9-]{0,60}\Z")
@@ -28,7 +29,7 @@ _SERVER = re.compile(r"[a-z0-9][a-z0-9-]{0,60}\Z")
 def fhir_files(
     paths: Sequence[Path],
     server: str,
-    identifier_system: str | None,
+    identifier_system: Systems,
     progress: Progress | None = None,
 ) -> OpenSource:
     """FHIR records in files.
@@ -36,7 +37,8 @@ def fhir_files(
     Args:
         paths: files and folders.
         server: a name for where the records come from; ids of two servers do not meet.
-        identifier_system: whose identifier makes the pseudonym; none: the server's own id.
+        identifier_system: whose identifier makes the pseudonym, of several the first that a patient
+            has; none: the server's own id.
         progress: is told how many bytes more of the files were read.
 
     Raises:
@@ -44,7 +46,7 @@ def fhir_files(
     """
     check_server(server)
     files = find_files(paths)
-    return lambda desk: FhirFiles(files, server, identifier_system, desk, progress)
+    return lambda desk: FhirFiles(files, server, identifier_system, desk, progress=progress)
 
 
 def check_server(server: str) -> None:
@@ -61,7 +63,8 @@ class FhirFiles:
     """Files of one server; a block source.
 
     Whom references mean is found out before anything is read, unless every reference means the
-    patient whose id it names. Medications are looked for when the first request refers to one.
+    patient whose id it names and no Patient has links. Medications are looked for when the first
+    resource refers to one.
 
     Attributes:
         title: what is imported, in words.
@@ -73,12 +76,15 @@ class FhirFiles:
         self,
         files: Sequence[Path],
         server: str,
-        identifier_system: str | None,
+        identifier_system: Systems,
         desk: Desk,
+        *,
+        opened: OpenFile | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.title = f"{len(files)} FHIR files from {server}"
         self._files = files
+        self._opened = opened
         self._reading = desk.reading
         self._progress = progress
         self._subjects = Subjects(
@@ -87,7 +93,8 @@ class FhirFiles:
             identifier_system=identifier_system,
             known=desk.known,
         )
-        self._reader = FhirReader(desk.reading, self._subjects, lambda: self._all("Medication"))
+        medications = Medications(lambda: self._all("Medication"))
+        self._reader = FhirReader(desk.reading, self._subjects, medications)
         self._learns_ahead = not (all(map(is_lines, files)) and self._subjects.by_own_id)
 
     @property
@@ -108,7 +115,7 @@ class FhirFiles:
         """
         self._learn()
         for file in self._files:
-            for found in read_resources(file, self._reading.tally, self._progress):
+            for found in read_resources(file, self._reading.tally, self._opened, self._progress):
                 yield from self._reader.read(found)
         self._refuse_nothing()
 
@@ -124,24 +131,30 @@ class FhirFiles:
             for file in self._files:
                 if not is_lines(file):
                     yield from blocks.one_by_one(
-                        read_resources(file, self._reading.tally, self._progress)
+                        read_resources(file, self._reading.tally, self._opened, self._progress)
                     )
                     continue
                 with explained(file):
-                    for lines in read_lines(file, self._progress):
+                    for lines in read_lines(file, self._progress, opened=self._opened):
                         yield from blocks.read(lines, file)
         finally:
             blocks.close()
         self._refuse_nothing()
 
     def _learn(self) -> None:
-        if self._learns_ahead:
+        if self._learns_ahead or any(self._links()):
             for found in self._all("Patient"):
                 self._reader.learn(found)
 
+    def _links(self) -> Iterator[bool]:
+        """Whether they have links, of Patients that may: who is one person must be known first."""
+        for file in self._files:
+            for found in mentions(file, ("Patient",), self._opened, with_member="link"):
+                yield bool(found.resource.get("link"))
+
     def _all(self, kind: str) -> Iterator[Found]:
         for file in self._files:
-            yield from mentions(file, (kind,))
+            yield from mentions(file, (kind,), self._opened)
 
     def _refuse_nothing(self) -> None:
         tally = self._reading.tally

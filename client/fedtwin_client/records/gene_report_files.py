@@ -6,7 +6,6 @@
   separated by tabs, without column names; lines that begin with `#` are remarks.
 """
 
-import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -179,10 +178,10 @@ def _texts(values: Any) -> list[str]:
 
 def _of_lines(lines: Sequence[tuple[int, str]], path: Path, tally: Tally) -> Iterator[ReadyCall]:
     """Reported calls: gene, diplotype, phenotype, activity score."""
-    rows = csv.reader((text for _, text in lines), delimiter="\t", quoting=csv.QUOTE_NONE)
-    for (number, text), row in zip(lines, rows, strict=False):
+    for number, text in lines:
         if not text.strip() or text.startswith("#"):
             continue
+        row = text.rstrip("\r\n").split("\t")
         place = Place(path.name, number)
         cells = [cell.strip() for cell in row] + ["", "", "", ""]
         if len(row) < 2 or not re.match(r"[A-Z][A-Z0-9-]{1,19}\Z", cells[0]):

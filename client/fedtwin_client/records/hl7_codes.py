@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from fedtwin_client.records.codes import PRIORITY
+from fedtwin_client.records.codes import PRIORITY, standard_codes
 from fedtwin_client.records.hl7_text import Marks, part
 
 _SYSTEMS = {
@@ -67,7 +67,9 @@ def read_coded(repetition: str, marks: Marks, sender: str) -> Coded:
     """
     if len(repetition) > _LONGEST:
         return Coded((), part(repetition, 2, marks))
-    return _coded(repetition, marks, sender)
+    coded = _coded(repetition, marks, sender)
+    codes = tuple(sorted(standard_codes(coded.codes), key=_rank))
+    return coded if codes == coded.codes else coded._replace(codes=codes, unnamed=False)
 
 
 @lru_cache(maxsize=16_384)

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fedtwin_client.records.analytes import analyte
+from fedtwin_client.records.code_tables import in_use
 from fedtwin_client.records.codes import yes_or_no
 from fedtwin_client.records.hl7_codes import read_coded
 from fedtwin_client.records.hl7_context import Context
@@ -142,11 +143,13 @@ def unit_of(obx: Segment) -> str | None:
     raw = obx.raw(6)
     if len(raw) > _LONGEST_UNIT:
         raise UnusableError("expected a unit, found a long text")
-    return _unit(raw, obx.marks) if raw else None
+    return _unit(raw, obx.marks, in_use().version) if raw else None
 
 
 @lru_cache(maxsize=4_096)
-def _unit(raw: str, marks: Marks) -> str | None:
+def _unit(raw: str, marks: Marks, tables: str) -> str | None:
+    """Remembered by the version of the tables, for the site may have spellings of its own."""
+    del tables
     repetition = raw.split(marks.repetition, 1)[0]
     written = [text for text in (part(repetition, n, marks) for n in (1, 2, 4, 5)) if text]
     known = (text for text in written if normal_unit(_understood(text)) is not None)

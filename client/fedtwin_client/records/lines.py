@@ -7,6 +7,7 @@ beginning are told, and it is passed over.
 import gzip
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +18,14 @@ from numpy.typing import NDArray
 
 LONGEST_LINE: Final = 16 * 1024 * 1024
 PIECE: Final = 20 * 1024 * 1024
-_SHOWN: Final = 20_000
+_SHOWN: Final = 800_000  # bytes: more characters than a quarantine keeps, which then says so
 _NEAR: Final = 1 << 15
 _STEP: Final = 1 << 18  # what fits the processor's cache
 
 Progress = Callable[[int], None]
 """Is told how many bytes of a file more have been read, as they lie on the disk."""
+OpenFile = Callable[[Path], BinaryIO]
+"""Opens a file for reading: unpacked, decrypted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,25 +66,26 @@ def read_lines(
     file: Path,
     progress: Progress | None = None,
     *,
+    opened: OpenFile | None = None,
     piece: int = PIECE,
     longest: int = LONGEST_LINE,
 ) -> Iterator[Lines]:
-    """All lines of a file; `.gz` is unpacked.
+    """All lines of a file.
 
     Args:
         file: to read.
         progress: is told of every piece.
+        opened: opens it; none: as `open_plain` does.
         piece: bytes to read at once.
         longest: bytes of the longest line that is held.
 
     Raises:
         OSError, EOFError, zlib.error: the file cannot be read to its end.
     """
-    with file.open("rb") as raw:
-        packed = file.suffix == ".gz"
-        stream = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if packed else raw
+    with _opened(file, opened) as (stream, raw):
         number, rest, told = 1, b"", 0
-        while data := stream.read(piece if packed else piece + _to_line_end(raw, piece)):
+        seen = stream is raw and opened is None
+        while data := stream.read(piece + (_to_line_end(raw, piece) if seen else 0)):
             if progress is not None:
                 progress(raw.tell() - told)
                 told = raw.tell()
@@ -98,6 +102,18 @@ def read_lines(
                 number += 1
                 rest = _after_line(stream, piece)
         yield from _whole(number, rest, longest)
+
+
+@contextmanager
+def _opened(file: Path, opened: OpenFile | None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """What is read, and the file on the disk that tells how far that is."""
+    if opened is not None:
+        with opened(file) as stream:
+            yield stream, stream
+        return
+    with file.open("rb") as raw:
+        packed = file.suffix == ".gz"
+        yield cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if packed else raw, raw
 
 
 def open_plain(file: Path) -> BinaryIO:

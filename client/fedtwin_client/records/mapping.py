@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from fedtwin_client.records.codes import standard_code
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.reading import UnusableError, checked_number
 from fedtwin_protocol.contract import Code, complaint
@@ -164,7 +165,7 @@ class ColumnMeaning(Block):
         if self.unit is None or self.code is None:
             return
         try:
-            checked_number(self.code, 1.0, self.unit)
+            checked_number(standard_code(self.code), 1.0, self.unit)
         except UnusableError as error:
             raise ValueError(error.reason) from error
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fedtwin_client.records.codes import standard_code
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import DEATH, Event
 from fedtwin_client.records.pseudonyms import Identity
@@ -128,7 +129,7 @@ class MedsData:
         return events
 
     def _event(self, row: dict[str, Any], subject: int, source: str, place: Place) -> Event:
-        code = "_".join(str(row["code"] or "").split())
+        code = standard_code("_".join(str(row["code"] or "").split()))
         if not code:
             raise UnusableError("no code")
         time = self._moment(row["time"])

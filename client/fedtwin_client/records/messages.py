@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
+from fedtwin_client.records.codes import standard_code
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.fhir import FhirReader
@@ -61,6 +62,9 @@ class TopicSubjects(Subjects):
             if named not in {None, self._pseudonyms.of(self._identity_of_topic)}:
                 raise UnusableError("the message names another patient than its topic")
         return self._pseudonyms.of(self._identity_of_topic)
+
+    def learn(self, found: Found) -> None:
+        """Nothing: what a stream says of who is one person does not count."""
 
     def of_patient(self, found: Found) -> int:
         """Refuse: a stream of values says nothing of who patients are."""
@@ -178,4 +182,4 @@ def _code(written: Any) -> str:
         return f"LOINC//{written}"
     if not isinstance(written, str) or not _CODE.match(written):
         raise UnusableError("a code that is not of the form LOINC//8867-4")
-    return written
+    return standard_code(written)

@@ -1,15 +1,18 @@
 """FHIR R4 Observation: one event for its value, and one for each component.
 
-A value is a quantity, an integer, a boolean, a coded answer or a string. A coded yes or no is also
-a number (1 or 0). An observation without any value, reason or component still says that it was
-made, and makes an event without a value.
+A value is a quantity, an integer, a boolean, a coded answer, a string, a date, a time or a period.
+A coded yes or no is also a number (1 or 0). A ratio is a number and its text (a titer of 1:128); a
+range is two events, one for each bound. Waveforms are counted and not read. An observation without
+any value, reason or component still says that it was made, and makes an event without a value.
 """
 
+import re
 from typing import Any, NamedTuple
 
 from fedtwin_client.records.analytes import analyte
 from fedtwin_client.records.codes import codes_of, is_local, yes_or_no
 from fedtwin_client.records.events import Event
+from fedtwin_client.records.moments import read_moment
 from fedtwin_client.records.reading import (
     Reading,
     Times,
@@ -24,14 +27,7 @@ from fedtwin_client.records.units import SAME, conversion, normal_unit
 PLAIN_NOT = frozenset({"entered-in-error", "refuted", "cancelled", "registered"})
 """Statuses of Observations that make no events."""
 _COMPARATORS = {"<", "<=", ">", ">="}
-_NOT_READ = (
-    "valueRange",
-    "valueRatio",
-    "valueSampledData",
-    "valueTime",
-    "valueDateTime",
-    "valuePeriod",
-)
+_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?\Z")
 
 
 class _Value(NamedTuple):
@@ -63,11 +59,13 @@ def observation_events(found: Found, subject: int, origin: str, reading: Reading
     for number, part in enumerate(_parts(resource)):
         try:
             code = _code(part, reading, found.place)
-            value = _read_value(part, code, whole=part is resource)
+            values = _read_values(part, code, reading, whole=part is resource)
         except UnusableError as error:
             reading.unusable(error, found.place, resource)
             continue
-        events.append(_event(subject, code, value, times, f"{origin}#{number}", status))
+        for ending, value in zip(("", "/high"), values, strict=False):
+            source = f"{origin}#{number}{ending}"
+            events.append(_event(subject, code, value, times, source, status))
     return events
 
 
@@ -95,9 +93,21 @@ def _code(part: Resource, reading: Reading, place: Place) -> str:
     return codes[0]
 
 
-def _read_value(part: Resource, code: str, *, whole: bool) -> _Value:
+def _read_values(part: Resource, code: str, reading: Reading, *, whole: bool) -> list[_Value]:
+    """The value; of a range, both its bounds."""
     if "valueQuantity" in part:
-        return _quantity(part["valueQuantity"], code)
+        return [_quantity(part["valueQuantity"], code)]
+    if "valueRange" in part:
+        return _range(part["valueRange"], code)
+    if "valueRatio" in part:
+        return [_ratio(part["valueRatio"], code)]
+    for key in ("valueDateTime", "valueTime", "valuePeriod"):
+        if key in part:
+            return [_dated(part[key], key, code, reading)]
+    return [_read_value(part, code, whole=whole)]
+
+
+def _read_value(part: Resource, code: str, *, whole: bool) -> _Value:
     if "valueInteger" in part:
         number = checked_number(code, finite(part["valueInteger"]), None)
         return _Value(number=number.value)
@@ -107,9 +117,11 @@ def _read_value(part: Resource, code: str, *, whole: bool) -> _Value:
         return _answer(part["valueCodeableConcept"], code)
     if "valueString" in part:
         return _text(part["valueString"], code)
-    unread = next((key for key in _NOT_READ if key in part), None)
-    if unread is not None:
-        raise UnusableError(f"a {unread} is not read", wrong=False)
+    if "valueSampledData" in part:
+        raise UnusableError("a waveform (valueSampledData) is not read", wrong=False)
+    unknown = sorted(key for key in part if key.startswith("value"))
+    if unknown:
+        raise UnusableError(f"a {unknown[0][:40]}, which FHIR R4 does not know")
     if "dataAbsentReason" in part or not whole:
         raise UnusableError("no value was recorded", wrong=False)
     return _Value()
@@ -125,6 +137,89 @@ def _quantity(quantity: Any, code: str) -> _Value:
     return _Value(
         number=number.value, unit=number.unit, src_unit=number.src_unit, comparator=comparator
     )
+
+
+def quantity_of(written: Any) -> tuple[Any, str | None]:
+    """A quantity's value as written, and its unit.
+
+    Raises:
+        UnusableError: it is no quantity, or its unit and its code are different units.
+    """
+    if not isinstance(written, dict):
+        raise UnusableError("a quantity that is not an object")
+    return written.get("value"), unit_of(written)
+
+
+def _range(written: Any, code: str) -> list[_Value]:
+    """At least the low bound, and at most the high one."""
+    if not isinstance(written, dict):
+        raise UnusableError("a valueRange that is not an object")
+    values = []
+    for bound, comparator in (("low", ">="), ("high", "<=")):
+        if written.get(bound) is not None:
+            amount, unit = quantity_of(written[bound])
+            number = checked_number(code, finite(amount), unit)
+            values.append(
+                _Value(
+                    number=number.value,
+                    unit=number.unit,
+                    src_unit=number.src_unit,
+                    comparator=comparator,
+                )
+            )
+    if not values:
+        raise UnusableError("no value was recorded", wrong=False)
+    if len(values) == 2 and (values[0].number or 0) > (values[1].number or 0):
+        raise UnusableError("a range whose low bound lies above the high one")
+    return values
+
+
+def _ratio(written: Any, code: str) -> _Value:
+    """The quotient, in the units' quotient, and as text what was written."""
+    if not isinstance(written, dict):
+        raise UnusableError("a valueRatio that is not an object")
+    if written.get("numerator") is None and written.get("denominator") is None:
+        raise UnusableError("no value was recorded", wrong=False)
+    above, unit = quantity_of(written.get("numerator"))
+    below, by = quantity_of(written.get("denominator"))
+    over, under = finite(above), finite(below)
+    if not under:
+        raise UnusableError("a ratio whose denominator is zero")
+    whole = unit if by in {None, "1"} else f"{unit or '1'}/{by}"
+    comparator = comparator_of(written["numerator"])
+    number = checked_number(code, finite(over / under), whole)
+    return _Value(
+        number=number.value,
+        text=f"{above}:{below}",
+        unit=number.unit,
+        src_unit=number.src_unit,
+        comparator=comparator,
+    )
+
+
+def _dated(written: Any, key: str, code: str, reading: Reading) -> _Value:
+    """A date, a time of day or a period is a text, in FHIR's own spelling; it may lie ahead."""
+    if key == "valuePeriod":
+        if not isinstance(written, dict):
+            raise UnusableError("a valuePeriod that is not an object")
+        ends = [written.get("start"), written.get("end")]
+        if not any(ends):
+            raise UnusableError("no value was recorded", wrong=False)
+        if not all(end is None or _is_moment(end, reading) for end in ends):
+            raise UnusableError("a valuePeriod that cannot be read")
+        return _text("/".join(end or "" for end in ends), code)
+    known = _is_clock(written) if key == "valueTime" else _is_moment(written, reading)
+    if not known:
+        raise UnusableError(f"a {key} that cannot be read")
+    return _text(written, code)
+
+
+def _is_moment(written: Any, reading: Reading) -> bool:
+    return isinstance(written, str) and read_moment(written, reading.zone) is not None
+
+
+def _is_clock(written: Any) -> bool:
+    return isinstance(written, str) and _CLOCK.match(written) is not None
 
 
 def comparator_of(quantity: Resource) -> str | None:

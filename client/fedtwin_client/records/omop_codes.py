@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from fedtwin_client.records.analytes import analyte
-from fedtwin_client.records.codes import yes_or_no
+from fedtwin_client.records.codes import standard_code, yes_or_no
 from fedtwin_client.records.reading import UnusableError, unit_rule
 from fedtwin_client.records.units import SAME, conversion, normal_unit
 
@@ -161,6 +161,8 @@ class Concepts:
         code = f"{self._prefix or 'LOCAL'}//{value}"
         if len(code) > _LONGEST_CODE:
             raise UnusableError("no concept, and a source value that is too long for a code")
+        if (standard := standard_code(code)) != code:
+            return standard
         notes.append(NO_CONCEPT)
         return code
 
@@ -169,7 +171,7 @@ class Concepts:
         if self._prefix:
             return f"{self._prefix}//{code}"
         vocabulary = _VOCABULARIES.get(concept.vocabulary, concept.vocabulary)
-        return f"{_UNFIT.sub('_', vocabulary).strip('_') or 'LOCAL'}//{code}"
+        return standard_code(f"{_UNFIT.sub('_', vocabulary).strip('_') or 'LOCAL'}//{code}")
 
     def _answer(self, concept: str | None, notes: list[str]) -> str | None:
         if not present(concept):

@@ -10,9 +10,10 @@ import hashlib
 import hmac
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fedtwin_client.at_rest.database import ERRORS, connect
@@ -108,7 +109,7 @@ class IdentityMap:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            with closing(connect(path)) as db, _all_or_nothing(db):
+            with closing(connect(path)) as db, all_or_nothing(db):
                 db.execute(
                     "CREATE TABLE IF NOT EXISTS patients"
                     " (subject_id INTEGER PRIMARY KEY, system TEXT, value TEXT)"
@@ -127,7 +128,7 @@ class IdentityMap:
             RecordError: a pseudonym already stands for another patient, or the disk is full.
         """
         try:
-            with closing(self._open()) as db, _all_or_nothing(db):
+            with closing(self._open()) as db, all_or_nothing(db):
                 db.executemany(
                     "INSERT OR IGNORE INTO patients VALUES (?, ?, ?)",
                     [(subject, *identity) for subject, identity in identities.items()],
@@ -172,7 +173,7 @@ class IdentityMap:
             RecordError: the file cannot be written.
         """
         try:
-            with closing(self._open()) as db, _all_or_nothing(db):
+            with closing(self._open()) as db, all_or_nothing(db):
                 row = db.execute(
                     "SELECT system, value FROM patients WHERE subject_id = ?", (subject_id,)
                 ).fetchone()
@@ -214,7 +215,7 @@ class IdentityMap:
 
 
 @contextmanager
-def _all_or_nothing(db: sqlite3.Connection) -> Iterator[None]:
+def all_or_nothing(db: sqlite3.Connection) -> Iterator[None]:
     """One transaction: committed at the end, taken back where something goes wrong."""
     db.execute("BEGIN IMMEDIATE")
     try:
@@ -226,10 +227,26 @@ def _all_or_nothing(db: sqlite3.Connection) -> Iterator[None]:
 
 
 class Pseudonyms:
-    """The pseudonyms given out during one import."""
+    """The pseudonyms given out during one import; patients who are one person have one.
 
-    def __init__(self, secret: bytes) -> None:
+    Attributes:
+        merges: who was found to be whom since the last `take_merges`.
+    """
+
+    def __init__(
+        self,
+        secret: bytes,
+        merged: Mapping[Identity, Identity] = MappingProxyType({}),
+        apart: Set[frozenset[Identity]] = frozenset(),
+        erased: Set[int] = frozenset(),
+    ) -> None:
         """Start with nobody.
+
+        Args:
+            secret: the site's 32 bytes.
+            merged: identities that stand for another one, from earlier.
+            apart: pairs that a person has said are two patients.
+            erased: pseudonyms that nobody is merged with.
 
         Raises:
             ConfigurationError: the secret is not 32 bytes.
@@ -238,14 +255,61 @@ class Pseudonyms:
         self._secret = secret
         self._given: dict[Identity, int] = {}
         self._behind: dict[int, Identity] = {}
+        self._into = dict(merged)
+        self._apart = apart
+        self._erased = erased
+        self.merges: dict[Identity, Identity] = {}
 
     def of(self, identity: Identity) -> int:
         """The pseudonym of a patient, remembered."""
         subject = self._given.get(identity)
         if subject is None:
-            subject = self._given[identity] = pseudonym(self._secret, identity)
-            self._behind[subject] = identity
+            whole = self.whole(identity)
+            subject = self._given[identity] = pseudonym(self._secret, whole)
+            self._behind[subject] = whole
         return subject
+
+    def whole(self, identity: Identity) -> Identity:
+        """The identity that a patient is known by here, whichever of theirs is asked for."""
+        while identity in self._into:
+            identity = self._into[identity]
+        return identity
+
+    def merge(self, one: Identity, into: Identity) -> str | None:
+        """Make two identities one patient: from now on both have the pseudonym of the second.
+
+        Returns:
+            Why not, in words for the report; none if they are one patient now.
+        """
+        first, second = self.whole(one), self.whole(into)
+        if first == second:
+            return None
+        if {frozenset({first, second}), frozenset({one, into})} & self._apart:
+            return "two patients whom a person keeps apart"
+        if {pseudonym(self._secret, first), pseudonym(self._secret, second)} & self._erased:
+            return "a patient who is erased here is one with another"
+        self._into[first] = self.merges[first] = second
+        self._given.clear()
+        return None
+
+    def own(self, identity: Identity) -> int:
+        """The pseudonym that an identity has, or would have, by itself."""
+        return pseudonym(self._secret, identity)
+
+    def take_merges(self) -> dict[Identity, Identity]:
+        """Who was found to be whom since the last time."""
+        found, self.merges = self.merges, {}
+        return found
+
+    def keyed(self, purpose: str, text: str) -> str:
+        """A name for something that leads back to it only with the site's secret: 32 hex digits.
+
+        Args:
+            purpose: names made for two purposes say nothing of each other.
+            text: what is named.
+        """
+        about = f"fedtwin {purpose}\0{text}".encode("utf-8", "surrogateescape")
+        return hmac.new(self._secret, about, hashlib.sha256).hexdigest()[:32]
 
     def identities(self, used: Iterable[int]) -> dict[int, Identity]:
         """Who is behind each pseudonym that was used."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from fedtwin_client.records.analytes import analyte, analyte_conversion
+from fedtwin_client.records.code_tables import in_use
 from fedtwin_client.records.moments import Moment, read_moment
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_client.records.units import SAME, Conversion, normal_unit
@@ -181,12 +182,18 @@ def unit_rule(code: str, unit: str | None) -> UnitRule:
     if known is None:
         return UnitRule(normal or written, written, SAME)
     if written is None:
-        raise UnusableError(f"no unit for {known.name}, which is kept in {known.unit}")
-    if normal is None:
+        normal = in_use().assumed.get(code)
+        if normal is None and known.bare:
+            return UnitRule(known.unit, None, SAME)
+        if normal is None:
+            raise UnusableError(f"no unit for {known.name}, which is kept in {known.unit}")
+    elif normal is None:
         raise UnusableError(f"{_shown(written)} is not known for {known.name}")
     convert = analyte_conversion(code, normal, known.unit)
     if convert is None:
-        raise UnusableError(f"{_shown(written)} does not fit {known.name}, kept in {known.unit}")
+        raise UnusableError(
+            f"{_shown(written or normal)} does not fit {known.name}, kept in {known.unit}"
+        )
     return UnitRule(known.unit, written, convert)
 
 

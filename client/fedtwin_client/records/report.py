@@ -7,15 +7,17 @@ counted and written to the quarantine file), `note` (used, but worth a look).
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from fedtwin_client.at_rest.files import SealedWriter
+from fedtwin_client.at_rest.files import SealedWriter, write_whole
 from fedtwin_client.at_rest.keyring import Keyring
+from fedtwin_client.records.code_tables import in_use
 
 EXAMPLES = 3
-_RAW_LIMIT = 20_000
+_RAW_LIMIT = 200_000
 
 
 class Place(NamedTuple):
@@ -26,6 +28,34 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How an import read what it put aside, so that mended lines are read in the same way.
+
+    Attributes:
+        kind: of the source.
+        source: its name, with which every event's `source` starts.
+        zone: of times that name none.
+        settings: what the source was opened with besides.
+    """
+
+    kind: str
+    source: str
+    zone: str
+    settings: Mapping[str, object]
+
+    def to_bytes(self) -> bytes:
+        """As JSON."""
+        return json.dumps(
+            {
+                "kind": self.kind,
+                "source": self.source,
+                "zone": self.zone,
+                "settings": dict(self.settings),
+            }
+        ).encode()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +72,7 @@ class ImportReport:
         notes: how often something was used that is worth a look.
         examples: a few places for each reason and note.
         quarantine: the file with what was put aside; none if nothing was.
+        code_tables: the version of the tables of codes and units that it was read by.
     """
 
     origin: str
@@ -53,6 +84,7 @@ class ImportReport:
     notes: dict[str, int]
     examples: dict[str, tuple[str, ...]]
     quarantine: Path | None
+    code_tables: str
 
     @property
     def unused(self) -> int:
@@ -66,6 +98,7 @@ class ImportReport:
         lines += [f"  {'read':<14} {count:,} {kind}" for kind, count in read]
         lines.append(f"  {'patients':<14} {self.patients:,}")
         lines.append(f"  {'events':<14} {self.events:,}")
+        lines.append(f"  {'code tables':<14} {self.code_tables}")
         if self.withdrawn:
             lines.append(f"  {'withdrawn':<14} {self.withdrawn:,}")
         lines += self._table("not used", self.reasons) + self._table("to know", self.notes)
@@ -90,11 +123,12 @@ class Tally:
     """The running account of an import, with its quarantine file.
 
     The file is made, readable by its owner alone, when the first thing is put aside; with a keyring
-    it is encrypted. Without a file things are only counted.
+    it is encrypted. Without a file things are only counted. The import's recipe lies beside it.
     """
 
     quarantine: Path | None
     keyring: Keyring | None = None
+    recipe: Recipe | None = None
     read: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
@@ -118,12 +152,18 @@ class Tally:
             return
         if self._file is None:
             self.quarantine.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.recipe is not None:
+                beside = self.quarantine.with_suffix(".json")
+                write_whole(beside, self.recipe.to_bytes(), self.keyring)
             if self.keyring is not None:
                 self._file = SealedWriter(self.quarantine, self.keyring)
             else:
                 handle = os.open(self.quarantine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 self._file = os.fdopen(handle, "w", encoding="utf-8")
-        line = {"file": place.file, "line": place.line, "reason": reason, "raw": raw_text(raw)}
+        text = raw_text(raw)
+        line = {"file": place.file, "line": place.line, "reason": reason, "raw": text}
+        if len(text) == _RAW_LIMIT:
+            line["cut"] = True
         self._file.write(json.dumps(line, ensure_ascii=True) + "\n")
 
     def commonest(self) -> str:
@@ -156,6 +196,7 @@ class Tally:
             notes=dict(self.notes),
             examples={reason: tuple(places) for reason, places in self.examples.items()},
             quarantine=None if self._file is None else self.quarantine,
+            code_tables=in_use().version,
         )
 
     def _example(self, reason: str, place: Place) -> None:

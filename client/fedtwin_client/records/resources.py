@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fedtwin_client.records.lines import Lines, Progress, open_plain, read_lines
+from fedtwin_client.records.lines import Lines, OpenFile, Progress, open_plain, read_lines
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
@@ -23,6 +23,7 @@ from fedtwin_protocol.errors import RecordError
 Resource: TypeAlias = dict[str, Any]
 _ENDINGS = (".ndjson", ".jsonl", ".json", ".ndjson.gz", ".jsonl.gz", ".json.gz")
 _SINGLE_LIMIT = 512 * 1024 * 1024
+_ADDRESS = re.compile(r"(?:^|/)([A-Z][A-Za-z]{1,59})/([A-Za-z0-9\-.]{1,64})$")
 
 
 def _refuse(constant: str) -> float:
@@ -42,11 +43,14 @@ class Found:
         resource: parsed JSON with a `resourceType`.
         place: its file and line; for an entry of a bundle, the entry's number.
         address: the entry's fullUrl; empty outside bundles.
+        deleted: it is a bundle's word that the resource was deleted; of the resource there are only
+            type, id and, as `meta.lastUpdated`, when.
     """
 
     resource: Resource
     place: Place
     address: str = ""
+    deleted: bool = False
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
@@ -70,18 +74,29 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
-def read_resources(file: Path, tally: Tally, progress: Progress | None = None) -> Iterator[Found]:
-    """All resources of a file; what cannot be read is put aside.
+def read_resources(
+    file: Path,
+    tally: Tally,
+    opened: OpenFile | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Found]:
+    """All resources of a file, and deletions; what cannot be read is put aside.
+
+    Args:
+        file: NDJSON, a bundle or a single resource.
+        tally: the account.
+        opened: opens it; none: as `open_plain` does.
+        progress: is told how many bytes more of it were read.
 
     Raises:
         RecordError: the file cannot be opened, or is damaged below the level of lines.
     """
     with explained(file):
         if is_lines(file):
-            for lines in read_lines(file, progress):
+            for lines in read_lines(file, progress, opened=opened):
                 yield from resources_in(lines, file, tally)
         else:
-            yield from _whole(file, tally)
+            yield from _whole(file, tally, opened)
 
 
 def is_lines(file: Path) -> bool:
@@ -124,27 +139,39 @@ def resources_of_line(line: bytes, place: Place, tally: Tally) -> Iterator[Found
         yield from _checked(value, place, "", tally, _text(line) if value is None else "")
 
 
-def mentions(file: Path, kinds: Iterable[str]) -> Iterator[Found]:
+def mentions(
+    file: Path,
+    kinds: Iterable[str],
+    opened: OpenFile | None = None,
+    *,
+    with_member: str | None = None,
+) -> Iterator[Found]:
     """The resources of some types, passing over other lines without parsing them.
 
     Args:
         file: NDJSON, a bundle or a single resource.
         kinds: wanted values of `resourceType`.
+        opened: opens it; none: as `open_plain` does.
+        with_member: passes also over lines that do not hold this name.
     """
     wanted = set(kinds)
     pattern = re.compile(rb'"resourceType"\s*:\s*"(?:' + "|".join(sorted(wanted)).encode() + rb')"')
     with explained(file):
         if not is_lines(file):
-            for found in _whole(file, Tally(quarantine=None)):
-                if found.resource["resourceType"] in wanted:
+            for found in _whole(file, Tally(quarantine=None), opened):
+                if found.resource["resourceType"] in wanted and not found.deleted:
                     yield found
             return
         names = [f'"{kind}"'.encode() for kind in wanted]
-        for lines in read_lines(file):
-            if lines.too_long or not any(name in lines.data for name in names):
+        member = b"" if with_member is None else f'"{with_member}"'.encode()
+        for lines in read_lines(file, opened=opened):
+            if lines.too_long or member not in lines.data:
+                continue
+            if not any(name in lines.data for name in names):
                 continue
             for number, line in lines.each():
-                resource = parse_json(line) if pattern.search(line) else None
+                wanted_line = member in line and pattern.search(line)
+                resource = parse_json(line) if wanted_line else None
                 if isinstance(resource, dict) and resource.get("resourceType") in wanted:
                     yield Found(resource=resource, place=Place(file.name, number))
 
@@ -162,6 +189,12 @@ def own_id(found: Found) -> str:
 def resources_of(value: Resource, place: Place, tally: Tally) -> Iterator[Found]:
     """The resources of one parsed JSON object: itself, or the entries of a bundle."""
     yield from _checked(value, place, "", tally, "")
+
+
+def resources_of_text(text: str, place: Place, tally: Tally) -> Iterator[Found]:
+    """The resources of one text, as a line of a file would give them."""
+    value = parse_json(text.encode("utf-8", "surrogatepass"))
+    yield from _checked(value, place, "", tally, text if value is None else "")
 
 
 def text_of(resource: Resource, key: str) -> str:
@@ -220,15 +253,15 @@ def _is_deeper(value: Any, limit: int) -> bool:
     return True
 
 
-def _whole(file: Path, tally: Tally) -> Iterator[Found]:
-    with open_plain(file) as stream:
+def _whole(file: Path, tally: Tally, opened: OpenFile | None) -> Iterator[Found]:
+    with (opened or open_plain)(file) as stream:
         data = stream.read(_SINGLE_LIMIT + 1)
     if len(data) > _SINGLE_LIMIT:
         raise RecordError(f"{file} is larger than 512 MiB; split it, or export NDJSON instead")
     value = parse_json(data)
     first = data.lstrip(b"\xef\xbb\xbf \r\n").partition(b"\n")[0]
     if value is None and isinstance(parse_json(first), dict):  # NDJSON under another name
-        for lines in read_lines(file):
+        for lines in read_lines(file, opened=opened):
             yield from resources_in(lines, file, tally)
         return
     yield from _checked(value, Place(file.name, 1), "", tally, _text(data) if value is None else "")
@@ -255,11 +288,30 @@ def _entries(bundle: Resource, place: Place, tally: Tally) -> Iterator[Found]:
         resource = entry.get("resource") if isinstance(entry, dict) else None
         address = entry.get("fullUrl") if isinstance(entry, dict) else None
         if resource is None:
-            tally.skip("a bundle's entry without a resource", inner)
+            deletion = _deletion(entry, inner)
+            if deletion is None:
+                tally.skip("a bundle's entry without a resource", inner)
+            else:
+                yield deletion
         else:
             yield from _checked(
                 resource, inner, address if isinstance(address, str) else "", tally, ""
             )
+
+
+def _deletion(entry: Any, place: Place) -> Found | None:
+    """What an entry says was deleted, as histories and Bulk Data write it; none if nothing."""
+    request = entry.get("request") if isinstance(entry, dict) else None
+    if not isinstance(request, dict) or request.get("method") != "DELETE":
+        return None
+    match = _ADDRESS.search(str(request.get("url")))
+    if match is None:
+        return None
+    resource: Resource = {"resourceType": match[1], "id": match[2]}
+    response = entry.get("response")
+    if isinstance(response, dict) and response.get("lastModified"):
+        resource["meta"] = {"lastUpdated": response["lastModified"]}
+    return Found(resource=resource, place=place, deleted=True)
 
 
 def _text(data: bytes) -> str:

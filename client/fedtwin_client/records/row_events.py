@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fedtwin_client.records.cells import cell_event, columns_of, number_of
+from fedtwin_client.records.codes import standard_code
 from fedtwin_client.records.events import BIRTH, SEX, Event
 from fedtwin_client.records.mapping import MarkTable, TableMapping
 from fedtwin_client.records.moments import Moment, read_with_format, whole_day, years_before
@@ -78,7 +79,8 @@ class RowReader:
         )
         events = self._traits(row, start)
         for number, event in enumerate(self._mapping.events):
-            made = replace(start, code=event.code, source=f"{start.source}/event{number}")
+            code = standard_code(event.code)
+            made = replace(start, code=code, source=f"{start.source}/event{number}")
             self._keep(events, made, event.offset_days, row, "event")
         for column in self._columns:
             try:

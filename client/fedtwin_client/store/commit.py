@@ -12,7 +12,7 @@ successor's key.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -138,6 +138,77 @@ def rewrite(
         following = _next(previous, tuple(kept), None)
         write_manifest(folder, following)
     return following
+
+
+def move(folder: Path, previous: Manifest, keyring: Keyring | None, moves: pa.Table) -> Manifest:
+    """Give events of some patients to others, writing the files of both anew.
+
+    Args:
+        folder: the store's.
+        previous: the store's state.
+        keyring: the node's; none: nothing is encrypted.
+        moves: columns `moving` and `moving_to`, pseudonyms, and `moving_source`: the one event that
+            is moved, or none for all of the patient's.
+
+    Returns:
+        The new state, which is the store's when this returns.
+
+    Raises:
+        RecordError: the disk is full or another fault; the store is then what it was.
+    """
+    subjects = moves["moving"].to_pylist() + moves["moving_to"].to_pylist()
+    buckets = {subject % 64 for subject in subjects}
+    files = {file.bucket: file for file in previous.files if file.bucket not in buckets}
+    affected = tuple(file for file in previous.files if file.bucket in buckets)
+    if not affected:
+        return previous
+    with _explained(folder):
+        opened = open_tables([file.opened(folder, keyring) for file in affected], SCHEMA)
+        rows = _given_away(opened.to_table(), moves)
+        into = rows["subject_id"].to_numpy() % 64
+        for bucket in sorted(buckets):
+            mine = in_order(coded(rows.filter(pa.array(into == bucket))))
+            path = f"events/{previous.generation + 1:06d}-{bucket:02d}.parquet"
+            written = _write_bucket(mine, path, folder, keyring)
+            if written.rows:
+                files[bucket] = written.model_copy(update={"bucket": bucket})
+        sync_folder(folder / "events")
+        following = _next(previous, tuple(files[bucket] for bucket in sorted(files)), None)
+        write_manifest(folder, following)
+    return following
+
+
+def moved(events: pa.Table, into: Mapping[int, int]) -> pa.Table:
+    """The events, those of some pseudonyms with the ones that now stand for them."""
+    if not into:
+        return events
+    places = pc.index_in(events["subject_id"], pa.array(list(into), type=pa.int64()))
+    wholes = pa.array(list(into.values()), type=pa.int64()).take(places.combine_chunks())
+    at = events.schema.get_field_index("subject_id")
+    subjects = pc.coalesce(wholes, events["subject_id"].combine_chunks())
+    return events.set_column(at, events.schema.field(at), subjects)
+
+
+def _given_away(events: pa.Table, moves: pa.Table) -> pa.Table:
+    """The events under the pseudonyms that `moves` gives them."""
+    one_by_one = moves["moving_source"].is_valid()
+    whole = moves.filter(pc.invert(one_by_one))
+    events = moved(
+        events, dict(zip(whole["moving"].to_pylist(), whole["moving_to"].to_pylist(), strict=True))
+    )
+    single = moves.filter(one_by_one)
+    for subject, target in sorted(
+        set(zip(single["moving"].to_pylist(), single["moving_to"].to_pylist(), strict=True))
+    ):
+        chosen = single.filter(pc.equal(single["moving"], subject))["moving_source"]
+        leaves = pc.and_(
+            pc.equal(events["subject_id"], subject),
+            pc.is_in(events["source"], chosen.combine_chunks()),
+        )
+        at = events.schema.get_field_index("subject_id")
+        subjects = pc.if_else(leaves, pa.scalar(target, pa.int64()), events["subject_id"])
+        events = events.set_column(at, events.schema.field(at), subjects)
+    return events
 
 
 def _next(previous: Manifest, files: tuple[EventFile, ...], history: PastImport | None) -> Manifest:

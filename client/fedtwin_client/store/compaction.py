@@ -18,11 +18,13 @@ import pyarrow.compute as pc
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
 from fedtwin_client.records.blocks import VERSION, VERSIONS, Block, rows_table
+from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.report import Place, Tally
-from fedtwin_client.store.commit import take_over
+from fedtwin_client.store.commit import moved, take_over
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.jobs import job_in, staging_in
 from fedtwin_client.store.manifest import Manifest, read_manifest
+from fedtwin_client.store.merging import finish_merges
 from fedtwin_client.store.replacing import origins_of
 from fedtwin_client.store.staging import Staging
 from fedtwin_client.store.tail import FILE, Tail
@@ -44,7 +46,9 @@ def compact(store: Path, now: datetime) -> int:
         RecordError: an import runs, or the disk is full; the store is then what it was.
     """
     with job_in(store) as previous:
-        return compact_within(store, previous, now)
+        events = compact_within(store, previous, now)
+        finish_merges(store, read_manifest(store) or previous)
+        return events
 
 
 def compact_within(store: Path, previous: Manifest, now: datetime) -> int:
@@ -83,7 +87,9 @@ def _staged(
     with Consents(store) as consents:
         erased = consents.erased()
     staging = Staging(folder, None if keyring is None else fresh_key(), erased)
-    staging.add_block(_block(tail.origins(after, through), tail.events(after, through)))
+    # Whoever holds the tail may not know yet of a merge that an import has made.
+    events = moved(tail.events(after, through), Merges(store).wholes())
+    staging.add_block(_block(tail.origins(after, through), events))
     staging.flush()
     return staging
 

@@ -155,6 +155,27 @@ class Consents:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
+    def hand_over(self, subject_id: int, into: int) -> None:
+        """What is said of one pseudonym holds for another, which is the same person."""
+        self._copy_objection(subject_id, into)
+        change = "UPDATE statements SET subject_id = ? WHERE subject_id = ?"
+        self._write(change, [(into, subject_id)])
+
+    def part(self, subject_id: int, other: int, now: datetime) -> None:
+        """Two pseudonyms are two people again: who may have objected or denied stays out."""
+        self._copy_objection(subject_id, other)
+        self._write(
+            "INSERT OR IGNORE INTO objections SELECT ?, ? FROM statements WHERE subject_id = ?"
+            " AND verdict <> 'permit' LIMIT 1",
+            [(other, now.astimezone(UTC).isoformat(), subject_id)],
+        )
+
+    def _copy_objection(self, subject_id: int, other: int) -> None:
+        self._write(
+            "INSERT OR IGNORE INTO objections SELECT ?, since FROM objections WHERE subject_id = ?",
+            [(other, subject_id)],
+        )
+
     def erased(self) -> frozenset[int]:
         """Pseudonyms of erased patients."""
         return self._subjects("SELECT subject_id FROM erased")

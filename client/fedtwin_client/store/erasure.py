@@ -5,7 +5,8 @@ In this order, each step safe against a kill, and the whole safe to repeat:
 1. The pseudonym is noted as erased: from the next task on the patient is absent from every study
    under way, and no import brings them back.
 2. The files with their events are written anew without them, under new keys, and the old files are
-   removed, as is everything that was put aside in quarantine, which may speak of them.
+   removed, as are their images and everything that was put aside in quarantine or downloaded, which
+   may speak of them.
 3. The way from the pseudonym back to the patient is deleted; that it is still there tells the next
    import, and `fedtwin client check`, that an erasure was cut off.
 
@@ -19,6 +20,8 @@ from datetime import datetime
 from pathlib import Path
 
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
+from fedtwin_client.records.image_store import remove_images
+from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.pseudonyms import IdentityMap
 from fedtwin_client.store.commit import rewrite
 from fedtwin_client.store.consents import Consents
@@ -33,10 +36,12 @@ class Erased:
 
     Attributes:
         events: of the patient, from the timelines.
+        images: files of the patient's images.
         known: whether the identity map knew the patient.
     """
 
     events: int
+    images: int
     known: bool
 
 
@@ -52,10 +57,27 @@ def erase_patient(store: Path, subject_id: int, now: datetime) -> Erased:
         RecordError: an import runs, or the disk refuses; run it again, it goes on where it was.
         ConfigurationError: the site key is not at hand.
     """
+    everybody = {subject_id} | _same_person(store, subject_id)
     with Consents(store) as consents:
-        consents.erase(subject_id, now)
+        for one in sorted(everybody):
+            consents.erase(one, now)
     with lock_store(store):
-        return _remove(store, subject_id, keyring_of(store))
+        found = [_remove(store, one, keyring_of(store)) for one in sorted(everybody)]
+    return Erased(
+        events=sum(one.events for one in found),
+        images=sum(one.images for one in found),
+        known=any(one.known for one in found),
+    )
+
+
+def _same_person(store: Path, subject_id: int) -> frozenset[int]:
+    """The other pseudonyms of the patient; an import would bring back under one what is erased.
+
+    So all of them are.
+    """
+    if not (store / "identities.sqlite").exists():
+        return frozenset()
+    return Merges(store).group(subject_id)
 
 
 def unfinished(store: Path) -> frozenset[int]:
@@ -82,6 +104,9 @@ def _remove(store: Path, subject_id: int, keyring: Keyring | None) -> Erased:
         manifest = rewrite(store, manifest, keyring, without=subject_id)
         events += before - sum(file.rows for file in manifest.files)
         clear(store, manifest)
+    images = remove_images(store, subject_id)
     shutil.rmtree(store / "quarantine", ignore_errors=True)
+    shutil.rmtree(store / "downloads", ignore_errors=True)
+    Merges(store).forget(subject_id)
     known = IdentityMap(store / "identities.sqlite").forget(subject_id)
-    return Erased(events=events, known=known)
+    return Erased(events=events, images=images, known=known)

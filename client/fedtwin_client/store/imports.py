@@ -9,29 +9,39 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.records.blocks import BlockSource
+from fedtwin_client.records.code_check import CodeCheck
+from fedtwin_client.records.code_tables import site_tables, using
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir_files import fhir_files
+from fedtwin_client.records.fhir_lines import fhir_recipe
 from fedtwin_client.records.lines import Progress
 from fedtwin_client.records.mapped import mapped_file
+from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.moments import read_zone
-from fedtwin_client.records.pseudonyms import Identity, IdentityMap, Pseudonyms
+from fedtwin_client.records.plausible import Plausibility
+from fedtwin_client.records.pseudonyms import IdentityMap, Pseudonyms
 from fedtwin_client.records.reading import Reading
-from fedtwin_client.records.report import ImportReport, Tally
-from fedtwin_client.records.source import Desk, OpenSource
+from fedtwin_client.records.report import ImportReport, Recipe, Tally
+from fedtwin_client.records.source import Desk, OpenSource, Source
+from fedtwin_client.records.subjects import Systems
 from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.compaction import compact_within
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.jobs import job_in, staging_in
 from fedtwin_client.store.manifest import Manifest, read_manifest
+from fedtwin_client.store.merging import finish_merges, pseudonyms_of
 from fedtwin_client.store.staging import Staging
 from fedtwin_protocol.errors import ConfigurationError
 
 _OUTDATED = "an older version of a resource that comes twice"
 _ERASED = "events of patients who are erased here"
 _ERASED_CONSENT = "consents of patients who are erased here"
+_MERGED = "patients found to be one with another"
 _NOT_RESEARCH = "a Consent that says nothing of research"
 
 
@@ -42,7 +52,7 @@ def import_fhir(  # noqa: PLR0913 - what a person says on the command line
     secret: bytes,
     now: datetime,
     server: str = "fhir",
-    identifier_system: str | None = None,
+    identifier_system: Systems = None,
     zone: str = "UTC",
     progress: Progress | None = None,
 ) -> ImportReport:
@@ -54,7 +64,8 @@ def import_fhir(  # noqa: PLR0913 - what a person says on the command line
         secret: the site's 32 bytes that pseudonyms are made with.
         now: aware; records that lie after it are put aside.
         server: a name for where the records come from; ids of two servers do not meet.
-        identifier_system: whose identifier makes the pseudonym; none: the server's own id.
+        identifier_system: whose identifier makes the pseudonym, of several the first that a patient
+            has; none: the server's own id.
         zone: IANA time zone of dates without one.
         progress: is told how many bytes more of the files were read.
 
@@ -66,7 +77,10 @@ def import_fhir(  # noqa: PLR0913 - what a person says on the command line
         ConfigurationError: the secret or the time handed in is not usable.
     """
     opening = fhir_files(paths, server, identifier_system, progress)
-    return import_source(opening, store, secret=secret, now=now, source=server, zone=zone)
+    recipe = fhir_recipe(server, identifier_system, zone)
+    return import_source(
+        opening, store, secret=secret, now=now, source=server, zone=zone, recipe=recipe
+    )
 
 
 def import_table(
@@ -88,13 +102,21 @@ def import_table(
         RecordError: the table or its mapping is wrong; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    opening, meaning = mapped_file(path, mapping)
+    with using(site_tables(store)):
+        opening, meaning = mapped_file(path, mapping)
     source, zone = f"table:{meaning.name}", meaning.timezone
     return import_source(opening, store, secret=secret, now=now, source=source, zone=zone)
 
 
 def import_source(
-    opening: OpenSource, store: Path, *, secret: bytes, now: datetime, source: str, zone: str
+    opening: OpenSource,
+    store: Path,
+    *,
+    secret: bytes,
+    now: datetime,
+    source: str,
+    zone: str,
+    recipe: Recipe | None = None,
 ) -> ImportReport:
     """Import the records of any source.
 
@@ -105,6 +127,7 @@ def import_source(
         now: aware; records that lie after it are put aside.
         source: the name of the source, with which every event's `source` starts.
         zone: IANA time zone of dates without one.
+        recipe: how to read mended lines of it again; none: they cannot be replayed.
 
     Returns:
         The account of the import.
@@ -113,8 +136,9 @@ def import_source(
         RecordError: nothing can be read or the store cannot be written; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    pseudonyms = Pseudonyms(secret)
-    with _job(store, now) as job:
+    with using(site_tables(store)), _job(store, now) as job:
+        job.tally.recipe = recipe
+        pseudonyms = job.pseudonyms(secret)
         reading = Reading(source=source, zone=read_zone(zone), now=now, tally=job.tally)
         known = job.identities.addresses()
         records = opening(Desk(reading=reading, pseudonyms=pseudonyms, known=known))
@@ -125,7 +149,7 @@ def import_source(
             for version in records.versions():
                 number = job.staging.version(version.origin, version.updated)
                 job.staging.add(number, version.events)
-        return job.finish(records.title, pseudonyms, records.learned, records.consents)
+        return job.finish(records, pseudonyms, secret)
 
 
 class _Job:
@@ -139,27 +163,39 @@ class _Job:
         self.identities = IdentityMap(folder / "identities.sqlite")
         with Consents(folder) as consents:
             self._erased = consents.erased()
+        self._merges = Merges(folder)
         name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{previous.generation + 1:06d}.ndjson"
         self.tally = Tally(quarantine=folder / "quarantine" / name, keyring=self._keyring)
         staging_key = None if self._keyring is None else fresh_key()
-        self.staging = Staging(staging, staging_key, self._erased)
+        self._lookers = (Plausibility(), CodeCheck(folder))
+        self.staging = Staging(staging, staging_key, self._erased, self._look)
+
+    def pseudonyms(self, secret: bytes) -> Pseudonyms:
+        """Those of this import, with who is known to be one person."""
+        return pseudonyms_of(self._folder, secret)
 
     def finish(
         self,
-        title: str,
+        records: Source,
         pseudonyms: Pseudonyms,
-        addresses: Mapping[str, Identity],
-        consents: Mapping[str, Consent],
+        secret: bytes,
     ) -> ImportReport:
         """Consents first, then the way back to patients, then what they are about."""
+        title = records.title
         self.staging.flush()
-        self._take_consents(consents)
+        for looker in self._lookers:
+            looker.tell(self.tally)
+        self._take_consents(records.consents)
         known = {
             address: identity
-            for address, identity in addresses.items()
+            for address, identity in records.learned.items()
             if pseudonyms.of(identity) not in self._erased
         }
         self.identities.record(pseudonyms.identities(self.staging.subjects), known)
+        merges = pseudonyms.take_merges()
+        if merges:
+            self._merges.record(merges, secret, self._now)
+            self.tally.notes[_MERGED] += len(merges)
         taken = take_over(
             self._folder,
             self.staging,
@@ -168,6 +204,7 @@ class _Job:
             origin=title,
             now=self._now,
         )
+        finish_merges(self._folder, read_manifest(self._folder) or self._previous)
         if self.staging.refused:
             self.tally.reasons[_ERASED] += self.staging.refused
         if taken.outdated:
@@ -178,6 +215,10 @@ class _Job:
             patients=taken.subjects,
             withdrawn=taken.withdrawn,
         )
+
+    def _look(self, events: pa.Table) -> None:
+        for looker in self._lookers:
+            looker.see(events)
 
     def _take_consents(self, found: Mapping[str, Consent]) -> None:
         said = {origin: (item.subject_id, item.statements) for origin, item in found.items()}
@@ -197,10 +238,11 @@ def _job(folder: Path, now: datetime) -> Iterator[_Job]:
     """The store to itself, with nothing live that would lie above what is imported."""
     if now.tzinfo is None:
         raise ConfigurationError("expected a time with its zone, found one without")
-    with job_in(folder) as before:
-        compact_within(folder, before, now)
+    with job_in(folder) as found:
+        compact_within(folder, found, now)
+        before = finish_merges(folder, read_manifest(folder) or found)
         with staging_in(folder) as staging:
-            job = _Job(folder, staging, read_manifest(folder) or before, now)
+            job = _Job(folder, staging, before, now)
             try:
                 yield job
             finally:

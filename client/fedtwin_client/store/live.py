@@ -18,11 +18,14 @@ from zoneinfo import ZoneInfo
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.door import Keep
-from fedtwin_client.records.pseudonyms import Identity, IdentityMap, Pseudonyms
+from fedtwin_client.records.merges import Merges
+from fedtwin_client.records.plausible import implausible
+from fedtwin_client.records.pseudonyms import Identity, IdentityMap
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import Place, Tally, raw_text
 from fedtwin_client.records.source import Desk, Version
 from fedtwin_client.store.consents import Consents
+from fedtwin_client.store.merging import pseudonyms_of
 from fedtwin_client.store.tail import Aside, Batch, Tail
 from fedtwin_protocol.errors import FedtwinError, RecordError
 
@@ -90,7 +93,8 @@ class LiveStore:
         self._store = store
         self._clock = clock
         self._keyring = keyring or keyring_of(store)
-        self._pseudonyms = Pseudonyms(secret)
+        self._secret = secret
+        self._pseudonyms = pseudonyms_of(store, secret)
         Tail(store, self._keyring).shut()
         self._identities = IdentityMap(store / "identities.sqlite")
         self._known = self._identities.known()
@@ -131,12 +135,17 @@ class LiveStore:
             learned: Mapping[str, Identity] | None = None,
             consents: Mapping[str, Consent] | None = None,
         ) -> None:
+            settled = [_settled(version) for version in versions]
+            for event in (event for version in settled for event in version.events):
+                odd = implausible(event.code, event.numeric_value, event.comparator)
+                if odd is not None:
+                    tally.notes[odd] += 1
             asides, account = tally.hand_over()
             loop = asyncio.get_running_loop()
             done: asyncio.Future[None] = loop.create_future()
             batch = Batch(
                 door=desk.reading.source,
-                versions=[_settled(version) for version in versions],
+                versions=settled,
                 asides=asides,
                 account=account,
             )
@@ -212,6 +221,11 @@ class LiveStore:
             if self._addresses.get(address) != identity
             and self._pseudonyms.of(identity) not in erased
         }
+        merges = self._pseudonyms.merges
+        if merges:
+            # Taken out once they are on the disk: a write that failed is tried again.
+            Merges(self._store).record(dict(merges), self._secret, self._clock())
+            self._pseudonyms.take_merges()
         if fresh or learned:
             self._identities.record(fresh, learned)
             self._known |= fresh.keys()

@@ -4,22 +4,37 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from fedtwin_client.store.manifest import Manifest
 from fedtwin_protocol.errors import RecordError
 
 
-@contextmanager
-def lock_store(folder: Path) -> Iterator[None]:
+def lock_store(folder: Path) -> AbstractContextManager[None]:
     """Be the only one who changes the store.
 
     Raises:
         RecordError: an import runs, or the folder cannot be written.
     """
+    return hold(folder, "lock", "import")
+
+
+@contextmanager
+def hold(folder: Path, name: str, what: str) -> Iterator[None]:
+    """Be the only one who holds a lock in a folder.
+
+    Args:
+        folder: made where there is none.
+        name: of the lock's file.
+        what: is running elsewhere if it is held, in a word.
+
+    Raises:
+        RecordError: it is held, or the folder cannot be written.
+    """
     try:
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise RecordError(f"cannot write to {folder}: {error.strerror}") from error
     try:
@@ -27,7 +42,7 @@ def lock_store(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RecordError(
-                f"another import into {folder} is running; wait for its end"
+                f"another {what} into {folder} is running; wait for its end"
             ) from error
         yield
     finally:

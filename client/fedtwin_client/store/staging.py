@@ -7,7 +7,7 @@ files are encrypted each piece lies in a box whose key was in the import's memor
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -47,7 +47,11 @@ class Staging:
     """
 
     def __init__(
-        self, folder: Path, key: bytes | None = None, erased: frozenset[int] = frozenset()
+        self,
+        folder: Path,
+        key: bytes | None = None,
+        erased: frozenset[int] = frozenset(),
+        look: Callable[[pa.Table], None] | None = None,
     ) -> None:
         """Start in an empty folder.
 
@@ -55,6 +59,7 @@ class Staging:
             folder: for the files.
             key: to encrypt them with; none: not.
             erased: pseudonyms whose events are dropped.
+            look: is shown all events, in pieces, with the store's columns.
         """
         self.folder = folder
         self.subjects: set[int] = set()
@@ -62,6 +67,7 @@ class Staging:
         self.count = 0
         self._key = key
         self._erased = erased
+        self._look = look
         self._rows: list[tuple[int, Event]] = []
         self._versions: list[tuple[int, str, int]] = []
         self._tables: list[pa.Table] = []
@@ -108,6 +114,8 @@ class Staging:
         if self._waiting:
             events = pa.concat_tables(self._tables).unify_dictionaries().combine_chunks()
             self._tables, self._waiting = [], 0
+            if self._look is not None:
+                self._look(events)
             self._write_buckets(events)
 
     def versions(self) -> Iterator[pa.Table]:

@@ -3,7 +3,7 @@
 What `answer` returns may leave the site; what `local_report` and `cohort_sizes` return may not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from math import inf
 from pathlib import Path
@@ -204,12 +204,23 @@ def _proximal(task: TaskInput) -> float:
 
 
 def load_rows(
-    plan: StudyPlan, store: Path, now: datetime, keyring: Keyring | None = None
+    plan: StudyPlan,
+    store: Path,
+    now: datetime,
+    keyring: Keyring | None = None,
+    without: Collection[str] = (),
 ) -> CohortRows:
     """The site's cohort, from its timelines; whoever is absent is still in it.
+
+    Args:
+        plan: the study.
+        store: folder of the timelines.
+        now: the time.
+        keyring: the node's; none: the one of its folder, if it has one.
+        without: features that count as missing for everybody.
 
     Raises:
         CohortError: it cannot be built, or is too small.
         RecordError: there are no records yet.
     """
-    return build_cohort(Timeline.open(store, keyring), plan, now)
+    return build_cohort(Timeline.open(store, keyring), plan, now, without)

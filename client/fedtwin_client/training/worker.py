@@ -68,13 +68,21 @@ class Worker:
         self._blobs = blobs
         self._app_path = app_path
         self._now = now
+        self._without: frozenset[str] = frozenset()
         self._app: TrainingApp | None = None
         self._roster = Roster()
 
     def answer(self, order: Frame) -> Frame:
-        """Carry out one order; it says which rule of consent holds, and the time."""
+        """Carry out one order.
+
+        It says which rule of consent holds, the time, and which features count as missing here; if
+        these have changed, the cohort is built anew.
+        """
         self._consent = order.head.get("consent", "opt_in")
         self._time = datetime.fromisoformat(order.head.get("time", self._now.isoformat()))
+        without = frozenset(order.head.get("without", ()))
+        if without != self._without:
+            self._without, self._app = without, None
         operations: dict[str, Callable[[Frame], Frame]] = {
             "price": self._price,
             "members": self._confine,
@@ -158,7 +166,7 @@ class Worker:
             return ClientAppRunner(load_client_app(self._app_path), self._plan)
         from fedtwin_client.training.built_in import BuiltIn, load_rows  # noqa: PLC0415 - DuckDB
 
-        rows = load_rows(self._plan, self._store, self._now, self._keyring)
+        rows = load_rows(self._plan, self._store, self._now, self._keyring, self._without)
         outside = self._roster.outside(rows.subject_ids.tolist())
         app = BuiltIn(self._plan, rows, os.urandom(32), any_of(outside, self._absent(rows)))
         if self._plan.aggregation.rule != "flower":

@@ -25,8 +25,8 @@ from fedtwin_client.node.sealing import (
     rotate,
     seal,
 )
-from fedtwin_client.patients import put_aside
 from fedtwin_client.records.pseudonyms import IdentityMap
+from fedtwin_client.store.quarantine import lines_of, names
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import ConfigurationError
 
@@ -82,7 +82,7 @@ def content(home: NodeHome) -> tuple[Any, ...]:
         Timeline.open(home.records).events().to_pylist(),
         addresses,
         outbox,
-        [line for name in put_aside(home, None) for line in put_aside(home, name)],
+        [line for name in names(home.records) for line in lines_of(home.records, name)],
         read_secret(home, keyring),
     )
 

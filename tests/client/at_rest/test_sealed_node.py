@@ -2,6 +2,7 @@
 
 import shutil
 import stat
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,22 +10,31 @@ from typing import Any
 import pytest
 
 from fedtwin_client.at_rest.database import ERRORS, connect
+from fedtwin_client.at_rest.files import read_whole
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of, open_keyring
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.ledger import Ledger
 from fedtwin_client.node.sealing import make_keys, read_secret, seal
-from fedtwin_client.patients import put_aside
 from fedtwin_client.records.pseudonyms import IdentityMap
 from fedtwin_client.store.consents import Consents
+from fedtwin_client.store.quarantine import lines_of, names
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import ConfigurationError, FedtwinError, RecordError
+
+
+def put_aside(store: Path) -> Iterator[str]:
+    """What is in quarantine, and how its imports read."""
+    for path in sorted((store / "quarantine").glob("*.json")):
+        yield read_whole(path, keyring_of(store)).decode()
+    for name in names(store):
+        yield from lines_of(store, name)
 
 
 def read_all(home: NodeHome) -> tuple[Any, ...]:
     """Everything that the node can read of its patients."""
     with Consents(home.records) as consents:
         objections = consents.objections()
-    aside = [line for name in put_aside(home, None) for line in put_aside(home, name)]
+    aside = list(put_aside(home.records))
     return (
         Timeline.open(home.records).events().to_pylist(),
         sorted(IdentityMap(home.records / "identities.sqlite").addresses().items()),

@@ -1,0 +1,1 @@
+"""FHIR servers as a source: exports (Bulk Data), paged searches, and asking again and again."""

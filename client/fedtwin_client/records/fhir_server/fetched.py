@@ -1,0 +1,99 @@
+"""What was fetched from a FHIR server, as a source: read by the reader of FHIR files.
+
+Also the server's own words: files of errors that came with an export are put aside, so that a
+person sees them, and deletions take out what was imported before.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+
+from fedtwin_client.records.blocks import Block
+from fedtwin_client.records.consent import Consent
+from fedtwin_client.records.fhir_files import FhirFiles
+from fedtwin_client.records.fhir_server.downloads import Folder
+from fedtwin_client.records.fhir_server.web import outcome_text
+from fedtwin_client.records.pseudonyms import Identity
+from fedtwin_client.records.report import Place
+from fedtwin_client.records.source import Desk, OpenSource, Version
+from fedtwin_client.records.subjects import Systems
+from fedtwin_protocol.errors import RecordError
+
+
+def fetched(folder: Folder, name: str, systems: Systems) -> OpenSource:
+    """The downloads of one server.
+
+    Args:
+        folder: with files `output-*`, `deleted-*` and `error-*`.
+        name: of the server at this site.
+        systems: whose identifiers make the pseudonym; none: the server's own id.
+    """
+    return lambda desk: Fetched(folder, name, systems, desk)
+
+
+class Fetched:
+    """Reads the downloads of one server.
+
+    Attributes:
+        title: what is imported, in words.
+    """
+
+    def __init__(self, folder: Folder, name: str, systems: Systems, desk: Desk) -> None:
+        self._folder = folder
+        self._tally = desk.reading.tally
+        files = [*folder.files("output-*.ndjson"), *folder.files("deleted-*.ndjson")]
+        self._inner = FhirFiles(files, name, systems, desk, opened=folder.open)
+        self.title = f"{len(files)} files fetched from the FHIR server {name}"
+
+    @property
+    def learned(self) -> Mapping[str, Identity]:
+        """Addresses under which the files speak of patients."""
+        return self._inner.learned
+
+    @property
+    def consents(self) -> Mapping[str, Consent]:
+        """The Consents that were read, by origin."""
+        return self._inner.consents
+
+    def versions(self) -> Iterator[Version]:
+        """Every resource of a type that is read, and deletions.
+
+        Raises:
+            RecordError: a file cannot be read, or none holds a resource.
+        """
+        self._read_errors()
+        yield from self._inner.versions()
+
+    def blocks(self) -> Iterator[Block]:
+        """What `versions` yields, as blocks.
+
+        Raises:
+            RecordError: as `versions`.
+        """
+        self._read_errors()
+        yield from self._inner.blocks()
+
+    def _read_errors(self) -> None:
+        for path in self._folder.files("error-*.ndjson"):
+            try:
+                with self._folder.open(path) as file:
+                    for number, line in enumerate(file, start=1):
+                        if line.strip():
+                            self._put_aside(line.decode("utf-8", "replace"), path.name, number)
+            except OSError as error:
+                raise RecordError(f"cannot read {path}: {error.strerror}") from error
+
+    def _put_aside(self, text: str, name: str, number: int) -> None:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        issues = value.get("issue") if isinstance(value, dict) else None
+        harmless = isinstance(issues, list) and all(
+            isinstance(issue, dict) and issue.get("severity") == "information" for issue in issues
+        )
+        said = outcome_text(value)[:120]
+        if harmless:
+            self._tally.note(f"the server says{said}", Place(name, number))
+        else:
+            reason = "the server could not export something"
+            self._tally.put_aside(reason, Place(name, number), text)
