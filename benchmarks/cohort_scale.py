@@ -171,8 +171,10 @@ def product(folder: Path) -> dict[str, float]:
 
     plan = _plan()
     began = time.process_time()
-    with closing(Timeline.open(folder / "records").connect()) as db:
+    timeline = Timeline.open(folder / "records")
+    with closing(timeline.connect()) as db:
         db.execute(TIDY)
+        timeline.know_units(db)
         selected = select_patients(db, plan, NOW.replace(tzinfo=None))
         chosen = time.process_time() - began
         raw = raw_features(db, plan, selected)

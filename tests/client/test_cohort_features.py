@@ -191,3 +191,17 @@ def test_the_feature_whose_unit_does_not_fit_is_named(timeline: Timeline) -> Non
         selected = select_patients(db, plan, NOW.replace(tzinfo=None))
         with pytest.raises(CohortError, match="feature 'odd' is asked for in 'kg', but"):
             raw_features(db, plan, selected)
+
+
+def test_files_say_which_units_they_hold(timeline: Timeline) -> None:
+    """What the files say of themselves is what counting all events finds."""
+    asked = "SELECT * FROM units ORDER BY ALL"
+    with closing(timeline.connect()) as db:
+        counted = db.execute(asked).fetchall()
+        timeline.know_units(db)
+        by_code: dict[tuple[str, str], int] = defaultdict(int)
+        for event in timeline.events().to_pylist():
+            if event["numeric_value"] is not None:
+                by_code[event["code"], event["unit"] or ""] += 1
+        assert db.execute(asked).fetchall() == counted
+        assert {(code, unit): number for code, unit, number in counted} == by_code

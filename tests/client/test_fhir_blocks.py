@@ -374,7 +374,7 @@ def test_a_line_that_is_too_long_is_put_aside_unheld(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "o.ndjson"
-    long = BASE[:-1] + ',"x":"' + "y" * 9_000 + '"}'
+    long = BASE[:-1] + ',"x":"' + "y" * 90_000 + '"}'
     file.write_bytes(amid(long, BASE, long, BASE) + long.encode())
     short = {"piece": 2_000, "longest": 4_000}
     for module in (fhir_files_module, __import__("fedtwin_client.records.resources")):
@@ -388,7 +388,10 @@ def test_a_line_that_is_too_long_is_put_aside_unheld(
     assert account["reasons"]["a line of more than 16 MiB"] == 3
     assert account["read"]["Observation"] == 242
     pieces = list(read_lines(file, **short))
-    assert max(len(lines.data) for lines in pieces) < 9_000
+    assert max(len(lines.data) for lines in pieces) < 40_000
+    assert [lines.first for lines in pieces if lines.too_long] == [2, 10, 245]
+    pieces = list(read_lines(file, piece=1_000_000, longest=4_000))
+    assert [lines.first for lines in pieces] == [1, 2, 3, 10, 11, 245]
     assert [lines.first for lines in pieces if lines.too_long] == [2, 10, 245]
 
 

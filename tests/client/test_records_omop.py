@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from fedtwin_client.records.blocks import event_table
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.omop_batches import NO_END
 from fedtwin_client.records.omop_codes import (
@@ -396,6 +397,18 @@ def imported(store: Path, folder: Path, tables: Tables, **wishes: Any) -> list[s
     import_source(source, store, secret=SECRET, now=NOW, source="omop", zone="UTC")
     with closing(Timeline.open(store).connect()) as db:
         return [row[0] for row in db.sql("SELECT source FROM events ORDER BY source").fetchall()]
+
+
+def test_the_store_takes_columns_that_hold_what_single_events_do(tmp_path: Path) -> None:
+    place = as_csv(tmp_path / "cdm", small())
+    events, _ = read(place)
+    store = tmp_path / "records"
+    source = source_at(place)
+    report = import_source(source, store, secret=SECRET, now=NOW, source="omop", zone="UTC")
+    kept = Timeline.open(store).events().to_pylist()
+    wanted = event_table((0, event) for event in events).drop_columns(["version"]).to_pylist()
+    assert report.events == len(events)
+    assert sorted(kept, key=lambda row: row["source"]) == wanted
 
 
 def test_what_is_gone_from_the_database_goes_from_the_store(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from fedtwin_client.cohort.conversions import TIDY
 from fedtwin_client.cohort.sequences import Sequences, raw_sequences
+from fedtwin_client.store.unit_counts import make_view
 from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.study_sequence import Sequence
 from fedtwin_research.bench import ReleasedModel
@@ -52,6 +53,7 @@ def at_a_site(given: Given, plan: Sequence = PLAN) -> Sequences:
             "index_time": pa.array([INDEX] * len(given), pa.timestamp("us")),
         }
         db.register("events", pa.table(events))
+        make_view(db)
         db.register("chosen", pa.table(chosen))
         return raw_sequences(db, plan, len(given)).rows
 

@@ -71,7 +71,7 @@ def outcomes_of(
     """The endpoint of every patient.
 
     Args:
-        db: a connection with `events`, `people` and the macro `tidy`.
+        db: a connection with `events`, `units`, `people` and the macro `tidy`.
         endpoint: what is asked.
         now: UTC without a zone.
         ids: (patients,) ascending.

@@ -101,7 +101,7 @@ def raw_features(
     """Collect all features of the selected patients in one pass over their events.
 
     Args:
-        db: a connection with `events`, `people` (with index dates) and the macro `tidy`.
+        db: a connection with `events`, `units`, `people` (with index dates) and the macro `tidy`.
         plan: the study.
         selected: whose features, and in which order.
         without: features that are not looked at, and missing for everybody.

@@ -101,6 +101,7 @@ def build_cohort(
     try:
         with using(site_tables(timeline.folder)), closing(timeline.connect()) as db:
             db.execute(TIDY)
+            timeline.know_units(db)
             selected = select_patients(db, plan, moment)
             raw = raw_features(db, plan, selected, without)
             sequences = _sequences(db, plan, selected)

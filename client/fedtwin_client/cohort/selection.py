@@ -98,7 +98,7 @@ def select_patients(db: duckdb.DuckDBPyConnection, plan: StudyPlan, now: datetim
     """Apply a plan's cohort and endpoint; leaves the table `people` with index dates behind.
 
     Args:
-        db: a connection with the view `events` and the macro `tidy`.
+        db: a connection with the views `events` and `units` and the macro `tidy`.
         plan: the study.
         now: UTC without a zone; nothing after it counts.
 

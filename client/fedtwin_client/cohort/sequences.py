@@ -75,7 +75,8 @@ def raw_sequences(db: duckdb.DuckDBPyConnection, sequence: Sequence, patients: i
     """The sequences of the selected patients, in their order.
 
     Args:
-        db: a connection with `events`, `chosen` (place and index date) and the macro `tidy`.
+        db: a connection with `events`, `units`, `chosen` (place and index date) and the macro
+            `tidy`.
         sequence: the plan's part.
         patients: how many are selected.
 

@@ -37,6 +37,7 @@ CODED_EVENTS: Final = pa.schema(
     ]
 )
 VERSIONS: Final = pa.schema([VERSION, ("origin", pa.string()), ("updated", pa.int64())])
+LAST: Final = -1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -49,7 +50,8 @@ class Block:
         versions: `VERSIONS`: numbers from 0 to the number of versions less one, in the order of
             the source; origin; when it was last changed (microseconds, 0 if the source does not
             say).
-        events: `EVENTS` or `CODED_EVENTS`; `version` is the number of the version that makes it.
+        events: `EVENTS` or `CODED_EVENTS`; `version` is the number of the version that makes it,
+            or `LAST` for the last version of the blocks before.
     """
 
     versions: pa.Table

@@ -12,9 +12,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fedtwin_client.records.blocks import (
+    EVENTS,
+    LAST,
+    VERSION,
+    VERSIONS,
+    Block,
+    event_table,
+    rows_table,
+)
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.omop_batches import NO_END, TableReading
@@ -112,6 +122,31 @@ class OmopReader:
             RecordError: it is no OMOP database of a version that is read, a table or a column is
                 missing, it cannot be read to its end, or nothing of it can be used.
         """
+        for table, made in self._tables():
+            origin = self._origin(table)
+            events = made if isinstance(made, list) else _all_events(made, origin)
+            yield Version(origin=origin, updated=None, events=events)
+
+    def blocks(self) -> Iterator[Block]:
+        """What `versions` yields, each table in as many blocks as it has batches.
+
+        Raises:
+            RecordError: as `versions`.
+        """
+        for table, made in self._tables():
+            origin = self._origin(table)
+            people = made if isinstance(made, list) else []
+            yield Block(
+                versions=rows_table([(0, origin, 0)], VERSIONS),
+                events=event_table((0, event) for event in people),
+            )
+            for mapped, ending in () if isinstance(made, list) else made:
+                yield Block(
+                    versions=VERSIONS.empty_table(), events=_columns(mapped.events, origin, ending)
+                )
+
+    def _tables(self) -> Iterator[tuple[str, list[Event] | Iterator[tuple[Mapped, str]]]]:
+        """Every table with what it makes, which is gone through before the next is asked for."""
         with closing(self._opening()) as database:
             self.title = database.title
             self._check_version(database)
@@ -122,13 +157,13 @@ class OmopReader:
             self._wishes.progress("person")
             people = People(database, self._desk, self._wishes.identifier_system)
             self._used += len(people.births) + len(people.deaths)
-            yield self._version(PERSON, people.births)
+            yield PERSON, people.births
             if DEATH not in self._wishes.without:
-                yield self._version(DEATH, people.deaths)
+                yield DEATH, people.deaths
             with closing(RowMapper(self._reading, concepts, people.table())) as mapper:
                 for table in tables:
                     reading = TableReading(table, chosen[table.name], concepts.ids)
-                    yield self._version(table.name, self._events(database, reading, mapper))
+                    yield table.name, self.mapped(database, reading, mapper)
             self._count_what_is_not_read(database)
         if not self._used:
             raise RecordError(
@@ -136,16 +171,8 @@ class OmopReader:
                 "nothing was imported, and what came from it before is still there"
             )
 
-    def _version(self, table: str, events: "list[Event] | Iterator[Event]") -> Version:
-        return Version(origin=f"{self._reading.source}:{table}", updated=None, events=events)
-
-    def _events(
-        self, database: Database, reading: TableReading, mapper: RowMapper
-    ) -> Iterator[Event]:
-        for mapped, ending in self.mapped(database, reading, mapper):
-            yield from _events(
-                mapped.events, f"{self._reading.source}:{reading.table.name}", ending
-            )
+    def _origin(self, table: str) -> str:
+        return f"{self._reading.source}:{table}"
 
     def mapped(
         self, database: Database, reading: TableReading, mapper: RowMapper
@@ -281,6 +308,28 @@ def _named(unused: pa.Table, reason: str, better: str) -> pa.Table:
     """The same rows, with one reason in better words."""
     column = pc.if_else(pc.equal(unused["reason"], reason), better, unused["reason"])
     return unused.set_column(unused.column_names.index("reason"), "reason", column)
+
+
+def _all_events(made: Iterator[tuple[Mapped, str]], origin: str) -> Iterator[Event]:
+    for mapped, ending in made:
+        yield from _events(mapped.events, origin, ending)
+
+
+def _columns(table: pa.Table, origin: str, ending: str) -> pa.Table:
+    """What `_events` makes, of the version that was announced last, as columns."""
+    key = pc.cast(table["key"], pa.string())
+    made = {
+        "source": pc.binary_join_element_wise(f"{origin}#", key, ending, ""),
+        "status": pa.nulls(table.num_rows, pa.string()),
+        VERSION.name: pa.array(np.full(table.num_rows, LAST)),
+    }
+    return pa.Table.from_arrays(
+        [
+            pc.cast(made[field.name] if field.name in made else table[field.name], field.type)
+            for field in EVENTS
+        ],
+        schema=EVENTS,
+    )
 
 
 def _events(table: pa.Table, origin: str, ending: str) -> Iterator[Event]:

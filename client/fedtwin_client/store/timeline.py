@@ -20,7 +20,7 @@ from fedtwin_client.store.joining import Live, join
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.staging import SCHEMA
 from fedtwin_client.store.tail import FILE, Tail
-from fedtwin_client.store.unit_counts import make_view
+from fedtwin_client.store.unit_counts import known_counts, make_view
 from fedtwin_protocol.errors import RecordError
 
 
@@ -128,8 +128,26 @@ class Timeline:
             db.read_parquet(paths, file_row_number=True).create_view(view)
         if live.origins:
             join(db, live)
-        make_view(db, files, live=bool(live.origins))
+        make_view(db)
         return db
+
+    def know_units(self, db: duckdb.DuckDBPyConnection) -> None:
+        """Give a connection's view `units` what the files say of themselves, if nothing is live.
+
+        Raises:
+            RecordError: as `connect`.
+        """
+        if self.live_through > self.manifest.live_through:
+            return
+        try:
+            known = known_counts(
+                file.opened(self.folder, self.keyring) for file in self.manifest.files
+            )
+        except OSError as error:
+            raise RecordError(f"cannot read {self.folder}: {_changed(error)}") from error
+        if known is not None:
+            db.execute("DROP VIEW units")
+            db.register("units", known)
 
     def events(
         self, codes: Iterable[str] | None = None, subjects: Iterable[int] | None = None

@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fedtwin_client.at_rest.tables import open_reader
+from fedtwin_client.records.blocks import rows_table
 
 NAME: Final = b"fedtwin.unit_counts"
 _SCHEMA: Final = pa.schema([("code", pa.string()), ("unit", pa.string()), ("number", pa.int64())])
 _COUNTED: Final = """
-CREATE TEMP VIEW units AS
+CREATE OR REPLACE TEMP VIEW units AS
 SELECT code, coalesce(unit, '') AS unit, count(*) AS number FROM events
 WHERE numeric_value IS NOT NULL GROUP BY ALL
 """
@@ -48,29 +49,27 @@ def unit_counts(events: pa.Table) -> bytes:
     ).encode()
 
 
-def make_view(
-    db: duckdb.DuckDBPyConnection, files: Iterable[tuple[Path, bytes | None]], *, live: bool
-) -> None:
-    """Make the view `units` (code, unit, number) beside `events`.
+def make_view(db: duckdb.DuckDBPyConnection) -> None:
+    """Make the view `units` (code, unit, number) of `events`; it counts them when it is asked."""
+    db.execute(_COUNTED)
+
+
+def known_counts(files: Iterable[tuple[Path, bytes | None]]) -> pa.Table | None:
+    """The rows of `units`, without reading events; none if a file does not have its own.
 
     Args:
-        db: a connection with the view `events`.
-        files: what `events` is read from, with their keys.
-        live: whether `events` holds others too; then all are counted when they are asked for.
+        files: of events, with their keys.
+
+    Raises:
+        OSError: a file does not open with its key, or was changed.
     """
     counts: Counter[tuple[str, str]] = Counter()
-    for path, key in () if live else files:
+    for path, key in files:
         with open_reader(path, key) as reader:
             written = (reader.metadata.metadata or {}).get(NAME)
         if written is None:
-            live = True
-            break
+            return None
         for code, unit, number in json.loads(written):
             counts[code, unit] += number
-    if live:
-        db.execute(_COUNTED)
-        return
     rows = [(*pair, number) for pair, number in counts.items()]
-    columns = zip(*rows, strict=True) if rows else [()] * len(_SCHEMA)
-    arrays = [pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)]
-    db.register("units", pa.Table.from_arrays(arrays, schema=_SCHEMA))
+    return rows_table(rows, _SCHEMA)
