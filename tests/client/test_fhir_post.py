@@ -214,6 +214,38 @@ def test_a_transaction_is_kept_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     assert number in keep.learned.values()
 
 
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+def test_who_posts_is_not_believed_that_two_patients_are_one(tmp_path: Path, kind: str) -> None:
+    keep = MemoryKeep()
+    desk = make_desk("fhir-post")
+    people = (
+        {"resourceType": "Patient", "id": "b", "birthDate": "1950-01-01"},
+        {
+            "resourceType": "Patient",
+            "id": "a",
+            "birthDate": "1960-05-01",
+            "link": [{"type": "replaced-by", "other": {"reference": "Patient/b"}}],
+        },
+    )
+
+    async def play() -> None:
+        async with listening(door(tmp_path), keep, desk) as sender:
+            bundle = {
+                "resourceType": "Bundle",
+                "type": kind,
+                "entry": [{"resource": one} for one in people],
+            }
+            answer = await sender.post(bundle, "/")
+            assert answer.status == 200, answer
+            assert "make two patients one" in json.dumps(answer.body)
+
+    run(play)
+    assert desk.pseudonyms.merges == {}
+    assert desk.pseudonyms.of(Identity("fhir-post", "Patient/a")) == pseudonym(
+        SECRET, Identity("fhir-post", "Patient/a")
+    )
+
+
 def test_a_keep_that_fails_is_told_to_the_sender(tmp_path: Path) -> None:
     keep = MemoryKeep(failures=1)
 

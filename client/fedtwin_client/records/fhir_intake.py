@@ -140,6 +140,7 @@ class Intake:
             server=self._server,
             identifier_system=self._system,
             known=ChainMap(self._learned, cast("dict[str, Identity]", self._desk.known)),
+            joins=False,
         )
 
     def _read(self, found: Found, subjects: Subjects, now: datetime) -> _Read:

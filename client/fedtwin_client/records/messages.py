@@ -119,6 +119,7 @@ class MessageReader:
                 server=self._server,
                 identifier_system=self._system,
                 known=ChainMap(self._learned, cast("dict[str, Identity]", desk.known)),
+                joins=False,
             )
         reader = FhirReader(desk.reading, subjects)
         found = list(resources_of(value, place, desk.reading.tally))

@@ -50,6 +50,7 @@ class Subjects:
         server: str,
         identifier_system: Systems,
         known: Mapping[str, Identity],
+        joins: bool = True,
     ) -> None:
         """Start with the patients of earlier imports.
 
@@ -59,7 +60,10 @@ class Subjects:
             identifier_system: whose identifier makes the pseudonym, of several the first that a
                 patient has; none: the server's own id.
             known: addresses of earlier imports, with the patient behind each.
+            joins: whether the source is believed when it says that two patients are one; a device
+                that posts a Patient is not.
         """
+        self._joins = joins
         self._pseudonyms = pseudonyms
         self._server = server
         named = [identifier_system] if isinstance(identifier_system, str) else identifier_system
@@ -215,6 +219,8 @@ class Subjects:
     def _join(self, other: Identity, identity: Identity, kind: str) -> str | None:
         """Make two identities one patient; why not, in words, if they are not."""
         whole = self._pseudonyms.whole
+        if not self._joins and whole(other) != whole(identity):
+            return "a Patient that would make two patients one, which this source is not asked"
         if not kind and whole(other) not in {other, whole(identity)}:
             return f"an identifier of system {other.system} that stands for another patient"
         if kind == "replaces" or (kind == "seealso" and other < identity):
