@@ -10,61 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedtwin_twins.kinetics.disposition import Disposition, Modes
-from fedtwin_twins.kinetics.events import (
-    Entered,
-    Order,
-    Route,
-    at_spans,
-    entered,
-    span_places,
-)
-from fedtwin_twins.kinetics.passages import (
-    Chain,
-    Passage,
-    State,
-    delivered,
-    moved,
-    passage,
-    steady,
-)
+from fedtwin_twins.kinetics.additions import Added, additions, each
+from fedtwin_twins.kinetics.disposition import Disposition
+from fedtwin_twins.kinetics.events import Order, Route, at_spans, entered, span_places
+from fedtwin_twins.kinetics.medium import Medium, Rows
+from fedtwin_twins.kinetics.passages import Chain, State, delivered, moved
 from fedtwin_twins.twin.batch import Doses
-
-Rows = Sequence[Sequence[Tensor]]
-"""What is read off the modes: for each reading the weight of each mode."""
-
-
-@dataclass(frozen=True, slots=True)
-class Medium:
-    """Parameters in force, each tensor (patients, 1) or (patients, events)."""
-
-    modes: Modes
-    chains: tuple[Chain, ...]
-
-    def at(self, pick: Callable[[Tensor], Tensor]) -> "Medium":
-        """Changed tensor by tensor."""
-        modes = Modes(
-            rates=tuple(map(pick, self.modes.rates)),
-            shapes=tuple(tuple(map(pick, shape)) for shape in self.modes.shapes),
-            roots=tuple(map(pick, self.modes.roots)),
-        )
-        chains = tuple(
-            Chain(one.stages, None if one.rate is None else pick(one.rate)) for one in self.chains
-        )
-        return Medium(modes, chains)
-
-    def over(self, elapsed: Tensor, *, inflow: bool) -> Passage:
-        """Factors of a stretch of these hours."""
-        return passage(self.modes.rates, self.modes.entry, self.chains, elapsed, inflow=inflow)
-
-    def rows(self, *, amounts: bool) -> Rows:
-        """How to read the concentration, or the amount in every compartment."""
-        if not amounts:
-            return (self.modes.entry,)
-        return tuple(
-            tuple(root * part for part in shape)
-            for root, shape in zip(self.modes.roots, self.modes.shapes, strict=True)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +75,6 @@ class Course:
         return self.state.at(pick), self.medium.at(pick), elapsed, places
 
 
-@dataclass(frozen=True, slots=True)
-class _Added:
-    """What comes in at events, each tensor (patients, events); none: never."""
-
-    modes: tuple[Tensor, ...] | None
-    chains: tuple[tuple[Tensor | None, ...], ...]
-    inflow: tuple[Tensor, ...] | None
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CourseInput:
     """What a course follows from.
@@ -173,19 +115,19 @@ def course(given: CourseInput, times: Tensor, *, amounts: bool, areas: bool) -> 
     late = time > horizon
     time = torch.where(late, horizon, time)
     lead = 1 + changes.shape[1]
-    added = _added(events, whole, given.starts, runs=runs, lead=lead)
+    brought = additions(events, whole, given.starts, runs=runs, lead=lead)
     sort: Callable[[Tensor], Tensor] = _same
-    if spans or len(events) > 1:
+    if spans or len(events) > 1 or bool((time.diff(dim=1) < 0).any()):
         time, places = time.sort(dim=1, stable=True)
         late = late.gather(1, places)
         sort = lambda values: values.gather(1, places)  # noqa: E731
-    added = _each(added, lambda values: torch.where(late, 0.0, sort(values)))
+    brought = each(brought, lambda values: torch.where(late, 0.0, sort(values)))
     medium = whole
     if spans:
         inside = span_places(given.starts.expand(time.shape[0], -1), time)
         medium = whole.at(lambda values: at_spans(values, inside))
     rows = medium.rows(amounts=amounts) if areas else ()
-    state, gathered = _recursion(time, medium, added, rows, changing=spans)
+    state, gathered = _recursion(time, medium, brought, rows, changing=spans)
     return Course(time, state, medium, gathered, changes, amounts)
 
 
@@ -193,118 +135,17 @@ def _same(values: Tensor) -> Tensor:
     return values
 
 
-def _each(added: _Added, change: Callable[[Tensor], Tensor]) -> _Added:
-    return _Added(
-        None if added.modes is None else tuple(map(change, added.modes)),
-        tuple(
-            tuple(None if one is None else change(one) for one in stages) for stages in added.chains
-        ),
-        None if added.inflow is None else tuple(map(change, added.inflow)),
-    )
-
-
-def _added(
-    events: Sequence[Entered], whole: Medium, starts: Tensor, *, runs: bool, lead: int
-) -> _Added:
-    """Columns of what each event brings, behind `lead` columns that bring nothing."""
-    shape = (events[0].time.shape[0], lead)
-    nothing = torch.zeros(shape, dtype=starts.dtype, device=starts.device)
-    pieces: list[State] = [_brought(one, whole, starts) for one in events]
-    straight = any(chain.stages == 0 for chain in whole.chains)
-    repeats = any(one.train is not None for one in events)
-
-    def joined(parts: Sequence[Tensor]) -> Tensor:
-        return torch.cat([nothing, *parts], 1)
-
-    chains = tuple(
-        tuple(
-            joined([piece.chains[route][stage] for piece in pieces])
-            if stage == 0 or repeats
-            else None
-            for stage in range(chain.stages)
-        )
-        for route, chain in enumerate(whole.chains)
-    )
-    modes = inflow = None
-    if straight or repeats:
-        modes = tuple(
-            joined([piece.modes[mode] for piece in pieces])
-            for mode in range(len(whole.modes.rates))
-        )
-    if runs:
-        inflow = tuple(
-            joined([piece.inflow[route] for piece in pieces if piece.inflow is not None])
-            for route in range(len(whole.chains))
-        )
-    return _Added(modes, chains, inflow)
-
-
-def _brought(event: Entered, whole: Medium, starts: Tensor) -> State:
-    """What a block of events brings, each tensor (patients, events)."""
-    zero = torch.zeros_like(event.time)
-    places = (
-        span_places(starts.expand(zero.shape[0], -1), event.time) if starts.shape[1] > 1 else None
-    )
-    medium = whole if places is None else whole.at(lambda values: at_spans(values, places))
-    if event.train is not None:
-        return _trained(event, medium)
-    amount = zero if event.amount is None else event.amount
-    return _with(_dosed(event.route, amount, medium), event.route, event.inflow, zero)
-
-
-def _with(state: State, route: int, inflow: Tensor | None, zero: Tensor) -> State:
-    rates = [zero] * len(state.chains)
-    if inflow is not None:
-        rates[route] = inflow
-    return State(state.modes, state.chains, tuple(rates))
-
-
-def _dosed(route: int, amount: Tensor, medium: Medium) -> State:
-    """An amount where its route begins."""
-    zero = torch.zeros_like(amount)
-    straight = medium.chains[route].stages == 0
-    modes = tuple(part * amount if straight else zero for part in medium.modes.entry)
-    chains = tuple(
-        tuple(amount if number == route and stage == 0 else zero for stage in range(chain.stages))
-        for number, chain in enumerate(medium.chains)
-    )
-    return State(modes, chains, None)
-
-
-def _trained(event: Entered, medium: Medium) -> State:
-    """What endless doses at an interval have left when the next one is due."""
-    assert event.train is not None
-    amount, duration, interval = event.train
-    zero = torch.zeros_like(amount)
-    there = interval > 0
-    interval = torch.where(there, interval, 1.0)
-    slow = there & (duration > 0)
-    running = torch.where(slow, duration, 0.0)
-    # What is at once, over the whole interval; what runs in, over its duration and then the rest.
-    given = _with(
-        _dosed(event.route, torch.where(slow, 0.0, amount), medium),
-        event.route,
-        torch.where(slow, amount, 0.0) / torch.where(slow, duration, 1.0),
-        zero,
-    )
-    given = moved(given, medium.over(running, inflow=True))
-    given = State(given.modes, given.chains, None)
-    left = moved(given, medium.over(interval - running, inflow=False))
-    kept = steady(left, medium.over(interval, inflow=False))
-    return State(kept.modes, kept.chains, tuple(zero for _ in medium.chains))
-
-
 def _recursion(
-    time: Tensor, medium: Medium, added: _Added, rows: Rows, *, changing: bool
+    time: Tensor, medium: Medium, brought: Added, rows: Rows, *, changing: bool
 ) -> tuple[State, tuple[Tensor, ...]]:
     """States after each event, and the areas gathered until then."""
     patients, events = time.shape
     turned = _turned(time)
     elapsed = turned[1:] - turned[:-1]
     after = medium.at(lambda values: _turned(values)[: events - 1] if changing else _turned(values))
-    runs = added.inflow is not None
+    runs = brought.inflow is not None
     factors = after.over(elapsed, inflow=runs).split() if events > 1 else []
-    brought = _each(added, _turned)
+    columns = each(brought, _turned)
     turns = _turns(medium) if changing else ()
     zero = torch.zeros(patients, dtype=time.dtype, device=time.device)
     state = State(
@@ -317,7 +158,7 @@ def _recursion(
     for place in range(events):
         if changing and place > 0:
             state = State(_turn(state.modes, turns, place - 1), state.chains, state.inflow)
-        state = _plus(state, brought, place)
+        state = _plus(state, columns, place)
         states.append(state)
         areas.append(gathered)
         if place == events - 1:
@@ -359,7 +200,7 @@ def _back(parts: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(parts), dim=1)
 
 
-def _plus(state: State, added: _Added, place: int) -> State:
+def _plus(state: State, added: Added, place: int) -> State:
     modes, chains, inflow = state.modes, state.chains, state.inflow
     if added.modes is not None:
         modes = tuple(one + more[place] for one, more in zip(modes, added.modes, strict=True))

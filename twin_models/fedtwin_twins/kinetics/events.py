@@ -97,8 +97,10 @@ def entered(doses: Doses, routes: Sequence[Route], starts: Tensor) -> tuple[list
         the events, not in order, and whether anything runs in at a constant rate.
 
     Raises:
-        Refusal: a steady state whose lag or infusion is longer than its interval.
+        Refusal: a dose by a route that is not there, or a steady state whose lag or infusion is
+            longer than its interval.
     """
+    _check_routes(doses, len(routes))
     places = span_places(starts, doses.time) if starts.shape[1] > 1 else doses.route
     timed = any(route.duration is not None for route in routes)
     runs = timed or bool((doses.duration > 0).any())
@@ -143,6 +145,19 @@ def _train(
     time = time - doses.interval
     train = (amount, torch.zeros_like(amount) if duration is None else duration, doses.interval)
     return [Entered(time, route, train=train), *_events(route, time, amount, duration)]
+
+
+def _check_routes(doses: Doses, routes: int) -> None:
+    wrong = (doses.amount != 0) & ((doses.route < 0) | (doses.route >= routes))
+    if bool(wrong.any()):
+        patient, dose = (int(place) for place in wrong.nonzero()[0])
+        raise Refusal(
+            Problem(
+                field=f"patients[{patient}].doses[{dose}].route",
+                value=str(int(doses.route[patient, dose])),
+                allowed=f"a place among the {routes} routes of the model, from 0",
+            )
+        )
 
 
 def _check_repeats(

@@ -50,7 +50,8 @@ class LinearKinetics:
             (patients, times), amount/volume.
 
         Raises:
-            Refusal: a steady state whose lag or infusion is longer than its interval.
+            Refusal: a dose by a route that is not there, or a steady state whose lag or infusion
+                is longer than its interval.
         """
         return self._blocks(doses, times, _concentrations)
 
