@@ -122,7 +122,8 @@ def called_result(call: GeneCall, tables: Mapping[str, GeneTable] | None = None)
     """
     table = _table(call.gene, tables)
     if call.meaning is None:
-        raise _refusal(call.gene, call.name or "not called", call.refusal or "a call")
+        why = call.refusal or "no reason is given"
+        raise _refusal(call.gene, f"not called: {why}", "a call, or a reported result")
     single = len(call.diplotypes) == 1 and " AND " not in call.name
     names = tuple(split_diplotype(call.name)) if single and "[" not in call.name else ()
     return GeneResult(
@@ -178,7 +179,7 @@ def _without_diplotype(table: GeneTable, named: str | None, score: float | None)
 def _by_score(table: GeneTable, score: float) -> str:
     every = table.phenotypes.values()
     scored = {p.activity_score: p.name for p in every if p.activity_score is not None}
-    if table.bands and score >= 0 and (score * 4).is_integer():
+    if table.bands and score >= 0 and float(score * 4).is_integer():
         return next(band.phenotype for band in table.bands if band.holds(score))
     if score not in scored:
         allowed = ", ".join(
