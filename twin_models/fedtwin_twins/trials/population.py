@@ -24,6 +24,44 @@ from fedtwin_twins.trials.parts import Part
 from fedtwin_twins.trials.streams import Floats, Integers, Streams
 
 
+class GeneCovariate(Part):
+    """A covariate that follows from a diplotype, for models that ask for a number."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+    gene: str
+    by_phenotype: Annotated[
+        dict[str, float],
+        Field(default_factory=dict, description="the number for each phenotype that occurs"),
+    ]
+    by_allele: Annotated[
+        dict[str, float],
+        Field(default_factory=dict, description="the sum over both chromosomes; others count 0"),
+    ]
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "GeneCovariate":
+        if bool(self.by_phenotype) == bool(self.by_allele):
+            raise ValueError(f"{self.name}: expected by_phenotype or by_allele")
+        return self
+
+    def values(self, found: Genotypes) -> Floats:
+        """Of each patient, (patients,).
+
+        Raises:
+            ValueError: a phenotype occurs for which there is no number.
+        """
+        if self.by_allele:
+            counted = [share * found.count(allele) for allele, share in self.by_allele.items()]
+            return np.asarray(np.sum(counted, axis=0), dtype=np.float64)
+        there = {found.phenotypes[place] for place in found.index}
+        if unknown := sorted(there - set(self.by_phenotype)):
+            raise ValueError(
+                f"{self.name}: by_phenotype has no number for {self.gene} '{unknown[0]}', which "
+                "occurs in this population"
+            )
+        return np.array([self.by_phenotype[one] for one in found.phenotype()], dtype=np.float64)
+
+
 class Population(Part):
     """Who takes part in a trial."""
 
@@ -40,6 +78,10 @@ class Population(Part):
     genes: Annotated[
         tuple[str, ...], Field(description="HGNC symbols of the genes that are drawn")
     ] = ()
+    gene_covariates: Annotated[
+        tuple[GeneCovariate, ...],
+        Field(description="numbers that models ask for in place of genes"),
+    ] = ()
     conditions: tuple[Condition, ...] = ()
     adherence: Adherence = Adherence(taken_share=1.0)
     dropout: Dropout = Dropout(share=0.0, by_day=1.0)
@@ -52,10 +94,14 @@ class Population(Part):
         for kind, names in (
             ("covariates", [one.name for one in self.covariates]),
             ("genes", list(self.genes)),
+            ("gene_covariates", [one.name for one in self.gene_covariates]),
             ("conditions", [one.name for one in self.conditions]),
         ):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{kind}: {twice[0]} is there twice")
+        for one in self.gene_covariates:
+            if one.gene not in self.genes:
+                raise ValueError(f"gene_covariates: {one.name} needs {one.gene} among the genes")
         correlation_root(self.covariates, self.correlations)
         for gene in self.genes:
             for ancestry in self.ancestry:
@@ -125,6 +171,10 @@ def draw_population(
         units: Mapping[str, str] = {one.name: one.unit for one in population.covariates}
     else:
         drawn, units = draw_rows(rows, streams), rows.units
+    genotypes = draw_genotypes(population.genes, names, ancestry, streams)
+    for one in population.gene_covariates:
+        drawn[one.name] = one.values(genotypes[one.gene])
+    units = {**units, **{one.name: "1" for one in population.gene_covariates}}
     conditions, covariates = draw_conditions(population.conditions, drawn, streams)
     return VirtualPatients(
         numbers=np.arange(streams.first, streams.first + streams.count),
@@ -132,6 +182,6 @@ def draw_population(
         ancestry=ancestry,
         covariates=covariates,
         units=units,
-        genotypes=draw_genotypes(population.genes, names, ancestry, streams),
+        genotypes=genotypes,
         conditions=conditions,
     )

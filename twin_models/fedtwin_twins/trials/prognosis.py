@@ -112,8 +112,14 @@ class HistoryModel:
 
 
 def baseline(patients: VirtualPatients) -> dict[str, Floats]:
-    """Columns of what is known before the trial: covariates, conditions, phenotypes."""
+    """Columns of what is known before the trial: covariates, their squares, conditions, phenotypes.
+
+    The squares are there because a window is missed on both sides.
+    """
     found = dict(patients.covariates)
+    for name, column in patients.covariates.items():
+        if not np.isin(column, (0.0, 1.0)).all():
+            found[f"{name} squared"] = column**2
     found.update({name: has.astype(np.float64) for name, has in patients.conditions.items()})
     for gene, types in patients.genotypes.items():
         each = np.array(types.phenotype())
