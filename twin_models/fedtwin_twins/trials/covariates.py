@@ -81,13 +81,11 @@ class Covariate(Part):
             return (uniform > 1 - self._mean()).astype(np.float64)
         if self.distribution == "uniform":
             return float(self.lowest or 0) + uniform * self._width()
-        moments = [self.by_ancestry.get(one, self._moments()) for one in ancestry]
-        mean = np.array([one.mean for one in moments])
-        sd = np.array([one.sd for one in moments])
+        mean, sd = np.full(len(uniform), self._mean()), np.full(len(uniform), float(self.sd or 1))
+        each = np.array(ancestry)
+        for name, other in self.by_ancestry.items():
+            mean[each == name], sd[each == name] = other.mean, other.sd
         return self._cut(uniform, mean, sd)
-
-    def _moments(self) -> Moments:
-        return Moments(mean=self._mean(), sd=float(self.sd or 1))
 
     def _width(self) -> float:
         return float(self.highest or 0) - float(self.lowest or 0)

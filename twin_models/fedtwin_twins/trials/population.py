@@ -62,6 +62,19 @@ class GeneCovariate(Part):
         return np.array([self.by_phenotype[one] for one in found.phenotype()], dtype=np.float64)
 
 
+class RowsFile(Part):
+    """Covariates of real patients in a CSV file, to draw whole rows from."""
+
+    file: Annotated[str, Field(min_length=1, description="CSV, beside the plan or absolute")]
+    units: Annotated[
+        dict[str, str], Field(min_length=1, description="UCUM of every column that is read")
+    ]
+    sha256: Annotated[
+        str | None, Field(pattern=r"^[0-9a-f]{64}$", description="refuse any other file")
+    ] = None
+    source: Annotated[str, Field(min_length=3)]
+
+
 class Population(Part):
     """Who takes part in a trial."""
 
@@ -70,8 +83,11 @@ class Population(Part):
         Field(min_length=1, description="share of each 1000 Genomes superpopulation; sum 1"),
     ]
     covariates: Annotated[
-        tuple[Covariate, ...], Field(description="marginals; or none, if rows are handed in")
+        tuple[Covariate, ...], Field(description="marginals; or none, if there are rows")
     ] = ()
+    rows: Annotated[
+        RowsFile | None, Field(description="real patients to draw from, in place of marginals")
+    ] = None
     correlations: Annotated[
         tuple[Correlation, ...], Field(description="of the normal numbers behind two covariates")
     ] = ()
@@ -102,6 +118,8 @@ class Population(Part):
         for one in self.gene_covariates:
             if one.gene not in self.genes:
                 raise ValueError(f"gene_covariates: {one.name} needs {one.gene} among the genes")
+        if (self.rows is None) == (not self.covariates):
+            raise ValueError("expected covariates or rows, and not both")
         correlation_root(self.covariates, self.correlations)
         for gene in self.genes:
             for ancestry in self.ancestry:
@@ -160,8 +178,8 @@ def draw_population(
     Raises:
         ValueError: the plan names a covariate that there is not, or rows and marginals are given.
     """
-    if (rows is None) == (not population.covariates):
-        raise ValueError("expected covariates in the plan, or rows handed in, and not both")
+    if (rows is None) != (population.rows is None):
+        raise ValueError("expected rows to be handed in if the plan draws from rows, and only then")
     names = tuple(population.ancestry)
     shares = np.array([population.ancestry[name] for name in names])
     ancestry = streams.choices("ancestry", shares / shares.sum())

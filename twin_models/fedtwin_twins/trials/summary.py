@@ -1,4 +1,4 @@
-"""What a trial says over all its replicates: arms, effects, power, subgroups, with Monte-Carlo error.
+"""What a trial says over all its replicates: arms, effects, power, subgroups, Monte-Carlo error.
 
 A single trial is one row of luck. The mean over replicates is the effect in this population under
 this truth; the spread between replicates is what one trial would show by chance.
