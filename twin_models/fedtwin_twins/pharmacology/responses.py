@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedtwin_twins.pharmacology.course import Course
+from fedtwin_twins.pharmacology.effects import glucose_change, inr, systolic_pressure
 
 Response = Callable[[Course, Tensor], Tensor]
 """(patients, times) of an output in its own unit, from a course and hours."""
@@ -23,7 +24,14 @@ def concentration(course: Course, times: Tensor) -> Tensor:
     return course.kinetics.concentrations(course.doses, times)
 
 
-RESPONSES: Final[Mapping[str, Response]] = MappingProxyType({"concentration": concentration})
+RESPONSES: Final[Mapping[str, Response]] = MappingProxyType(
+    {
+        "concentration": concentration,
+        "inr": inr,
+        "glucose_change": glucose_change,
+        "systolic_pressure": systolic_pressure,
+    }
+)
 
 
 def area(output: str, course: Course, times: Tensor) -> Tensor:
