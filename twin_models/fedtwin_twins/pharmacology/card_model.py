@@ -22,8 +22,9 @@ from fedtwin_twins.pharmacology.card_words import (
     observables_of,
     parameters_of,
 )
+from fedtwin_twins.pharmacology.course import Course
 from fedtwin_twins.pharmacology.covariance import covariance
-from fedtwin_twins.pharmacology.responses import AREAS, RESPONSES, Course
+from fedtwin_twins.pharmacology.responses import RESPONSES, area
 from fedtwin_twins.pharmacology.structures import OUTPUT_UNITS
 from fedtwin_twins.twin.batch import Batch
 from fedtwin_twins.twin.intake import Intake
@@ -166,9 +167,9 @@ class CardModel:
         Raises:
             Refusal: as `predict`.
         """
-        observable = self.card.observables[kind]
         course = self._course(batch, effects)
-        return AREAS[observable.output](course, times) * self._unit_scale(kind)
+        output = self.card.observables[kind].output
+        return area(output, course, times) * self._unit_scale(kind)
 
     def _output(self, course: Course, times: Tensor, kind: int) -> Tensor:
         output = self.card.observables[kind].output
@@ -180,10 +181,15 @@ class CardModel:
         return Quantity(1.0, unit).to(observable.unit)
 
     def _course(self, batch: Batch, effects: Tensor) -> Course:
-        traits = spread(batch, self._breaks)
-        known = individual(self.card, self._effects, traits, first_dose(batch), effects)
-        scaled = {name: value * self._scales.get(name, 1.0) for name, value in known.items()}
-        return Course(card=self.card, doses=batch.doses, traits=traits, parameters=scaled)
+        traits, first = spread(batch, self._breaks), first_dose(batch)
+        known = individual(self.card, self._effects, traits, first, effects)
+        return Course(
+            card=self.card,
+            doses=batch.doses,
+            traits=traits,
+            parameters={name: one * self._scales.get(name, 1.0) for name, one in known.items()},
+            first_dose=first,
+        )
 
 
 def _matrix(values: object) -> Tensor:
