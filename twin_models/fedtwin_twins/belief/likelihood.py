@@ -60,7 +60,7 @@ class ContaminatedNormal:
     """
 
     share: float = 0.05
-    widening: float = 5.0
+    widening: float = 10.0
 
     def __post_init__(self) -> None:
         problems = []
