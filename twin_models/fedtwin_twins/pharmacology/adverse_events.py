@@ -218,9 +218,9 @@ def wilson(events: float, people: float, kind: str = "95 % interval of Wilson") 
     rate, z = events / people, _NORMAL_97_5
     middle = (rate + z * z / (2 * people)) / (1 + z * z / people)
     half = z * sqrt(rate * (1 - rate) / people + z * z / (4 * people**2)) / (1 + z * z / people)
-    return Estimate(
-        value=rate, low=max(0.0, middle - half), high=min(1.0, middle + half), kind=kind
-    )
+    low = 0.0 if events == 0 else max(0.0, middle - half)
+    high = 1.0 if events == people else min(1.0, middle + half)
+    return Estimate(value=rate, low=low, high=high, kind=kind)
 
 
 def share_outside(values: Sequence[float], window: tuple[float, float]) -> Estimate:
