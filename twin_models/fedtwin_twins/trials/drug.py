@@ -76,8 +76,7 @@ def _problems(name: str, asked: CovariateRange, patients: VirtualPatients) -> li
         Problem(
             field=where,
             value=f"outside of the model's range in {outside} of {len(patients)} virtual patients",
-            allowed=f"{low:g} to {high:g}",
-            unit=asked.unit,
+            allowed=f"{low:g} to {high:g} {asked.unit}",
             remedy="narrow lowest and highest in the plan",
         )
     ]
