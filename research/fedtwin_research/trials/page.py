@@ -12,12 +12,15 @@ from fedtwin_twins.trials.endpoints import Endpoint
 from fedtwin_twins.trials.summary import ArmResult, EffectResult
 
 
-def trial_page(finished: Finished, hashes: Sequence[tuple[str, str]]) -> str:
+def trial_page(
+    finished: Finished, hashes: Sequence[tuple[str, str]], open_questions: Sequence[str] = ()
+) -> str:
     """Render a trial.
 
     Args:
         finished: the trial.
         hashes: what the result hangs on, with SHA-256 or version.
+        open_questions: what the models' papers leave open, sentences.
     """
     plan = finished.plan
     title = f"{plan.title} · in-silico trial"
@@ -27,7 +30,7 @@ def trial_page(finished: Finished, hashes: Sequence[tuple[str, str]]) -> str:
         "its models and assumptions; it does not show that a treatment works. Nothing in it "
         "replaces patients of a real control arm.</p></section>",
         section("At a glance", fact_table(_facts(finished))),
-        _cautions(finished),
+        _cautions((*finished.cautions, *open_questions)),
         section("Endpoints by arm", _arms(finished)),
         section("Against the control", _effects(finished)),
         section("Levels over time", _levels(finished)),
@@ -61,10 +64,10 @@ def _facts(finished: Finished) -> list[tuple[str, str]]:
     return facts
 
 
-def _cautions(finished: Finished) -> str:
-    if not finished.cautions:
+def _cautions(lines: Sequence[str]) -> str:
+    if not lines:
         return ""
-    items = "".join(f"<li>{escape(line)}</li>" for line in finished.cautions)
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f'<section class="note"><h2>Cautions</h2><ul>{items}</ul></section>'
 
 
