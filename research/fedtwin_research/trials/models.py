@@ -1,4 +1,4 @@
-"""The models that trials are run with: model cards that come with fedtwin, or a folder of others."""
+"""The models that trials are run with: cards that come with fedtwin, or a folder of others."""
 
 from functools import cache, partial
 from pathlib import Path
@@ -8,9 +8,9 @@ from fedtwin_research.trials.reading import ReadPlan
 from fedtwin_research.trials.writing import Card
 from fedtwin_twins.pharmacology.card_model import CardModel
 from fedtwin_twins.pharmacology.library import load_card
+from fedtwin_twins.trials.conduct import Laboratory
 from fedtwin_twins.trials.dosing import most_probable
 from fedtwin_twins.trials.plan import TrialPlan
-from fedtwin_twins.trials.replicate import Laboratory
 from fedtwin_twins.twin.refusals import Refusal
 
 

@@ -194,20 +194,20 @@ def _levels(finished: Finished) -> str:
         ),
         None,
     )
-    panels = [(arm.label, first.levels[place]) for place, arm in enumerate(plan.arms)]
+    panels = [(arm.label, first.curves[place].levels) for place, arm in enumerate(plan.arms)]
     text = (
         "True levels in the first trial: median, 25 to 75 % and 5 to 95 % of the patients still "
         "there"
     )
-    return bands(text, panels, first.hours, plan.drug.level_unit, window)
+    return bands(text, panels, first.curves[0].hours, plan.drug.level_unit, window)
 
 
 def _amounts(finished: Finished) -> str:
-    plan, amounts = finished.plan, finished.replicates[0].amounts
-    days = list(range(amounts.shape[1]))
+    plan, curves = finished.plan, finished.replicates[0].curves
+    days = list(range(len(curves[0].amounts)))
     shown = days if len(days) <= 14 else sorted({*days[:3], *days[:: max(1, len(days) // 10)]})
     rows = [
-        (arm.label, *(f"{amounts[place, day]:g}" for day in shown))
+        (arm.label, *(f"{curves[place].amounts[day]:g}" for day in shown))
         for place, arm in enumerate(plan.arms)
     ]
     caption = f"Median amount prescribed a day in the first trial, {plan.drug.dose_unit}"

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from fedtwin_twins.trials.conduct import Laboratory
 from fedtwin_twins.trials.dosing import most_probable
 from fedtwin_twins.trials.plan import TrialPlan
-from fedtwin_twins.trials.replicate import Laboratory
 
 from .one_compartment import find_model
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from fedtwin_twins.trials.arms import Arm
+from fedtwin_twins.trials.conduct import Conduct
 from fedtwin_twins.trials.course import Course, Group
 from fedtwin_twins.trials.dosing import in_proportion, rounded
 from fedtwin_twins.trials.endpoints import Endpoint, outcomes
 from fedtwin_twins.trials.plan import TrialPlan
 from fedtwin_twins.trials.population import draw_population
-from fedtwin_twins.trials.replicate import Replicate, Work, _Run, learn_history
+from fedtwin_twins.trials.replicate import Replicate, Work, learn_history
 from fedtwin_twins.trials.streams import Streams
 from fedtwin_twins.twin.refusals import Refusal
 
@@ -22,8 +23,8 @@ from .one_compartment import OneCompartment
 
 def ran(found: TrialPlan, arm: int = 0) -> tuple[Course, Group]:
     """An arm over all patients of the first replicate."""
-    run = _Run(found, LABORATORY)
-    streams = Streams(seed=found.seed, replicate=0, first=0, count=found.patients)
+    run = Conduct(found, LABORATORY)
+    streams = Streams(seed=found.seed, replicates=(0,), first=0, count=found.patients)
     patients = draw_population(found.population, streams)
     truth = run.truth_of(patients, streams, run.truth)
     leaves = found.population.dropout.days(patients.covariates, streams)
@@ -224,7 +225,7 @@ def test_a_population_that_the_models_cannot_take_is_refused(
 
 def replicate(number: int, found: TrialPlan) -> Replicate:
     history = learn_history(found, LABORATORY)
-    return Work(plan=found, laboratory=LABORATORY, history=history)(number)
+    return Work(plan=found, laboratory=LABORATORY, history=history)((number,))[0]
 
 
 @pytest.mark.parametrize("by", ["history", "twin"])

@@ -134,7 +134,7 @@ def draw_effects(model: TwinModel, streams: Streams, occasions: int) -> Floats:
     prior = model.prior(occasions).detach().numpy()
     values, vectors = np.linalg.eigh(prior)
     root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
-    found = np.zeros((streams.count, prior.shape[0]))
+    found = np.zeros((streams.patients, prior.shape[0]))
     for effect in range(prior.shape[0]):
         drawn = streams.normals(f"effects of {model.name}", effect)
         # Added one by one: a matrix product may round by the number of patients.
