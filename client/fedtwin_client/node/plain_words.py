@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fedtwin_protocol.contract import Feature
-from fedtwin_protocol.parameters import BUILT_IN_FAMILIES, parameter_shapes
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES, summed_shapes
 from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.study import StudyPlan
 
@@ -58,7 +58,7 @@ def noised_numbers(plan: StudyPlan) -> int:
     """How many numbers one training update of a built-in family holds; 0 for other families."""
     if plan.model.family not in BUILT_IN_FAMILIES:
         return 0
-    return sum(math.prod(shape) for shape in parameter_shapes(plan).values())
+    return sum(math.prod(shape) for shape in summed_shapes(plan).values())
 
 
 _ASKED = {
