@@ -1,0 +1,1 @@
+"""Drugs: published models, one a file, each with its equations and their source."""
