@@ -294,6 +294,8 @@ def _update(plan: StudyPlan) -> str:
     rate = plan.privacy.sampling_rate
     if plan.population is not None:
         what = f"{numbers}, {_MOMENTS}"
+        if plan.population.site_variance_ratio > 0:
+            what += ", and products of two such sums of this hospital"
     elif plan.training.summed:
         whom = "all patients" if rate == 1 else f"a random {rate:.1%} of the patients"
         what = f"{numbers}, the sum over {whom} of the direction that would improve the model"
@@ -310,7 +312,7 @@ def _update(plan: StudyPlan) -> str:
 
 _MOMENTS = (
     "sums over all patients of products of two of the items read, the outcome among them, from "
-    "which the population's values follow; of each patient only so much as the bound below admits"
+    "which the population's values follow"
 )
 
 
