@@ -152,6 +152,7 @@ def population(
         rows.append([one.name, *numbers, before, one.unit])
     head = ["", "value", "standard error", "95 % interval", "known before", "unit"]
     show_table(model.card.title, head, rows)
+    say(*model.cautions())
     if out is not None:
         write_file(out, population_csv(values).encode())
         say(f"{len(values)} values: {out}")

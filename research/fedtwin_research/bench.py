@@ -27,7 +27,7 @@ from fedtwin_protocol.study_population import FAMILY as POPULATION
 from fedtwin_research.columns import contract_columns
 from fedtwin_research.library import Library, default_folder
 from fedtwin_research.patient_records import record_rows
-from fedtwin_research.population import Value, medians, population_table
+from fedtwin_research.population import Value, caution, foretell, population_table
 from fedtwin_research.prediction import (
     KINDS,
     Floats,
@@ -89,8 +89,8 @@ class ReleasedModel:
         scores, central = np.full(columns.rows, np.nan), np.full((columns.rows, 0), np.nan)
         if plan.model.family == POPULATION:
             central = np.full((columns.rows, 2), np.nan)
-            found = medians(plan, self.release.parameters, matrix[keep])
-            scores[keep], central[keep] = found[0], found[2]
+            scores[keep], central[keep] = foretell(plan, self.release.parameters, matrix[keep])
+            told = (*told, *caution(plan, self.release.parameters))
         elif keep.any():
             scores[keep] = scores_of(
                 plan.model.family,
@@ -110,6 +110,14 @@ class ReleasedModel:
             risk_over_time=self._risk_over_time(matrix, keep),
             central_90=central,
         )
+
+    def cautions(self) -> tuple[str, ...]:
+        """What must be said of the values of a population study.
+
+        Raises:
+            ReleaseError: the study is not about a population.
+        """
+        return caution(self.release.plan, self.release.parameters)
 
     def population(self) -> tuple[Value, ...]:
         """Every population value with its error, in the features' and the endpoint's own units.

@@ -24,6 +24,8 @@ from fedtwin_twins.population.estimate import Design, PopulationValues, populati
 Floats = NDArray[np.float64]
 NORMAL: Final = NormalDist()
 INTERCEPT: Final = "intercept"
+_ENOUGH: Final = 0.9
+"""Share of outcomes within their bound, below which errors are larger than they say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,10 +103,10 @@ def population_table(plan: StudyPlan, parameters: Mapping[str, NDArray[Any]]) ->
     return tuple(found)
 
 
-def medians(
+def foretell(
     plan: StudyPlan, parameters: Mapping[str, NDArray[Any]], features: Floats, share: float = 0.9
-) -> tuple[Floats, Floats, Floats]:
-    """Scores, and medians and central interval of the outcome in the endpoint's unit.
+) -> tuple[Floats, Floats]:
+    """Scores, and the central interval of the outcome in the endpoint's unit.
 
     Args:
         plan: the study's.
@@ -113,14 +115,24 @@ def medians(
         share: of patients that the interval holds.
 
     Returns:
-        scaled means (patients,), medians (patients,), interval (patients, 2).
+        scaled means (patients,), interval (patients, 2).
     """
     values, endpoint = learned(plan, parameters), plan.endpoint
     scores = values.expected(features)
     reach = NORMAL.inv_cdf((1 + share) / 2) * np.sqrt(values.variance(features))
-    lines = np.stack([scores, scores - reach, scores + reach], axis=1)
-    found = backward(endpoint.transform, lines * endpoint.scale + endpoint.center)
-    return scores, found[:, 0], found[:, 1:]
+    ends = np.stack([scores - reach, scores + reach], axis=1)
+    return scores, backward(endpoint.transform, ends * endpoint.scale + endpoint.center)
+
+
+def caution(plan: StudyPlan, parameters: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    """What must be said of the values of a release; nothing if all is well."""
+    within = learned(plan, parameters).within_bound
+    if within >= _ENOUGH:
+        return ()
+    return (
+        f"about {1 - within:.0%} of the outcomes lay beyond their bound: errors are larger than "
+        "stated; a next study needs a larger clipping_norm, or a larger scale of the outcome",
+    )
 
 
 def outcome_unit(plan: StudyPlan) -> str:

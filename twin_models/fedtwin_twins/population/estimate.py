@@ -6,16 +6,18 @@ Biometrics 38:963):
     y_i = [x_i, 1] . beta + b_s + e_i,    b_s ~ N(0, tau^2),  e_i ~ N(0, sigma^2),
     beta ~ N(prior, diag(sd^2)).
 
-With the moments of `moments` (r is what the prior leaves of y), G = T - B holds A = G_xx and
-g = G_xr, and with noise E of variance v a diagonal entry (half of it off the diagonal)
+What the outcome's bound took from the moments of `moments` is given back first (`clipping`). Then,
+r being what the prior leaves of y, G = T - B holds A = G_xx and
+g = G_xr, blurred by noise. A is cleaned first (`cleaning`), which leaves each entry a variance;
+then, with delta = beta - prior and the noise's part N of what is known of A and g,
 
-    g = A delta + error,   error ~ N(0, sigma^2 A + v/2 ((1 + |delta|^2) I + delta delta^T)),
+    g = A delta + error,    error ~ N(0, sigma^2 A + N),
 
-delta = beta - prior: the posterior of delta is that of a linear regression of g on A, iterated
-because its error depends on it. Where noise is large, T alone may say more than T - B does, whose
-noise is six times as large; then the sites' shift is an error of sites, tau^2 times the sum of
-n_s^2 m_s m_s^T, for which the mean site stands. Whichever has the smaller posterior variance is
-taken.
+so that the posterior of delta is that of a linear regression of g on A; it is iterated, because N
+grows with delta. Where noise is large, T alone may say more than T - B does, whose noise is six
+times as large; then the sites' shift is an error of sites, tau^2 times the sum of n_s^2 m_s m_s^T,
+for which the mean site stands; in T - B what the sites' variance has beyond lambda sigma^2 is left
+as such an error. Whichever has the smaller posterior variance is taken.
 
 Variances by moments (Henderson 1953, Biometrics 9:226, method 1): with w = [-delta, 1], q the mean
 squared row weight, N patients of K sites, Phi = K phi(N / K),
@@ -33,11 +35,25 @@ from typing import Final
 
 import numpy as np
 
-from fedtwin_twins.population.moments import Floats, Given, Moments, read_moments
+from fedtwin_twins.population.cleaning import Cleaned, cleaned
+from fedtwin_twins.population.clipping import kept_share, unbounded_sd
+from fedtwin_twins.population.moments import (
+    OUTCOME_SHARE,
+    Floats,
+    Given,
+    Moments,
+    read_moments,
+    row_norm,
+)
 
 _ITERATIONS: Final = 8
 _LEAST_VARIANCE: Final = 1e-4
 """Of a residual, in squared scaled units: nobody is predicted better than that."""
+_LEAST_WEIGHT: Final = 0.05
+"""Of a row, beside one that is not shortened; less is noise."""
+_MARGIN: Final = 0.8
+"""Pooled moments are taken where their variance is that much smaller: the smaller of two estimates
+of it is too small."""
 _LEAST_SHARE: Final = 0.02
 """Of the plan's guess, below which a variance of sites is not believed."""
 
@@ -80,6 +96,8 @@ class PopulationValues:
         patients: as the sum says, with its noise.
         sites: whose patients they are.
         within_sites: whether patients were compared within their sites (T - B), or all together.
+        within_bound: about the share of outcomes that lay within their bound; with fewer than nine
+            in ten the errors are larger than they say.
     """
 
     columns: tuple[str, ...]
@@ -92,6 +110,7 @@ class PopulationValues:
     patients: float
     sites: int
     within_sites: bool
+    within_bound: float
 
     @property
     def standard_errors(self) -> Floats:
@@ -143,21 +162,41 @@ def population_values(arrays: Mapping[str, Given], design: Design) -> Population
         )
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("expected finite moments, got NaN or infinity")
-    found = replace(found, patients=max(found.patients, 1.0))
-    candidates = [_solve(found, design, within=False)]
-    if found.between is not None and design.sites > 1:
-        candidates.append(_solve(found, design, within=True))
-    return min(candidates, key=lambda one: float(one.covariance.diagonal() @ design.prior_sd**-2))
+    found, kept = _given_back(replace(found, patients=max(found.patients, 1.0)), design)
+    pooled = _solve(found, design, kept, within=False)
+    if found.between is None or design.sites < 2:
+        return pooled
+    apart = _solve(found, design, kept, within=True)
+    left, others = (
+        float(one.covariance.diagonal() @ design.prior_sd**-2) for one in (pooled, apart)
+    )
+    return pooled if left < _MARGIN * others else apart
 
 
-def _solve(found: Moments, design: Design, *, within: bool) -> PopulationValues:
+def _given_back(found: Moments, design: Design) -> tuple[Moments, float]:
+    """Moments as if the outcome had no bound, and the share that the bound had left of them."""
+    longest = row_norm(design.clipping_norm, design.site_variance_ratio)
+    bound = longest * sqrt(OUTCOME_SHARE)
+    mean_square = float(found.within[-1, -1]) / found.patients
+    if mean_square <= 0:  # noise alone
+        return found, 1.0
+    sd = unbounded_sd(mean_square, bound)
+    kept = kept_share(sd, bound)
+    scale = np.append(np.ones(len(found.within) - 1), 1 / kept)
+    within = found.within * np.outer(scale, scale)
+    within[-1, -1] = found.patients * sd**2
+    between = None if found.between is None else found.between * np.outer(scale, scale)
+    return replace(found, within=within, between=between), kept
+
+
+def _solve(found: Moments, design: Design, kept: float, *, within: bool) -> PopulationValues:
     """Coefficients and variances in turn, until they agree."""
     size = len(design.columns) + 1
+    seen = _seen(found, design, kept, within=within)
     delta, covariance = np.zeros(size), np.diag(design.prior_sd**2)
     for _ in range(_ITERATIONS):
-        counted = size - float(covariance.diagonal() @ design.prior_sd**-2)
-        variances = _variances(found, design, delta, counted)
-        delta, covariance = _coefficients(found, design, variances, delta, within)
+        variances = _variances(found, design, delta, covariance)
+        delta, covariance = _coefficients(seen, design, variances, delta, covariance)
     return PopulationValues(
         columns=design.columns,
         mean=design.prior_mean + delta,
@@ -169,53 +208,108 @@ def _solve(found: Moments, design: Design, *, within: bool) -> PopulationValues:
         patients=found.patients,
         sites=design.sites,
         within_sites=within,
+        within_bound=kept,
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """What a regression is made of.
+
+    Attributes:
+        products: A, with what is unclear of it.
+        with_outcome: g.
+        outcome_variance: of the noise in g.
+        of_sites: moments by which shifts of sites beyond `ratio` blur g, for a variance of 1.
+        ratio: of the variances, that is allowed for in A already.
+    """
+
+    products: Cleaned
+    with_outcome: Floats
+    outcome_variance: float
+    of_sites: Floats
+    ratio: float
+
+
+def _seen(found: Moments, design: Design, kept: float, *, within: bool) -> _Seen:
+    whole, noise, ratio = found.within, design.noise_sd**2, 0.0
+    of_sites = np.zeros((len(whole) - 1, len(whole) - 1))
+    corner = float(whole[-2, -2])
+    longest = row_norm(design.clipping_norm, design.site_variance_ratio)
+    mean_square = found.patients * longest**2 / len(of_sites)
+    if found.between is not None:
+        between, guess = _between_intercept(found, design), design.site_variance_ratio
+        blurred = noise * _BETWEEN_NOISE**2
+        apart = cleaned(found.between[:-1, :-1], blurred, between, mean_square).matrix
+        mean_site = 1 + guess * found.patients / design.sites
+        if within:
+            whole, noise, ratio = whole - found.between, noise + blurred, guess
+            corner -= between
+            of_sites = apart / (guess * mean_site)
+        else:
+            of_sites = apart * mean_site / guess
+    return _Seen(
+        products=cleaned(whole[:-1, :-1], noise, max(corner, 1.0), mean_square),
+        with_outcome=whole[:-1, -1],
+        outcome_variance=noise / 2 / kept**2,
+        of_sites=of_sites,
+        ratio=ratio,
+    )
+
+
+def _between_intercept(found: Moments, design: Design) -> float:
+    """B's entry of the intercept, q (N - Phi / lambda)."""
+    ratio = design.site_variance_ratio
+    patients = found.patients - _shrunk_sites(found, design) / ratio
+    return _mean_weight(found) * max(patients, 1.0)
+
+
+def _mean_weight(found: Moments) -> float:
+    """q, of a patient's squared row weight."""
+    return float(np.clip(found.within[-2, -2] / found.patients, _LEAST_WEIGHT, 1.0))
+
+
+def _shrunk_sites(found: Moments, design: Design) -> float:
+    """Phi, from sites of mean size."""
+    mean_size = design.site_variance_ratio * found.patients / design.sites
+    return design.sites * mean_size / (1 + mean_size)
+
+
 def _coefficients(
-    found: Moments, design: Design, variances: _Variances, delta: Floats, within: bool
+    seen: _Seen, design: Design, variances: _Variances, delta: Floats, covariance: Floats
 ) -> tuple[Floats, Floats]:
-    """Posterior mean and covariance of delta."""
-    whole, noise = found.within, design.noise_sd**2
-    if within and found.between is not None:
-        whole, noise = whole - found.between, noise * (1 + _BETWEEN_NOISE**2)
-    seen, identity = whole[:-1, :-1], np.eye(len(delta))
-    sampling = variances.residual * _positive(seen)
-    blurred = noise / 2 * ((1 + delta @ delta) * identity + np.outer(delta, delta))
-    error = sampling + blurred + 1e-9 * identity * max(1.0, float(np.trace(sampling)))
-    weighted = np.linalg.solve(error, seen).T
-    precision = weighted @ seen + np.diag(design.prior_sd**-2.0)
-    covariance = np.asarray(np.linalg.inv((precision + precision.T) / 2), np.float64)
-    gain = covariance @ weighted
-    if not within and found.between is not None:
-        covariance = covariance + gain @ _of_sites(found, design, variances.site) @ gain.T
-    return gain @ whole[:-1, -1], covariance
+    """Posterior mean and covariance of delta, from those of the last round."""
+    products, identity = seen.products.matrix, np.eye(len(delta))
+    square = np.outer(delta, delta) + covariance
+    unclear = seen.products.variances * square
+    np.fill_diagonal(unclear, seen.products.variances @ square.diagonal())
+    error = variances.residual * products + unclear + seen.outcome_variance * identity
+    error = error + 1e-9 * identity * max(1.0, float(np.trace(products)))
+    weighted = np.linalg.solve(error, products).T
+    precision = weighted @ products + np.diag(design.prior_sd**-2.0)
+    spread = np.asarray(np.linalg.inv((precision + precision.T) / 2), np.float64)
+    gain = spread @ weighted
+    # Of few sites the variance is not well known: it may be an sd larger.
+    site = variances.site + variances.site_sd
+    beyond = max(site - seen.ratio * variances.residual, 0.0)
+    return gain @ seen.with_outcome, spread + beyond * (gain @ seen.of_sites @ gain.T)
 
 
-def _of_sites(found: Moments, design: Design, site_variance: float) -> Floats:
-    """What shifts of whole sites add to the error of pooled moments; noise is cut off first."""
-    assert found.between is not None
-    seen = found.between[:-1, :-1]
-    noise = _BETWEEN_NOISE * design.noise_sd * sqrt(2 * len(seen))
-    mean_site = 1 / design.site_variance_ratio + found.patients / design.sites
-    return site_variance * mean_site * _positive(seen - noise * np.eye(len(seen)))
-
-
-def _variances(found: Moments, design: Design, delta: Floats, counted: float) -> _Variances:
-    """Residual and site variance by moments; `counted` coefficients were fitted."""
+def _variances(found: Moments, design: Design, delta: Floats, covariance: Floats) -> _Variances:
+    """Residual and site variance by moments."""
     contrast = np.append(-delta, 1.0)
-    length = float(contrast @ contrast)
+    length = float(contrast @ contrast + np.trace(covariance))
+    counted = len(delta) - float(covariance.diagonal() @ design.prior_sd**-2)
     weight = max(float(found.within[-2, -2]), 1.0)
-    free = max(weight - counted, 1.0)
+    free = max(weight - max(counted, 0.0), 1.0)
     blur = design.noise_sd * length / free
     total = max(float(contrast @ found.within @ contrast) / free, blur, _LEAST_VARIANCE)
     total_sd = sqrt(2 * total**2 / free + blur**2)
     if found.between is None or design.sites < 2:
         return _Variances(residual=total, residual_sd=total_sd, site=0.0, site_sd=0.0)
     ratio, sites = design.site_variance_ratio, design.sites
-    mean_weight = min(weight / found.patients, 1.0)
-    mean_size = ratio * found.patients / sites
-    shrunk = sites * mean_size / (1 + mean_size)
+    mean_weight = _mean_weight(found)
+    shrunk = _shrunk_sites(found, design)
     share = (sites - 1) / sites
     carried = max((found.patients - shrunk / ratio - shrunk) * share, 1.0)
     seen = float(contrast @ found.between @ contrast) / mean_weight
@@ -236,9 +330,3 @@ def _variances(found: Moments, design: Design, delta: Floats, counted: float) ->
 
 _BETWEEN_NOISE: Final = 6.0
 """Noise of B beside that of T: what B was scaled by before it was sent."""
-
-
-def _positive(matrix: Floats) -> Floats:
-    """The nearest matrix without negative eigenvalues, which only noise can make."""
-    values, vectors = np.linalg.eigh(matrix)
-    return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T, np.float64)

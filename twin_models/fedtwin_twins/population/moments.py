@@ -2,11 +2,13 @@
 
 A patient with columns x (d,) and outcome y, of which r = y - [x, 1] . prior is left, is the row
 
-    z = [x, 1, r] min(1, c / |[x, 1, r]|),    |z| <= c,
+    z = [w x, w, clip(w r, -c_r, c_r)],   w = min(1, c_x / |[x, 1]|),
+    c_x^2 = 0.6 c^2,   c_r^2 = 0.4 c^2,   so that |z| <= c,
 
-and a row that is not finite is zero. A site of n rows with sum t sends three parts, one after the
-other, each symmetric matrix as its upper triangle with sqrt(2) times what is off the diagonal, so
-that the Euclidean norm is the Frobenius norm:
+and a row that is not finite is zero. The weight w does not look at the outcome, so that it biases
+nothing; an outcome beyond its bound counts as the bound. A site of n rows with sum t sends three
+parts, one after the other, each symmetric matrix as its upper triangle with sqrt(2) times what is
+off the diagonal, so that the Euclidean norm is the Frobenius norm:
 
     T = sum z z^T,    c^2 n / 4,    B / 6 with B = lambda / (1 + lambda n) t t^T.
 
@@ -34,6 +36,8 @@ Floats = NDArray[np.float64]
 Given = NDArray[np.floating[Any]]
 COUNT_SHARE: Final = 1 / 4
 SITE_SHARE: Final = 1 / 2
+OUTCOME_SHARE: Final = 0.4
+"""Of the square of a row's longest length."""
 SITE_REACH: Final = 3.0
 """How far one patient moves B, in c^2."""
 
@@ -67,13 +71,15 @@ def bounded_rows(features: Given, residuals: Given, longest: float) -> Floats:
         residuals: what is left of the outcome, (patients,).
         longest: c.
     """
-    ones = np.ones((len(features), 1))
-    rows = np.concatenate([features, ones, residuals[:, None]], axis=1).astype(np.float64)
-    rows[~np.isfinite(rows).all(axis=1)] = 0.0
-    with np.errstate(over="ignore"):
+    rows = np.concatenate([features, np.ones((len(features), 1))], axis=1, dtype=np.float64)
+    left = np.asarray(residuals, np.float64)
+    with np.errstate(all="ignore"):
         norms = np.linalg.norm(rows, axis=1)
-    rows[~np.isfinite(norms)] = 0.0
-    return np.asarray(rows * np.minimum(1.0, longest / np.maximum(norms, 1e-300))[:, None])
+        weights = np.minimum(1.0, longest * sqrt(1 - OUTCOME_SHARE) / norms)
+        reach = longest * sqrt(OUTCOME_SHARE)
+        whole = np.column_stack([rows * weights[:, None], np.clip(left * weights, -reach, reach)])
+    whole[~(np.isfinite(norms) & np.isfinite(left))] = 0.0
+    return np.asarray(whole, np.float64)
 
 
 def site_sum(

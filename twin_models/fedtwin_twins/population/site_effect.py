@@ -5,7 +5,8 @@ posterior (Lindley and Smith 1972, J R Stat Soc B 34:1, section 2)
 
     mean  sum e_i / (n + sigma^2 / tau^2),    variance  sigma^2 / (n + sigma^2 / tau^2).
 
-An outlier is held at 3 sigma: the effect stays where most patients are.
+A residual is held at 3 sqrt(sigma^2 + tau^2), so that the effect stays where most patients are.
+The population values are taken as they are: their own uncertainty is not in the variance.
 """
 
 from dataclasses import dataclass
