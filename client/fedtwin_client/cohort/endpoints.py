@@ -7,6 +7,7 @@ moment are one, because one event is often coded twice. A value with a comparato
 bound, as in features.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from fedtwin_client.cohort.conversions import conversion_table, stored_units, unit_conversions
 from fedtwin_client.cohort.times import literals, stored_codes
 from fedtwin_protocol.study_patients import LARGEST_VALUE, Endpoint
+from fedtwin_protocol.transforms import Transform, forward
 
 DAY_US: Final = 86_400e6
 _EVENTS_AFTER = """
@@ -39,6 +41,13 @@ WHERE numeric_value IS NOT NULL
     AND time <= $now AND available_time <= $now
 QUALIFY row_number() OVER (PARTITION BY subject_id ORDER BY file_row_number) = 1
 """
+
+
+_WITHOUT_VALUE: Final[Mapping[Transform, str]] = {
+    "none": "no value of the endpoint within the horizon",
+    "square_root": "no value of the endpoint within the horizon, or one below 0 without a root",
+    "logarithm": "no value of the endpoint within the horizon, or none above 0 with a logarithm",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +136,7 @@ def _of_values(
     db.register("endpoint_units", conversion_table(units))
     asked = {"horizon": endpoint.horizon_days, "now": now}
     values = _by_patient(db.execute(_FIRST_VALUE_AFTER, asked).fetchnumpy(), "label", ids)
+    values = forward(endpoint.transform, values)
     unknown = np.isnan(values)
     clipped = np.zeros(len(ids), np.bool_)
     if endpoint.threshold is not None:
@@ -139,7 +149,7 @@ def _of_values(
         labels=labels,
         days=None,
         unknown=unknown,
-        why_unknown="no value of the endpoint within the horizon",
+        why_unknown=_WITHOUT_VALUE[endpoint.transform],
         clipped=clipped,
     )
 
