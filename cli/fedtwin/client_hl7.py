@@ -37,6 +37,7 @@ def hl7(
     from fedtwin_client.assemble import site_secret
     from fedtwin_client.node.home import NodeHome
     from fedtwin_client.records.hl7_files import find_messages, hl7_files
+    from fedtwin_client.records.hl7_lines import hl7_recipe
     from fedtwin_client.records.hl7_patients import Whose
     from fedtwin_client.store.imports import import_source
 
@@ -54,6 +55,12 @@ def hl7(
             progress=lambda read: progress.advance(bar, read),
         )
         report = import_source(
-            opening, place.records, secret=secret, now=now(), source=feed, zone=zone
+            opening,
+            place.records,
+            secret=secret,
+            now=now(),
+            source=feed,
+            zone=zone,
+            recipe=hl7_recipe(feed, whose, zone, encoding),
         )
     say(*report.lines())

@@ -52,7 +52,7 @@ def replay(
     lines: Annotated[Path, typer.Argument(help="Mended lines of 'records quarantine --export'.")],
     home: Folder = DEFAULT_HOME,
 ) -> None:
-    """Import mended lines as the import that put them aside would have; what is wrong stays aside.
+    """Read mended lines as the import or door that put them aside does; what is wrong stays aside.
 
     Example: fedtwin client records replay mend.ndjson
     """

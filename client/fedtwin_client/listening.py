@@ -19,6 +19,7 @@ from typing import Final
 from fedtwin_client.records.code_tables import site_tables, using
 from fedtwin_client.records.door import Door
 from fedtwin_client.records.moments import read_zone
+from fedtwin_client.records.report import Recipe
 from fedtwin_client.store.compaction import compact, waiting
 from fedtwin_client.store.live import LiveStore
 from fedtwin_protocol.errors import ConfigurationError, FedtwinError, RecordError
@@ -33,10 +34,17 @@ _AGAIN_AFTER_S: Final = 5.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenedDoor:
-    """A door, and the time zone of times that name none."""
+    """A door, and how it reads.
+
+    Attributes:
+        door: not yet open.
+        zone: of times that name none.
+        recipe: how what it puts aside is read again; none: it cannot be.
+    """
 
     door: Door
     zone: str = "UTC"
+    recipe: Recipe | None = None
 
 
 async def listen(
@@ -77,7 +85,7 @@ async def _keep_open(
     name: str, opened: OpenedDoor, live: LiveStore, told: Callable[[str], None]
 ) -> None:
     """Serve by one door: what fails in its first seconds ends everything, later it is retried."""
-    desk = live.desk(opened.door.name, read_zone(opened.zone))
+    desk = live.desk(opened.door.name, read_zone(opened.zone), opened.recipe)
     keep = live.keep(desk)
     loop = asyncio.get_running_loop()
     told(name)

@@ -22,6 +22,7 @@ from fedtwin_client.records.hl7_values import read_values
 from fedtwin_client.records.pseudonyms import Pseudonyms
 from fedtwin_client.records.reading import Reading, UnusableError
 from fedtwin_client.records.source import Version
+from fedtwin_client.records.whole import Whole
 
 RESULTS = {"ORU", "OUL", "ADT"}
 TYPES = RESULTS | set(READ)
@@ -77,9 +78,18 @@ class Hl7Reader:
         self._said = Said()
 
     def read(self, message: Message) -> list[Version]:
-        """The new versions of the records that a message speaks of."""
+        """The new versions of the records that a message speaks of.
+
+        A message of which anything is wrong is set aside as a whole, with all that is.
+        """
+        tally = Whole(self._reading.tally)
+        versions = self._versions(message, self._reading.at(self._reading.now, tally))
+        tally.end(message.place, message.written)
+        return versions
+
+    def _versions(self, message: Message, reading: Reading) -> list[Version]:
         kind = message.kind if _KIND.match(message.kind) else "of no known type"
-        tally = self._reading.tally
+        tally = reading.tally
         tally.read[kind] += 1
         if message.continued:
             tally.note("a line without a segment's name, read with the one before", message.place)
@@ -88,7 +98,7 @@ class Hl7Reader:
             return []
         if message.header.text(11).upper() == "T":
             tally.note("a message marked as training (MSH-11)", message.place)
-        context = context_of(message, self._reading)
+        context = context_of(message, reading)
         return list(
             _Walk(message, kind, context, self._pseudonyms, self._whose, self._said).versions()
         )
@@ -140,7 +150,7 @@ class _Walk:
         if self._event in _REMOVALS and self._type == "ADT":
             header = self._message.header
             reason = f"{REMOVAL}; 'client records erase' does that for a person"
-            context.tally.put_aside(reason, header.place, self._message.written())
+            context.tally.wrong(reason, header.place)
             return
         for segment in self._message.segments[1:]:
             if segment.name == "PID":
@@ -165,8 +175,7 @@ class _Walk:
         try:
             self._subject = patient_of(pid, self._context, self._whose, self._pseudonyms)
         except UnusableError as error:
-            raw = self._message.written()
-            self._context.tally.put_aside(error.reason, pid.place, raw)
+            self._context.tally.wrong(error.reason, pid.place)
             return
         for version in traits(pid, self._subject, self._context):
             if self._said.is_news(version):
@@ -176,7 +185,7 @@ class _Walk:
         """Told, for a person to act on: rows of two patients are never joined by a message."""
         if self._event in _MERGES:
             reason = f"{MERGE} (ADT^{self._event}): nothing was moved"
-            self._context.tally.put_aside(reason, segment.place, self._message.written())
+            self._context.tally.wrong(reason, segment.place)
         else:
             self._context.tally.skip("segment MRG is not read", segment.place)
 

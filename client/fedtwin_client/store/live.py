@@ -22,11 +22,12 @@ from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.plausible import implausible
 from fedtwin_client.records.pseudonyms import Identity, IdentityMap
 from fedtwin_client.records.reading import Reading
-from fedtwin_client.records.report import Place, Tally, raw_text
+from fedtwin_client.records.report import Place, Recipe, Tally, raw_text
 from fedtwin_client.records.source import Desk, Version
+from fedtwin_client.store.asides import Aside
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.merging import pseudonyms_of
-from fedtwin_client.store.tail import Aside, Batch, Tail
+from fedtwin_client.store.tail import Batch, Tail
 from fedtwin_protocol.errors import FedtwinError, RecordError
 
 _MOST_AT_ONCE: Final = 2000
@@ -39,11 +40,28 @@ class LiveTally(Tally):
     quarantine: Path | None = None
     waiting: list[Aside] = field(default_factory=list)
 
-    def put_aside(self, reason: str, place: Place, raw: object) -> None:
-        """Count something wrong, and hold it until it is kept."""
-        self.skip(reason, place)
-        text = raw_text(raw)
-        self.waiting.append(Aside(file=place.file, line=place.line, reason=reason, raw=text))
+    def set_aside(
+        self,
+        reasons: Sequence[str],
+        place: Place,
+        raw: object,
+        patient: str | None = None,
+        *,
+        cut: bool = False,
+    ) -> None:
+        """Hold something wrong until it is kept."""
+        self.waiting.append(
+            Aside(
+                file=place.file,
+                line=place.line,
+                reason=reasons[0],
+                raw=raw_text(raw),
+                also=tuple(reasons[1:]),
+                patient=patient,
+                cut=cut,
+                recipe="" if self.recipe is None else self.recipe.to_text(),
+            )
+        )
 
     def hand_over(self) -> tuple[list[Aside], Counter[tuple[str, str]]]:
         """What was put aside and counted since the last time."""
@@ -114,14 +132,16 @@ class LiveStore:
         self._calls.put(None)
         self._thread.join()
 
-    def desk(self, source: str, zone: ZoneInfo) -> Desk:
+    def desk(self, source: str, zone: ZoneInfo, recipe: Recipe | None = None) -> Desk:
         """A desk for one door.
 
         Args:
             source: its name, with which every event's `source` starts.
             zone: of times that name none.
+            recipe: how to read again what it puts aside; none: it cannot be.
         """
-        reading = Reading(source=source, zone=zone, now=self._clock, tally=LiveTally())
+        tally = LiveTally(recipe=recipe)
+        reading = Reading(source=source, zone=zone, now=self._clock, tally=tally)
         return Desk(reading=reading, pseudonyms=self._pseudonyms, known=self._addresses)
 
     def keep(self, desk: Desk) -> Keep:
