@@ -24,6 +24,12 @@ def hl7(
         str | None,
         typer.Option(help="System of these numbers, as other sources name it, to meet in one."),
     ] = None,
+    merges: Annotated[
+        bool,
+        typer.Option(
+            "--merges", help="Believe this feed that two numbers are one patient (A18, A40 ...)."
+        ),
+    ] = False,
     encoding: Annotated[
         str, typer.Option(help="Character set of messages that name none (MSH-18).")
     ] = "utf-8",
@@ -43,7 +49,7 @@ def hl7(
 
     place = NodeHome(folder=home)
     secret = site_secret(place)
-    whose = Whose(authority=authority, kind=number_type, system=identifier_system)
+    whose = Whose(authority=authority, kind=number_type, system=identifier_system, merges=merges)
     size = sum(file.stat().st_size for file in find_messages(paths))
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("reading", total=size)

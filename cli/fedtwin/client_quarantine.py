@@ -51,6 +51,9 @@ def quarantine(
 def replay(
     lines: Annotated[Path, typer.Argument(help="Mended lines of 'records quarantine --export'.")],
     home: Folder = DEFAULT_HOME,
+    merges: Annotated[
+        bool, typer.Option("--merges", help="Follow HL7 v2 messages that two numbers are one.")
+    ] = False,
 ) -> None:
     """Read mended lines as the import or door that put them aside does; what is wrong stays aside.
 
@@ -63,5 +66,5 @@ def replay(
     place = NodeHome(folder=home)
     secret = site_secret(place)
     with console.status("reading"):
-        done = replay_lines(place.records, lines, secret, now())
+        done = replay_lines(place.records, lines, secret, now(), merges=merges)
     say(*done.lines())

@@ -22,6 +22,7 @@ from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.report import Recipe
 from fedtwin_client.store.compaction import compact, waiting
 from fedtwin_client.store.live import LiveStore
+from fedtwin_client.store.merging import merges_wait
 from fedtwin_protocol.errors import ConfigurationError, FedtwinError, RecordError
 
 _log = logging.getLogger(__name__)
@@ -102,14 +103,15 @@ async def _keep_open(
 
 
 async def _write_tail(store: Path, clock: Callable[[], datetime]) -> None:
-    """Write the tail into the timelines when it is large or old."""
+    """Write the tail into the timelines when it is large or old, or patients were merged."""
     since = clock()
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
         try:
             number = await asyncio.to_thread(waiting, store)
             old = clock() - since > _OLDEST_TAIL
-            if number > LARGEST_TAIL or (number and old):
+            merged = await asyncio.to_thread(merges_wait, store)
+            if number > LARGEST_TAIL or (number and old) or merged:
                 written = await asyncio.to_thread(compact, store, clock())
                 _log.info("%d live events are in the timelines", written)
             if number > LARGEST_TAIL or old:

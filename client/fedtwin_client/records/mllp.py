@@ -20,9 +20,10 @@ from pathlib import Path
 from fedtwin_client.records.door import Keep
 from fedtwin_client.records.fhir_files import check_server
 from fedtwin_client.records.hl7_files import LARGEST, check_encoding
+from fedtwin_client.records.hl7_merges import MERGE
 from fedtwin_client.records.hl7_patients import Whose
 from fedtwin_client.records.hl7_text import read_message, shown_message
-from fedtwin_client.records.hl7v2 import MERGE, REMOVAL, Hl7Reader
+from fedtwin_client.records.hl7v2 import REMOVAL, Hl7Reader
 from fedtwin_client.records.mllp_acks import Outcome, acknowledgements, received_of
 from fedtwin_client.records.mllp_frames import END, KEPT, START, Frame, frames
 from fedtwin_client.records.reading import Reading, UnusableError

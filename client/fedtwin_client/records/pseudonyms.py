@@ -301,6 +301,12 @@ class Pseudonyms:
         found, self.merges = self.merges, {}
         return found
 
+    def settled(self, merges: Mapping[Identity, Identity]) -> None:
+        """Forget merges that are on the disk; another thread may have found more meanwhile."""
+        for one, into in merges.items():
+            if self.merges.get(one) == into:
+                del self.merges[one]
+
     def keyed(self, purpose: str, text: str) -> str:
         """A name for something that leads back to it only with the site's secret: 32 hex digits.
 

@@ -227,8 +227,23 @@ class LiveStore:
             for version in call.batch.versions
             for event in version.events
         }
+        self._keep_merges(said)
         self._keep_identities(subjects - erased, calls, erased)
         tail.add((call.batch for call in calls), erased, self._clock())
+
+    def _keep_merges(self, said: Consents) -> None:
+        """Who is one person: what one of them has said of research holds at once.
+
+        Merges are forgotten once they are on the disk: a write that failed is tried again.
+        """
+        found = dict(self._pseudonyms.merges)
+        if not found:
+            return
+        merges = Merges(self._store)
+        merges.record(found, self._secret, self._clock())
+        for subject, into in merges.pending().items():
+            said.hand_over(subject, into)
+        self._pseudonyms.settled(found)
 
     def _keep_identities(
         self, subjects: set[int], calls: list[_Call], erased: frozenset[int]
@@ -241,11 +256,6 @@ class LiveStore:
             if self._addresses.get(address) != identity
             and self._pseudonyms.of(identity) not in erased
         }
-        merges = self._pseudonyms.merges
-        if merges:
-            # Taken out once they are on the disk: a write that failed is tried again.
-            Merges(self._store).record(dict(merges), self._secret, self._clock())
-            self._pseudonyms.take_merges()
         if fresh or learned:
             self._identities.record(fresh, learned)
             self._known |= fresh.keys()

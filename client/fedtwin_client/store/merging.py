@@ -58,6 +58,15 @@ def finish_merges(store: Path, manifest: Manifest) -> Manifest:
     return manifest
 
 
+def merges_wait(store: Path) -> bool:
+    """Whether events of merged patients are still to be moved.
+
+    Raises:
+        RecordError: the identity map cannot be read.
+    """
+    return (store / FILE).exists() and bool(Merges(store).pending())
+
+
 def pseudonyms_of(store: Path, secret: bytes) -> Pseudonyms:
     """Pseudonyms that know who is one person, who is kept apart, and who is erased.
 

@@ -21,7 +21,7 @@ from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.records.mended import MendedLine
 from fedtwin_client.records.report import ImportReport, Place, Recipe
 from fedtwin_client.store.imports import import_source
-from fedtwin_client.store.rereading import KINDS, opened_again
+from fedtwin_client.store.rereading import KINDS, opened_again, trusted
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 _LARGEST: Final = 256 * 1024 * 1024
@@ -97,7 +97,9 @@ def export(store: Path, name: str, target: Path) -> int:
     return len(found)
 
 
-def replay(store: Path, mended: Path, secret: bytes, now: datetime) -> Replayed:
+def replay(
+    store: Path, mended: Path, secret: bytes, now: datetime, *, merges: bool = False
+) -> Replayed:
     """Import mended lines as the import that put them aside would have.
 
     Args:
@@ -105,6 +107,7 @@ def replay(store: Path, mended: Path, secret: bytes, now: datetime) -> Replayed:
         mended: lines of `export`, whose `raw` a person has mended.
         secret: the site's 32 bytes that pseudonyms are made with.
         now: aware; records that lie after it are put aside.
+        merges: believe HL7 v2 messages among them that two numbers are one patient.
 
     Raises:
         RecordError: the file is none of `export`, its import cannot be repeated, or an import runs.
@@ -113,6 +116,8 @@ def replay(store: Path, mended: Path, secret: bytes, now: datetime) -> Replayed:
     for name, entries in _by_file(mended).items():
         known = {_digest(line): json.loads(line) for line in lines_of(store, name)}
         recipe = _recipe(store, name)
+        if merges:
+            recipe = trusted(recipe)
         lines: list[MendedLine] = []
         ids: list[str] = []
         for entry in entries:

@@ -5,6 +5,7 @@ have been changed after the line's, it stays, and that is counted.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -64,6 +65,21 @@ def opened_again(lines: _Lines, recipe: Recipe, store: Path) -> OpenSource:
     else:
         opening = _OPENERS[recipe.kind](lines, recipe)
     return lambda desk: _NotOlder(opening(desk), store, desk)
+
+
+def trusted(recipe: Recipe) -> Recipe:
+    """The recipe of a feed that may say that two numbers are one patient.
+
+    Raises:
+        RecordError: it is of another source, which says no such thing, or is never believed.
+    """
+    patients = recipe.settings.get("patients")
+    if recipe.kind != hl7_lines.KIND or not isinstance(patients, dict):
+        raise RecordError(
+            f"only HL7 v2 messages can be replayed with merges, and {recipe.source} sends none: "
+            "replay its lines by themselves"
+        )
+    return replace(recipe, settings={**recipe.settings, "patients": {**patients, "merges": True}})
 
 
 class _NotOlder:
