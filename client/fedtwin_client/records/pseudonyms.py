@@ -292,6 +292,10 @@ class Pseudonyms:
         self._given.clear()
         return None
 
+    def formers(self, subject: int) -> frozenset[int]:
+        """The pseudonyms that a patient had before they were merged."""
+        return frozenset(self.own(one) for one in list(self._into) if self.of(one) == subject)
+
     def own(self, identity: Identity) -> int:
         """The pseudonym that an identity has, or would have, by itself."""
         return pseudonym(self._secret, identity)
