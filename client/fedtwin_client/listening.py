@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from fedtwin_client.records.code_tables import site_tables, using
+from fedtwin_client.records.code_tables import InUse, mark_of_site_tables, site_tables, using
 from fedtwin_client.records.door import Door
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.report import Recipe
@@ -30,6 +30,7 @@ LARGEST_TAIL: Final = 200_000
 """Events above which the tail is written into the timelines at once."""
 _OLDEST_TAIL: Final = timedelta(hours=1)
 _LOOK_EVERY_S: Final = 30.0
+_LOOK_AT_TABLES_EVERY_S: Final = 2.0
 _AGAIN_AFTER_S: Final = 5.0
 
 
@@ -68,12 +69,17 @@ async def listen(
         RecordError: the store cannot be used, or a door cannot be opened at the start.
         ConfigurationError: another process listens already.
     """
-    with using(site_tables(store)), _alone(store), LiveStore(store, secret, clock) as live:
+    with (
+        using(site_tables(store)) as used,
+        _alone(store),
+        LiveStore(store, secret, clock) as live,
+    ):
         tasks = [
             asyncio.create_task(_keep_open(name, door, live, opened))
             for name, door in doors.items()
         ]
         tasks.append(asyncio.create_task(_write_tail(store, clock)))
+        tasks.append(asyncio.create_task(_follow_tables(store, used)))
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -100,6 +106,21 @@ async def _keep_open(
                 raise RecordError(f"the door '{name}' cannot be opened: {error}") from error
             _log.warning("door %s: %s; opened again in %g s", name, error, _AGAIN_AFTER_S)
         await asyncio.sleep(_AGAIN_AFTER_S)
+
+
+async def _follow_tables(store: Path, used: InUse) -> None:
+    """Read by the site's tables of codes and units as they are now; one that is wrong is told."""
+    mark = mark_of_site_tables(store)
+    while True:
+        await asyncio.sleep(_LOOK_AT_TABLES_EVERY_S)
+        if (now := mark_of_site_tables(store)) == mark:
+            continue
+        mark = now
+        try:
+            used.tables = await asyncio.to_thread(site_tables, store)
+            _log.info("read by the code tables %s from now on", used.tables.version)
+        except RecordError as error:
+            _log.warning("still read by the code tables %s: %s", used.tables.version, error)
 
 
 async def _write_tail(store: Path, clock: Callable[[], datetime]) -> None:

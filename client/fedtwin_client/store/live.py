@@ -16,8 +16,10 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
+from fedtwin_client.records.code_check import CodeWatch
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.door import Keep
+from fedtwin_client.records.events import Event
 from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.plausible import implausible
 from fedtwin_client.records.pseudonyms import Identity, IdentityMap
@@ -117,6 +119,7 @@ class LiveStore:
         self._identities = IdentityMap(store / "identities.sqlite")
         self._known = self._identities.known()
         self._addresses = self._identities.addresses()
+        self._codes = CodeWatch(store)
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="live records", daemon=True)
         self._thread.start()
@@ -156,10 +159,7 @@ class LiveStore:
             consents: Mapping[str, Consent] | None = None,
         ) -> None:
             settled = [_settled(version) for version in versions]
-            for event in (event for version in settled for event in version.events):
-                odd = implausible(event.code, event.numeric_value, event.comparator)
-                if odd is not None:
-                    tally.notes[odd] += 1
+            self._look([event for version in settled for event in version.events], tally)
             asides, account = tally.hand_over()
             loop = asyncio.get_running_loop()
             done: asyncio.Future[None] = loop.create_future()
@@ -173,6 +173,15 @@ class LiveStore:
             await done
 
         return keep
+
+    def _look(self, events: Sequence[Event], tally: Tally) -> None:
+        """Count what is worth a look; all of it is kept."""
+        for event in events:
+            odd = implausible(event.code, event.numeric_value, event.comparator)
+            if odd is not None:
+                tally.notes[odd] += 1
+        for fault in self._codes.faults(event.code for event in events):
+            tally.notes[fault] += 1
 
     def _write_all(self) -> None:
         with Tail(self._store, self._keyring) as tail, Consents(self._store, self._keyring) as said:
