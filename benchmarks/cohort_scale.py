@@ -162,25 +162,17 @@ def _block(
 def product(folder: Path) -> dict[str, float]:
     """The features as a study's training has them, before encoding and after selection."""
     without_pandas()
-    from contextlib import closing
-
-    from fedtwin_client.cohort.conversions import TIDY
-    from fedtwin_client.cohort.features import raw_features
-    from fedtwin_client.cohort.selection import select_patients
+    from fedtwin_client.cohort.gathering import gather
+    from fedtwin_client.store.pieces import PatientColumns
     from fedtwin_client.store.timeline import Timeline
 
     plan = _plan()
     began = time.process_time()
-    timeline = Timeline.open(folder / "records")
-    with closing(timeline.connect()) as db:
-        db.execute(TIDY)
-        timeline.know_units(db)
-        selected = select_patients(db, plan, NOW.replace(tzinfo=None))
-        chosen = time.process_time() - began
-        raw = raw_features(db, plan, selected)
+    columns = PatientColumns(timeline=Timeline.open(folder / "records"))
+    found = gather(columns, plan, NOW.replace(tzinfo=None))
     spent = time.process_time() - began
-    total = sum(float(np.nansum(column)) for column in raw.columns.values())
-    return {"cpu": spent, "select": chosen, "sum": total, "patients": len(selected.subject_ids)}
+    total = sum(float(np.nansum(column)) for column in found.features.columns.values())
+    return {"cpu": spent, "sum": total, "patients": len(found.selected.subject_ids)}
 
 
 def _plan() -> Any:
@@ -208,7 +200,9 @@ def _plan() -> Any:
         horizon_days=365,
         require_follow_up=False,
     )
-    return SimpleNamespace(study="benchmark", features=features, cohort=cohort, endpoint=endpoint)
+    return SimpleNamespace(
+        study="benchmark", features=features, cohort=cohort, endpoint=endpoint, sequence=None
+    )
 
 
 def pandas(folder: Path) -> dict[str, float]:
