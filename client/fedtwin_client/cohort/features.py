@@ -151,7 +151,7 @@ class _Numbers:
             here = slice(edges[place], edges[place + 1])
             for feature in alike:
                 summary = _summary(feature)
-                nothing = 0.0 if feature.kind == "presence" else np.nan
+                nothing = 0.0 if feature.counts or feature.kind == "presence" else np.nan
                 column = np.full(len(chosen.places), nothing)
                 column[whose[here]] = summed[summary][here]
                 columns[feature.name] = column
@@ -220,6 +220,8 @@ def summaries(
     found: dict[str, Floats] = {}
     if not len(starts):
         return dict.fromkeys(asked, np.zeros(0))
+    if "count" in asked:
+        found["count"] = lengths.astype(np.float64)
     if "first" in asked:
         found["first"] = values[starts]
     if "last" in asked:
@@ -266,7 +268,7 @@ def _range(feature: Feature) -> tuple[float, float]:
 
 
 def _summary(feature: Feature) -> str:
-    """Words have no mean, and presence needs one event only."""
+    """Words have no mean, and presence needs one event only, unless all are counted."""
     if feature.kind == "category":
         return "first" if feature.summary == "first" else "last"
-    return "last" if feature.kind == "presence" else feature.summary
+    return feature.summary if feature.counts or feature.kind != "presence" else "last"
