@@ -126,8 +126,10 @@ def assess(
     for place, regimen in enumerate(regimens):
         mixed = [
             _Mixture(
-                [(one.model.name, one.share / total, values[model][number][place], one.weights)
-                 for model, one in enumerate(outlooks)]
+                [
+                    (one.model.name, one.share / total, values[model][number][place], one.weights)
+                    for model, one in enumerate(outlooks)
+                ]
             )
             for number in range(len(targets))
         ]
@@ -219,7 +221,8 @@ def _values(
 
 
 def _chunks(count: int, size: int) -> Iterator[Tensor]:
-    yield from torch.arange(count).split(size)
+    for start in range(0, count, size):
+        yield torch.arange(start, min(start + size, count))
 
 
 def _future(
@@ -239,8 +242,9 @@ def _future(
 def _latest(traits: Traits, count: int) -> Traits:
     """The last span's values as if they had always been so."""
     last = int((traits.starts[0] < torch.inf).sum()) - 1
+    own = slice(last, last + 1)
     return Traits(
-        values={name: rows(value[:1, last : last + 1], count) for name, value in traits.values.items()},
+        values={name: rows(value[:1, own], count) for name, value in traits.values.items()},
         starts=torch.full((count, 1), -torch.inf, dtype=torch.float64),
-        occasions=rows(traits.occasions[:1, last : last + 1], count),
+        occasions=rows(traits.occasions[:1, own], count),
     )

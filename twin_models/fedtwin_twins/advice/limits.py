@@ -106,7 +106,10 @@ _ROUNDING = 1.0 + 1e-9
 
 def _above(name: str, value: float, most: float, unit: str, what: str) -> Problem:
     return Problem(
-        field=f"regimen.{name}", value=f"{value:.4g}", unit=unit, allowed=f"at most {most:g}, {what}"
+        field=f"regimen.{name}",
+        value=f"{value:.4g}",
+        unit=unit,
+        allowed=f"at most {most:g}, {what}",
     )
 
 

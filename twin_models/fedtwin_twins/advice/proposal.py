@@ -58,7 +58,5 @@ class Proposal:
                 Problem(field="clinician", allowed="a name", remedy="a proposal needs a person")
             )
         if now.tzinfo is None:
-            raise Refusal(
-                Problem(field="now", value=str(now), allowed="a time with its time zone")
-            )
+            raise Refusal(Problem(field="now", value=str(now), allowed="a time with its time zone"))
         return replace(self, signed_by=clinician.strip(), signed_at=now)

@@ -86,7 +86,7 @@ def regimens_of(
     durations_h: Sequence[float] = (0.0,),
     loading: Sequence[Quantity | None] = (None,),
 ) -> list[Regimen]:
-    """Every combination of doses that can be given; an infusion longer than its interval is none."""
+    """Every combination that can be given: no infusion lasts longer than its interval."""
     return [
         Regimen(amount=amount, interval_h=interval, route=route, duration_h=lasting, loading=first)
         for amount in amounts
@@ -135,9 +135,7 @@ def choose(
         raise Unreachable(*_why_not(ranked, refused, goal))
     check_limits(ranked[0].regimen, limits, current)
     now = assess(outlooks, [current], goal.targets, horizon)[0] if current is not None else None
-    return Choice(
-        best=ranked[0], others=tuple(ranked[1:]), set_aside=tuple(refused), current=now
-    )
+    return Choice(best=ranked[0], others=tuple(ranked[1:]), set_aside=tuple(refused), current=now)
 
 
 def _judged(

@@ -99,24 +99,10 @@ class Target:
         return f"{observed}.h" if area else observed
 
     def _problems(self) -> list[Problem]:
-        found = []
         if self.kind not in get_args(TargetKind):
             kinds = ", ".join(get_args(TargetKind))
             return [Problem(field="target.kind", value=str(self.kind), allowed=kinds)]
-        if self.low is None and self.high is None:
-            found.append(
-                Problem(field="target", allowed="a lower limit, an upper limit, or both")
-            )
-        if self.low is not None and self.high is not None:
-            if self.low.value >= self.high.to(self.low.unit, field="target.high"):
-                found.append(
-                    Problem(
-                        field="target.low",
-                        value=str(self.low),
-                        allowed=f"less than the upper limit, {self.high}",
-                        remedy="swap the two limits if they were written the wrong way round",
-                    )
-                )
+        found = self._range_problems()
         mic = self.inhibitory_concentration
         if self.needs_mic and (mic is None or mic.value <= 0):
             found.append(
@@ -128,21 +114,27 @@ class Target:
                 )
             )
         if not 0.0 < self.unbound_fraction <= 1.0:
-            found.append(
-                Problem(
-                    field="target.unbound_fraction",
-                    value=f"{self.unbound_fraction:g}",
-                    allowed="above 0 and at most 1",
-                )
-            )
+            allowed, value = "above 0 and at most 1", f"{self.unbound_fraction:g}"
+            found.append(Problem(field="target.unbound_fraction", value=value, allowed=allowed))
         if (self.kind == "time_in_range") != (self.within is not None):
-            found.append(
-                Problem(
-                    field="target.within",
-                    allowed="two limits of the observable, for time_in_range and no other kind",
-                )
-            )
+            allowed = "two limits of the observable, for time_in_range and no other kind"
+            found.append(Problem(field="target.within", allowed=allowed))
         return found
+
+    def _range_problems(self) -> list[Problem]:
+        low, high = self.low, self.high
+        if low is None and high is None:
+            return [Problem(field="target", allowed="a lower limit, an upper limit, or both")]
+        if low is None or high is None or low.value < high.to(low.unit, field="target.high"):
+            return []
+        return [
+            Problem(
+                field="target.low",
+                value=str(low),
+                allowed=f"less than the upper limit, {high}",
+                remedy="swap the two limits if they were written the wrong way round",
+            )
+        ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,223 @@
+"""Why: sentences that are made from numbers, and the numbers themselves.
+
+- prior and posterior of every parameter that varies between patients;
+- what each covariate does to it, in percent, against the model's reference patient;
+- what each measurement taught: the same parameter as it would be without it;
+- where several models disagree.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fedtwin_twins.advice.assessment import Assessment, Attainment, Outlook
+from fedtwin_twins.twin.batch import Batch
+from fedtwin_twins.twin.model import TwinModel
+
+_SAME = 0.005
+"""Changes smaller than half a percent are not told."""
+_DISAGREE = 0.2
+"""Models whose probabilities lie so far apart are said to disagree."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shift:
+    """One parameter before and after this patient's measurements.
+
+    Attributes:
+        parameter: by name.
+        unit: UCUM.
+        population: of the model's reference patient.
+        expected: for a patient with these traits, before any measurement.
+        middle: of the posterior.
+        band: 5 % and 95 % quantile of the posterior.
+    """
+
+    parameter: str
+    unit: str
+    population: float
+    expected: float
+    middle: float
+    band: tuple[float, float]
+
+    def __str__(self) -> str:
+        change = self.middle / self.expected - 1.0 if self.expected else 0.0
+        return (
+            f"{self.parameter}: {self.expected:.3g} {self.unit} expected for such a patient "
+            f"(population {self.population:.3g}), {self.middle:.3g} "
+            f"({self.band[0]:.3g} to {self.band[1]:.3g}) with what was measured, {change:+.0%}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contribution:
+    """What one covariate does to one parameter.
+
+    Attributes:
+        covariate: by name.
+        value: of the patient.
+        reference: of the model's reference patient.
+        unit: of both.
+        parameter: that it changes.
+        change: a fraction: 0.2 is 20 % more than at the reference.
+    """
+
+    covariate: str
+    value: float
+    reference: float
+    unit: str
+    parameter: str
+    change: float
+
+    def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit != "1" else ""
+        return (
+            f"{self.covariate} {self.value:.4g}{unit} (reference {self.reference:.4g}): "
+            f"{self.parameter} {self.change:+.0%}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lesson:
+    """What one measurement taught about one parameter.
+
+    Attributes:
+        hour: of the measurement.
+        observable: by name.
+        value: that was measured, in `unit`; the limit where it lay below.
+        unit: of the value.
+        parameter: that is spoken of.
+        without: the parameter's most likely value if this measurement had not been made.
+        with_it: with all of them.
+    """
+
+    hour: float
+    observable: str
+    value: float
+    unit: str
+    parameter: str
+    without: float
+    with_it: float
+
+    def __str__(self) -> str:
+        change = self.with_it / self.without - 1.0 if self.without else 0.0
+        return (
+            f"{self.observable} {self.value:.3g} {self.unit} at {self.hour:.4g} h moved "
+            f"{self.parameter} by {change:+.0%}, to {self.with_it:.3g}"
+        )
+
+
+def shifts(outlook: Outlook) -> list[Shift]:
+    """Every parameter that varies between patients, now, by the last span of the traits."""
+    model, none = outlook.model, torch.zeros(1, outlook.effects.shape[1], dtype=torch.float64)
+    expected = latest(model.individual(outlook.batch, none), outlook.batch)
+    draws = outlook.batch.repeated(outlook.effects.shape[0])
+    drawn = latest(model.individual(draws, outlook.effects), draws)
+    weights = outlook.weights / outlook.weights.sum()
+    found = []
+    for one in model.parameters:
+        if one.name not in model.effects:
+            continue
+        low, middle, high = _quantiles(drawn[one.name], weights, (0.05, 0.5, 0.95))
+        found.append(
+            Shift(
+                parameter=one.name,
+                unit=one.unit,
+                population=one.typical,
+                expected=float(expected[one.name][0]),
+                middle=middle,
+                band=(low, high),
+            )
+        )
+    return found
+
+
+def contributions(
+    model: TwinModel, batch: Batch, references: Mapping[str, float]
+) -> list[Contribution]:
+    """What each covariate does to each varying parameter, one at a time, now.
+
+    Args:
+        model: whose parameters.
+        batch: one row.
+        references: the value of each covariate at which it changes nothing.
+    """
+    none = torch.zeros(1, len(model.effects), dtype=torch.float64)
+    own = latest(model.individual(batch, none), batch)
+    units = {one.name: one.unit for one in model.covariates}
+    found = []
+    for name, reference in references.items():
+        if name not in batch.traits.values:
+            continue
+        changed = {**batch.traits.values}
+        changed[name] = torch.full_like(changed[name], reference)
+        other = replace(batch, traits=replace(batch.traits, values=changed))
+        without = latest(model.individual(other, none), other)
+        value = float(latest({name: batch.traits.values[name]}, batch)[name][0])
+        found.extend(
+            Contribution(
+                covariate=name,
+                value=value,
+                reference=reference,
+                unit=units.get(name, "1"),
+                parameter=parameter,
+                change=change,
+            )
+            for parameter in model.effects
+            if abs(change := float(own[parameter][0] / without[parameter][0]) - 1.0) > _SAME
+        )
+    return found
+
+
+def disagreement(assessment: Assessment) -> list[str]:
+    """Where the models say clearly different things of one regimen."""
+    return [
+        _apart(one)
+        for one in assessment.attainments
+        if max(one.by_model.values()) - min(one.by_model.values()) > _DISAGREE
+    ]
+
+
+def in_words(assessment: Assessment) -> list[str]:
+    """One sentence for each target of a regimen."""
+    return [_attained(assessment, one) for one in assessment.attainments]
+
+
+def latest(values: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """Each parameter in the last filled span of every row, (rows,)."""
+    last = (batch.traits.starts < torch.inf).sum(dim=1, keepdim=True) - 1
+    return {name: _wide(value, batch).gather(1, last)[:, 0] for name, value in values.items()}
+
+
+def _wide(value: Tensor, batch: Batch) -> Tensor:
+    return value.expand(batch.patients, batch.traits.spans)
+
+
+def _quantiles(values: Tensor, weights: Tensor, levels: Sequence[float]) -> list[float]:
+    order = values.argsort()
+    passed = weights[order].cumsum(0)
+    places = torch.searchsorted(passed, torch.tensor(levels, dtype=passed.dtype) * passed[-1])
+    return [float(values[order[min(int(place), len(order) - 1)]]) for place in places]
+
+
+def _attained(assessment: Assessment, one: Attainment) -> str:
+    limits = one.limits
+    unit = f" {limits.unit}" if limits.unit not in {"1", "%"} else limits.unit.replace("1", "")
+    low, high = one.band
+    return (
+        f"{assessment.regimen}: {one.target.kind.replace('_', ' ')} of {one.target.observable} "
+        f"{one.middle:.3g}{unit} ({low:.3g} to {high:.3g}); {one.inside:.0%} in range, "
+        f"{one.below:.0%} below, {one.above:.0%} above"
+    )
+
+
+def _apart(one: Attainment) -> str:
+    ordered = sorted(one.by_model.items(), key=lambda item: item[1])
+    (lowest, least), (highest, most) = ordered[0], ordered[-1]
+    return (
+        f"models disagree on {one.target.kind.replace('_', ' ')}: {least:.0%} in range by "
+        f"{lowest} (middle {one.middle_by_model[lowest]:.3g}), {most:.0%} by {highest} "
+        f"(middle {one.middle_by_model[highest]:.3g})"
+    )
