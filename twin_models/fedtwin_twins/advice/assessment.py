@@ -20,6 +20,7 @@ from fedtwin_twins.advice.regimen import (
     rows,
 )
 from fedtwin_twins.advice.targets import Range, Target, Window, range_of, reached
+from fedtwin_twins.belief.forecast import weighted_quantiles
 from fedtwin_twins.twin.batch import Batch, Traits
 from fedtwin_twins.twin.model import TwinModel
 
@@ -162,10 +163,7 @@ class _Mixture:
 
 
 def _quantile(values: Tensor, weights: Tensor, level: float) -> float:
-    order = values.argsort()
-    passed = weights[order].cumsum(0)
-    place = int(torch.searchsorted(passed, torch.as_tensor(level * float(passed[-1]))))
-    return float(values[order][min(place, len(order) - 1)])
+    return float(weighted_quantiles(values[None, :, None], weights[None], [level])[0, 0, 0])
 
 
 def _attainment(target: Target, limits: Range, mixture: _Mixture) -> Attainment:

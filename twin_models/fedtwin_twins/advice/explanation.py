@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 
 from fedtwin_twins.advice.assessment import Assessment, Attainment, Outlook
-from fedtwin_twins.twin.batch import Batch
+from fedtwin_twins.belief.forecast import weighted_quantiles
+from fedtwin_twins.belief.likelihood import evidence_of
+from fedtwin_twins.belief.mode import find_mode
+from fedtwin_twins.twin.batch import Batch, Observed
 from fedtwin_twins.twin.model import TwinModel
 
 _SAME = 0.005
@@ -58,25 +61,20 @@ class Contribution:
     Attributes:
         covariate: by name.
         value: of the patient.
-        reference: of the model's reference patient.
-        unit: of both.
+        unit: of the value.
         parameter: that it changes.
-        change: a fraction: 0.2 is 20 % more than at the reference.
+        change: a fraction: 0.2 is 20 % more than in the model's reference patient.
     """
 
     covariate: str
     value: float
-    reference: float
     unit: str
     parameter: str
     change: float
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit != "1" else ""
-        return (
-            f"{self.covariate} {self.value:.4g}{unit} (reference {self.reference:.4g}): "
-            f"{self.parameter} {self.change:+.0%}"
-        )
+        return f"{self.covariate} {self.value:.4g}{unit}: {self.parameter} {self.change:+.0%}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,40 +133,69 @@ def shifts(outlook: Outlook) -> list[Shift]:
 
 
 def contributions(
-    model: TwinModel, batch: Batch, references: Mapping[str, float]
+    factors: Mapping[str, Mapping[str, Tensor]], batch: Batch, units: Mapping[str, str]
 ) -> list[Contribution]:
-    """What each covariate does to each varying parameter, one at a time, now.
+    """What each covariate does to each parameter now, where it does anything.
 
     Args:
-        model: whose parameters.
+        factors: by parameter and covariate, each (1, spans): what the typical value is times.
         batch: one row.
-        references: the value of each covariate at which it changes nothing.
+        units: of the covariates.
     """
-    none = torch.zeros(1, len(model.effects), dtype=torch.float64)
-    own = latest(model.individual(batch, none), batch)
-    units = {one.name: one.unit for one in model.covariates}
     found = []
-    for name, reference in references.items():
-        if name not in batch.traits.values:
-            continue
-        changed = {**batch.traits.values}
-        changed[name] = torch.full_like(changed[name], reference)
-        other = replace(batch, traits=replace(batch.traits, values=changed))
-        without = latest(model.individual(other, none), other)
-        value = float(latest({name: batch.traits.values[name]}, batch)[name][0])
-        found.extend(
-            Contribution(
-                covariate=name,
-                value=value,
-                reference=reference,
-                unit=units.get(name, "1"),
-                parameter=parameter,
-                change=change,
-            )
-            for parameter in model.effects
-            if abs(change := float(own[parameter][0] / without[parameter][0]) - 1.0) > _SAME
-        )
+    for parameter, by_covariate in factors.items():
+        now = latest(by_covariate, batch)
+        known = {name: batch.traits.values[name] for name in now if name in batch.traits.values}
+        values = latest(known, batch)
+        for name, factor in now.items():
+            change = float(factor[0]) - 1.0
+            if abs(change) > _SAME and name in values:
+                found.append(
+                    Contribution(
+                        covariate=name,
+                        value=float(values[name][0]),
+                        unit=units.get(name, "1"),
+                        parameter=parameter,
+                        change=change,
+                    )
+                )
     return found
+
+
+def lessons(model: TwinModel, batch: Batch, observed: Observed, mode: Tensor) -> list[Lesson]:
+    """What each measurement taught about each varying parameter: the fit without it.
+
+    Args:
+        model: that was fitted.
+        batch: one row.
+        observed: one row.
+        mode: the most probable effects with all measurements, (1, effects).
+    """
+    places = observed.present[0].nonzero()[:, 0]
+    if len(places) == 0:
+        return []
+    each = torch.zeros(len(places), dtype=torch.int64)
+    fewer = observed.where(each)
+    present = fewer.present.clone()
+    present[torch.arange(len(places)), places] = False
+    many = batch.where(each)
+    without = find_mode(evidence_of(model, many, replace(fewer, present=present))).effects
+    before = latest(model.individual(many, without), many)
+    after = latest(model.individual(batch, mode), batch)
+    return [
+        Lesson(
+            hour=float(observed.time[0, place]),
+            observable=model.observables[int(observed.kind[0, place])].name,
+            value=float(observed.value[0, place]),
+            unit=model.observables[int(observed.kind[0, place])].unit,
+            parameter=one.name,
+            without=float(before[one.name][row]),
+            with_it=float(after[one.name][0]),
+        )
+        for row, place in enumerate(places.tolist())
+        for one in model.parameters
+        if one.name in model.effects
+    ]
 
 
 def disagreement(assessment: Assessment) -> list[str]:
@@ -196,10 +223,8 @@ def _wide(value: Tensor, batch: Batch) -> Tensor:
 
 
 def _quantiles(values: Tensor, weights: Tensor, levels: Sequence[float]) -> list[float]:
-    order = values.argsort()
-    passed = weights[order].cumsum(0)
-    places = torch.searchsorted(passed, torch.tensor(levels, dtype=passed.dtype) * passed[-1])
-    return [float(values[order[min(int(place), len(order) - 1)]]) for place in places]
+    found = weighted_quantiles(values[None, :, None], weights[None], levels)
+    return [float(one) for one in found[0, 0]]
 
 
 def _attained(assessment: Assessment, one: Attainment) -> str:
