@@ -99,8 +99,8 @@ class SmallModel:
         infused = (doses.duration > 0.0)[:, None, :]
         duration = torch.where(infused, doses.duration[:, None, :], 1.0)
         total = torch.zeros_like(elapsed)
-        for size, rate in self.terms(own):
-            size, rate = size[:, None, None], rate[:, None, None]
+        for coefficient, speed in self.terms(own):
+            size, rate = coefficient[:, None, None], speed[:, None, None]
             wave = size * (-rate * elapsed).exp()
             if bool(infused.any()):
                 flow = size / rate * ((-rate * ended).exp() - (-rate * elapsed).exp()) / duration

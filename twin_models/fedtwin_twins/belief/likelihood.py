@@ -13,7 +13,7 @@ method M3 of Beal, J Pharmacokinet Pharmacodyn 2001;28:481.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import log
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
@@ -21,10 +21,25 @@ from torch import Tensor
 from fedtwin_twins.twin.batch import Batch, Observed
 from fedtwin_twins.twin.model import TwinModel
 from fedtwin_twins.twin.refusals import Problem, Refusal, refuse_if_any
-from fedtwin_twins.twin.residuals import ResidualError
+from fedtwin_twins.twin.residuals import Convention
 
 Predict = Callable[[Batch, Tensor, Tensor, Tensor], Tensor]
 """Patients, effects (patients, effects), times and kinds to the truth: as `TwinModel.predict`."""
+
+
+class ErrorModel(Protocol):
+    """What is asked of an error: `ResidualError`, or one whose parts are being estimated."""
+
+    @property
+    def convention(self) -> Convention:
+        """Which formula."""
+
+    def scaled(self, predicted: Tensor) -> Tensor:
+        """What is compared."""
+
+    def deviation(self, predicted: Tensor) -> Tensor:
+        """The standard deviation on the compared scale."""
+
 
 CERTAIN: Final = 36.0
 """So many deviations below the limit, a value below it is certain (1 - Phi < 1e-283)."""
@@ -95,7 +110,7 @@ class Evidence:
 
     predict: Predict
     covariance: Tensor
-    errors: tuple[ResidualError, ...]
+    errors: tuple[ErrorModel, ...]
     batch: Batch
     observed: Observed
     flattening: float = 1.0
@@ -192,7 +207,7 @@ def evidence_of(
 
 
 def standardised(
-    errors: tuple[ResidualError, ...], observed: Observed, predicted: Tensor
+    errors: tuple[ErrorModel, ...], observed: Observed, predicted: Tensor
 ) -> tuple[Tensor, Tensor]:
     """How many deviations each measurement lies above the model, and ln v; 0 in empty slots.
 
@@ -206,17 +221,23 @@ def standardised(
     Returns:
         Two tensors of shape (patients, observations).
     """
-    residual = log_variance = torch.zeros_like(predicted)
+    difference, spread = compared(errors, observed, predicted)
+    return difference / spread, 2.0 * spread.log()
+
+
+def compared(
+    errors: tuple[ErrorModel, ...], observed: Observed, predicted: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Measurement less model on the compared scale, and the deviation; 0 and 1 in empty slots."""
+    difference, spread = torch.zeros_like(predicted), torch.ones_like(predicted)
     for kind, error in enumerate(errors):
         mine = observed.present & (observed.kind == kind)
         # The gradient of what is not looked at must be a number, too.
         said = torch.where(mine, predicted, 1.0)
         seen = torch.where(mine, observed.value, 1.0)
-        deviation = error.deviation(said)
-        difference = (error.scaled(seen) - error.scaled(said)) / deviation
-        residual = torch.where(mine, difference, residual)
-        log_variance = torch.where(mine, 2.0 * deviation.log(), log_variance)
-    return residual, log_variance
+        difference = torch.where(mine, error.scaled(seen) - error.scaled(said), difference)
+        spread = torch.where(mine, error.deviation(said), spread)
+    return difference, spread
 
 
 def _square(residual: Tensor) -> Tensor:
@@ -253,7 +274,7 @@ def _refuse_no_covariance(covariance: Tensor) -> None:
         )
 
 
-def _wrong_values(observed: Observed, errors: tuple[ResidualError, ...]) -> list[Problem]:
+def _wrong_values(observed: Observed, errors: tuple[ErrorModel, ...]) -> list[Problem]:
     """One problem for every filled slot that cannot be compared with the model."""
     logarithmic = torch.tensor([one.convention == "on_logarithm" for one in errors])
     known = (observed.kind >= 0) & (observed.kind < len(errors))

@@ -96,7 +96,7 @@ class _Search:
             self.inverse = _inverse(self.question.hessian(self.point))
 
 
-def find_mode(evidence: Evidence, *, starts: int = 1) -> Mode:
+def find_mode(evidence: Evidence, *, starts: int = 1, begin: Tensor | None = None) -> Mode:
     """The most probable effects of each patient.
 
     Args:
@@ -104,6 +104,7 @@ def find_mode(evidence: Evidence, *, starts: int = 1) -> Mode:
         starts: from how many points to search: the population's own, then points drawn evenly
             (Sobol) from the prior; the best end counts. More than one helps where two sets of
             effects explain the measurements about as well.
+        begin: effects to start from in place of the population's own, (patients, effects).
 
     Returns:
         One mode for each patient. Where the objective is not finite at the start, or no step
@@ -111,8 +112,10 @@ def find_mode(evidence: Evidence, *, starts: int = 1) -> Mode:
     """
     question = whitened(evidence)
     many = question.repeated(starts) if starts > 1 else question
-    begin = plain_normal(starts, evidence.effects).repeat(evidence.patients, 1)
-    point, value, distance = _minimised(many, begin)
+    points = plain_normal(starts, evidence.effects).repeat(evidence.patients, 1)
+    if begin is not None:
+        points[::starts] = question.points(begin)
+    point, value, distance = _minimised(many, points)
     shape = (evidence.patients, starts)
     best = value.view(shape).nan_to_num(nan=torch.inf).argmin(dim=1, keepdim=True)
     chosen = distance.view(shape).gather(1, best)[:, 0]
