@@ -51,7 +51,7 @@ class PatientModel(TwinModel, Protocol):
         """What it takes in."""
 
     @property
-    def open_questions(self) -> Sequence[str]:
+    def cautions(self) -> Sequence[Problem]:
         """What its source leaves open; shown beside every result."""
 
     def covariate_factors(self, batch: Batch) -> Mapping[str, Mapping[str, Tensor]]:
@@ -258,7 +258,9 @@ class Twin:
         """From the model that is believed most."""
         place = max(range(len(outlooks)), key=lambda number: outlooks[number].share)
         member, outlook = self.members[place], outlooks[place]
-        units = {one.name: one.unit for one in member.model.covariates}
+        intake = member.model.intake
+        units = {name: one.range.unit for name, one in intake.covariates.items()}
+        units.update({one.range.name: one.range.unit for one in intake.derived})
         parts: list[Sequence[object]] = [
             in_words(choice.best),
             [f"as now, {one}" for one in in_words(choice.current)] if choice.current else [],
@@ -345,10 +347,14 @@ def build(
         )
         for model, one, posterior, share in zip(models, tables, posteriors, shares, strict=True)
     )
+    named = len(models) > 1
     cautions = [
         problem
         for model, one, posterior in zip(models, tables, posteriors, strict=True)
-        for problem in (*one.cautions[0], *posterior.cautions[0], *_open(model))
+        for problem in (
+            *(_of(model, each, named) for each in (*one.cautions[0], *posterior.cautions[0])),
+            *model.cautions,
+        )
     ]
     return Twin(
         patient=patient,
@@ -360,8 +366,6 @@ def build(
     )
 
 
-def _open(model: PatientModel) -> list[Problem]:
-    return [
-        Problem(field=f"{model.name}: open question", value=question)
-        for question in model.open_questions
-    ]
+def _of(model: PatientModel, problem: Problem, named: bool) -> Problem:
+    """A caution that says by which of several models it is one."""
+    return replace(problem, field=f"{model.name}: {problem.field}") if named else problem

@@ -6,7 +6,7 @@ each of them says alone stays visible.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,9 +23,12 @@ from fedtwin_twins.advice.targets import Range, Target, Window, range_of, reache
 from fedtwin_twins.belief.forecast import weighted_quantiles
 from fedtwin_twins.twin.batch import Batch, Traits
 from fedtwin_twins.twin.model import TwinModel
+from fedtwin_twins.twin.quantities import Quantity
 
 ROWS_AT_ONCE = 10_000
 """Rows computed together; bounds the memory, and changes nothing else."""
+_NO_LIMIT = Quantity(0.0, "1")
+"""Stands for a limit where only the quantity matters."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +76,7 @@ class Attainment:
         above: of lying above it.
         middle: median of what is reached, in the limits' unit.
         band: 5 % and 95 % quantile of what is reached.
-        by_model: what each model alone says of `inside`, by its name.
+        by_model: where there are several, what each model alone says of `inside`, by its name.
         middle_by_model: and of `middle`.
     """
 
@@ -95,11 +98,13 @@ class Assessment:
     Attributes:
         regimen: which.
         attainments: of each target, in the order that they were asked.
+        harms: of each harmful exposure, in the order that they were asked.
         all_inside: probability that every target is met at once.
     """
 
     regimen: Regimen
     attainments: tuple[Attainment, ...]
+    harms: tuple[Attainment, ...]
     all_inside: float
 
 
@@ -108,6 +113,7 @@ def assess(
     regimens: Sequence[Regimen],
     targets: Sequence[Target],
     horizon: Horizon,
+    harms: Sequence[Target] = (),
 ) -> list[Assessment]:
     """Every regimen against every target, in the order of the regimens.
 
@@ -116,32 +122,33 @@ def assess(
         regimens: at least one.
         targets: at least one.
         horizon: when.
+        harms: exposures that are to be known too, and that no target asks for.
 
     Raises:
         Refusal: a route, observable or unit that a model does not know.
     """
     total = sum(one.share for one in outlooks)
-    values = [[_values(one, regimens, target, horizon) for target in targets] for one in outlooks]
-    ranges = [range_of(outlooks[0].model, target) for target in targets]
+    asked = [*targets, *harms]
+    known = [_all_values(one, regimens, asked, horizon) for one in outlooks]
+    ranges = [range_of(outlooks[0].model, target) for target in asked]
     found = []
     for place, regimen in enumerate(regimens):
-        mixed = [
+        mixtures = [
             _Mixture(
-                [
-                    (one.model.name, one.share / total, values[model][number][place], one.weights)
-                    for model, one in enumerate(outlooks)
-                ]
+                [one.model.name for one in outlooks],
+                [one.share / total for one in outlooks],
+                [values[number][place] for values in known],
+                [one.weights / one.weights.sum() for one in outlooks],
             )
-            for number in range(len(targets))
+            for number in range(len(asked))
         ]
+        each = tuple(map(_attainment, asked, ranges, mixtures))
         found.append(
             Assessment(
                 regimen=regimen,
-                attainments=tuple(
-                    _attainment(target, limits, mixture)
-                    for target, limits, mixture in zip(targets, ranges, mixed, strict=True)
-                ),
-                all_inside=_joint(mixed, ranges),
+                attainments=each[: len(targets)],
+                harms=each[len(targets) :],
+                all_inside=_joint(mixtures[: len(targets)], ranges),
             )
         )
     return found
@@ -150,41 +157,42 @@ def assess(
 class _Mixture:
     """Draws of what is reached, of several models together."""
 
-    def __init__(self, parts: list[tuple[str, float, Tensor, Tensor]]) -> None:
-        self.names = [name for name, _, _, _ in parts]
-        self.each = [(value, weight / weight.sum()) for _, _, value, weight in parts]
-        self.values = torch.cat([value for value, _ in self.each])
+    def __init__(
+        self, names: list[str], shares: list[float], values: list[Tensor], weights: list[Tensor]
+    ) -> None:
+        self.values = torch.cat(values)
         self.weights = torch.cat(
-            [share * weight for (_, share, _, _), (_, weight) in zip(parts, self.each, strict=True)]
+            [share * weight for share, weight in zip(shares, weights, strict=True)]
         )
+        self.alone = {
+            name: (value, weight)
+            for name, value, weight in zip(names, values, weights, strict=True)
+        }
 
-    def quantile(self, level: float) -> float:
-        return _quantile(self.values, self.weights, level)
 
-
-def _quantile(values: Tensor, weights: Tensor, level: float) -> float:
-    return float(weighted_quantiles(values[None, :, None], weights[None], [level])[0, 0, 0])
+def quantiles_of(values: Tensor, weights: Tensor, levels: Sequence[float]) -> list[float]:
+    """Quantiles of weighted draws, each (draws,)."""
+    found = weighted_quantiles(values[None, :, None], weights[None], levels)
+    return [float(one) for one in found[0, 0]]
 
 
 def _attainment(target: Target, limits: Range, mixture: _Mixture) -> Attainment:
     below = float(mixture.weights[mixture.values < limits.low].sum())
     above = float(mixture.weights[mixture.values > limits.high].sum())
+    low, middle, high = quantiles_of(mixture.values, mixture.weights, (0.05, 0.5, 0.95))
+    several = mixture.alone if len(mixture.alone) > 1 else {}
+    middles = {name: quantiles_of(*one, (0.5,))[0] for name, one in several.items()}
+    inside = {name: float(one[1][_inside(one[0], limits)].sum()) for name, one in several.items()}
     return Attainment(
         target=target,
         limits=limits,
         inside=max(0.0, 1.0 - below - above),
         below=below,
         above=above,
-        middle=mixture.quantile(0.5),
-        band=(mixture.quantile(0.05), mixture.quantile(0.95)),
-        by_model={
-            name: float(weight[_inside(value, limits)].sum())
-            for name, (value, weight) in zip(mixture.names, mixture.each, strict=True)
-        },
-        middle_by_model={
-            name: _quantile(value, weight, 0.5)
-            for name, (value, weight) in zip(mixture.names, mixture.each, strict=True)
-        },
+        middle=middle,
+        band=(low, high),
+        by_model=inside,
+        middle_by_model=middles,
     )
 
 
@@ -194,9 +202,18 @@ def _inside(values: Tensor, limits: Range) -> Tensor:
 
 def _joint(mixtures: Sequence[_Mixture], ranges: Sequence[Range]) -> float:
     good = torch.ones_like(mixtures[0].values, dtype=torch.bool)
-    for mixture, limits in zip(mixtures, ranges, strict=True):
+    for mixture, limits in zip(mixtures, ranges, strict=False):
         good &= _inside(mixture.values, limits)
     return float(mixtures[0].weights[good].sum())
+
+
+def _all_values(
+    outlook: Outlook, regimens: Sequence[Regimen], targets: Sequence[Target], horizon: Horizon
+) -> list[Tensor]:
+    """What is reached of each target, (regimens, draws); the same quantity is computed once."""
+    quantities = [replace(target, low=_NO_LIMIT, high=None, source="") for target in targets]
+    known = {one: _values(outlook, regimens, one, horizon) for one in dict.fromkeys(quantities)}
+    return [known[one] for one in quantities]
 
 
 def _values(

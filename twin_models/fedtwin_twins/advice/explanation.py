@@ -6,14 +6,13 @@
 - where several models disagree.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from fedtwin_twins.advice.assessment import Assessment, Attainment, Outlook
-from fedtwin_twins.belief.forecast import weighted_quantiles
+from fedtwin_twins.advice.assessment import Assessment, Attainment, Outlook, quantiles_of
 from fedtwin_twins.belief.likelihood import evidence_of
 from fedtwin_twins.belief.mode import find_mode
 from fedtwin_twins.twin.batch import Batch, Observed
@@ -21,6 +20,8 @@ from fedtwin_twins.twin.model import TwinModel
 
 _SAME = 0.005
 """Changes smaller than half a percent are not told."""
+_LEARNT = 0.02
+"""A measurement that moved a parameter by less taught nothing about it worth telling."""
 _DISAGREE = 0.2
 """Models whose probabilities lie so far apart are said to disagree."""
 
@@ -32,7 +33,6 @@ class Shift:
     Attributes:
         parameter: by name.
         unit: UCUM.
-        population: of the model's reference patient.
         expected: for a patient with these traits, before any measurement.
         middle: of the posterior.
         band: 5 % and 95 % quantile of the posterior.
@@ -40,7 +40,6 @@ class Shift:
 
     parameter: str
     unit: str
-    population: float
     expected: float
     middle: float
     band: tuple[float, float]
@@ -48,8 +47,8 @@ class Shift:
     def __str__(self) -> str:
         change = self.middle / self.expected - 1.0 if self.expected else 0.0
         return (
-            f"{self.parameter}: {self.expected:.3g} {self.unit} expected for such a patient "
-            f"(population {self.population:.3g}), {self.middle:.3g} "
+            f"{self.parameter}: {self.expected:.3g} {self.unit} expected for such a patient, "
+            f"{self.middle:.3g} "
             f"({self.band[0]:.3g} to {self.band[1]:.3g}) with what was measured, {change:+.0%}"
         )
 
@@ -74,7 +73,8 @@ class Contribution:
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit != "1" else ""
-        return f"{self.covariate} {self.value:.4g}{unit}: {self.parameter} {self.change:+.0%}"
+        change = f"{self.change:+.0%}" if abs(self.change) < 1.0 else f"x {1.0 + self.change:.3g}"
+        return f"{self.covariate} {self.value:.4g}{unit}: {self.parameter} {change}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,12 +118,11 @@ def shifts(outlook: Outlook) -> list[Shift]:
     for one in model.parameters:
         if one.name not in model.effects:
             continue
-        low, middle, high = _quantiles(drawn[one.name], weights, (0.05, 0.5, 0.95))
+        low, middle, high = quantiles_of(drawn[one.name], weights, (0.05, 0.5, 0.95))
         found.append(
             Shift(
                 parameter=one.name,
                 unit=one.unit,
-                population=one.typical,
                 expected=float(expected[one.name][0]),
                 middle=middle,
                 band=(low, high),
@@ -163,7 +162,7 @@ def contributions(
 
 
 def lessons(model: TwinModel, batch: Batch, observed: Observed, mode: Tensor) -> list[Lesson]:
-    """What each measurement taught about each varying parameter: the fit without it.
+    """What each measurement taught about the varying parameters that it moved, by a fit without it.
 
     Args:
         model: that was fitted.
@@ -182,7 +181,7 @@ def lessons(model: TwinModel, batch: Batch, observed: Observed, mode: Tensor) ->
     without = find_mode(evidence_of(model, many, replace(fewer, present=present))).effects
     before = latest(model.individual(many, without), many)
     after = latest(model.individual(batch, mode), batch)
-    return [
+    learnt = [
         Lesson(
             hour=float(observed.time[0, place]),
             observable=model.observables[int(observed.kind[0, place])].name,
@@ -196,6 +195,7 @@ def lessons(model: TwinModel, batch: Batch, observed: Observed, mode: Tensor) ->
         for one in model.parameters
         if one.name in model.effects
     ]
+    return [one for one in learnt if abs(one.with_it - one.without) > _LEARNT * abs(one.without)]
 
 
 def disagreement(assessment: Assessment) -> list[str]:
@@ -203,7 +203,7 @@ def disagreement(assessment: Assessment) -> list[str]:
     return [
         _apart(one)
         for one in assessment.attainments
-        if max(one.by_model.values()) - min(one.by_model.values()) > _DISAGREE
+        if one.by_model and max(one.by_model.values()) - min(one.by_model.values()) > _DISAGREE
     ]
 
 
@@ -220,11 +220,6 @@ def latest(values: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
 
 def _wide(value: Tensor, batch: Batch) -> Tensor:
     return value.expand(batch.patients, batch.traits.spans)
-
-
-def _quantiles(values: Tensor, weights: Tensor, levels: Sequence[float]) -> list[float]:
-    found = weighted_quantiles(values[None, :, None], weights[None], levels)
-    return [float(one) for one in found[0, 0]]
 
 
 def _attained(assessment: Assessment, one: Attainment) -> str:

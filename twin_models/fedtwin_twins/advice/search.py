@@ -121,51 +121,42 @@ def choose(
     """
     if not regimens:
         raise Refusal(Problem(field="regimens", allowed="at least one that can be given"))
-    aside = {place: broken_limits(one, limits, current) for place, one in enumerate(regimens)}
-    allowed = [one for place, one in enumerate(regimens) if not aside[place]]
+    aside = [broken_limits(one, limits, current) for one in regimens]
+    allowed = [one for one, reasons in zip(regimens, aside, strict=True) if not reasons]
     refused = [
-        SetAside(regimen=one, reasons=tuple(aside[place]))
-        for place, one in enumerate(regimens)
-        if aside[place]
+        SetAside(regimen=one, reasons=tuple(reasons))
+        for one, reasons in zip(regimens, aside, strict=True)
+        if reasons
     ]
-    assessed, dangerous = _judged(outlooks, allowed, goal, limits, horizon)
-    refused.extend(dangerous)
-    ranked = _ranked(assessed, limits.largest_dose.unit)
+    asked = [*allowed, *([current] if current is not None else [])]
+    harms = [one.exposure for one in limits.ceilings]
+    assessed = assess(outlooks, asked, goal.targets, horizon, harms) if asked else []
+    now = assessed[-1] if current is not None else None
+    good: list[Assessment] = []
+    for one in assessed[: len(allowed)]:
+        reasons = _harmful(one, limits)
+        if reasons:
+            refused.append(SetAside(regimen=one.regimen, reasons=reasons, assessment=one))
+        else:
+            good.append(one)
+    ranked = _ranked(good, limits.largest_dose.unit)
     if not ranked or ranked[0].all_inside < goal.least_probability:
         raise Unreachable(*_why_not(ranked, refused, goal))
     check_limits(ranked[0].regimen, limits, current)
-    now = assess(outlooks, [current], goal.targets, horizon)[0] if current is not None else None
     return Choice(best=ranked[0], others=tuple(ranked[1:]), set_aside=tuple(refused), current=now)
 
 
-def _judged(
-    outlooks: Sequence[Outlook],
-    regimens: Sequence[Regimen],
-    goal: Goal,
-    limits: Limits,
-    horizon: Horizon,
-) -> tuple[list[Assessment], list[SetAside]]:
-    if not regimens:
-        return [], []
-    good, bad = [], []
-    wanted = assess(outlooks, regimens, goal.targets, horizon)
-    harms = [one.exposure for one in limits.ceilings]
-    feared = assess(outlooks, regimens, harms, horizon) if harms else wanted
-    for one, harm in zip(wanted, feared, strict=True):
-        reasons = [
-            Problem(
-                field=f"probability of {ceiling.exposure.kind} above {ceiling.exposure.high}",
-                value=f"{found.above:.0%}",
-                allowed=f"at most {ceiling.most:.0%}",
-            )
-            for ceiling, found in zip(limits.ceilings, harm.attainments, strict=False)
-            if found.above > ceiling.most
-        ]
-        if reasons:
-            bad.append(SetAside(regimen=one.regimen, reasons=tuple(reasons), assessment=one))
-        else:
-            good.append(one)
-    return good, bad
+def _harmful(one: Assessment, limits: Limits) -> tuple[Problem, ...]:
+    """The ceilings that a regimen passes too often."""
+    return tuple(
+        Problem(
+            field=f"probability of {ceiling.exposure.kind} above {ceiling.exposure.high}",
+            value=f"{found.above:.0%}",
+            allowed=f"at most {ceiling.most:.0%}",
+        )
+        for ceiling, found in zip(limits.ceilings, one.harms, strict=True)
+        if found.above > ceiling.most
+    )
 
 
 def _ranked(assessed: Sequence[Assessment], unit: str) -> list[Assessment]:
