@@ -11,6 +11,7 @@ from fedtwin_twins.pharmacology.card_kinetics import engine_scales
 from fedtwin_twins.pharmacology.card_parameters import (
     break_hours,
     effects_of,
+    factors,
     first_dose,
     individual,
     spread,
@@ -132,6 +133,14 @@ class CardModel:
             Refusal: a covariate without a default is not there.
         """
         return individual(self.card, self._effects, batch.traits, first_dose(batch), effects)
+
+    def covariate_factors(self, batch: Batch) -> Mapping[str, Mapping[str, Tensor]]:
+        """By parameter and covariate, what the typical value is times, each (patients, spans).
+
+        Raises:
+            Refusal: a covariate without a default is not there.
+        """
+        return factors(self.card, batch.traits, first_dose(batch))
 
     def predict(
         self, batch: Batch, effects: Tensor, times: Tensor, kinds: Tensor | int = 0
