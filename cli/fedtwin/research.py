@@ -131,6 +131,35 @@ def show(
 
 
 @app.command()
+def population(
+    study: Annotated[str, typer.Argument(help="A population study whose release was fetched.")],
+    out: Annotated[Path | None, typer.Option(help="Write the table there too, as CSV.")] = None,
+) -> None:
+    """The population values that a study learned, with their uncertainty.
+
+    Example: fedtwin research population warfarin-dose
+    """
+    from fedtwin.auditing import write_file
+    from fedtwin_research.bench import open_release
+    from fedtwin_research.tables import population_csv
+
+    model = open_release(study)
+    values = model.population()
+    rows = []
+    for one in values:
+        low, high = one.interval
+        before = "" if one.known_before is None else f"{one.known_before:.4g}"
+        numbers = [f"{one.mean:.4g}", f"{one.sd:.2g}", f"{low:.4g} to {high:.4g}"]
+        rows.append([one.name, *numbers, before, one.unit])
+    head = ["", "value", "standard error", "95 % interval", "known before", "unit"]
+    show_table(model.card.title, head, rows)
+    say(*model.cautions())
+    if out is not None:
+        write_file(out, population_csv(values).encode())
+        say(f"{len(values)} values: {out}")
+
+
+@app.command()
 def predict(
     study: Annotated[str, typer.Argument(help="A study whose release was fetched.")],
     patients: Annotated[
