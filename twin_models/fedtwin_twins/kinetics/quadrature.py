@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedtwin_twins.kinetics.courses import Course, CourseInput, course, of_rows
+from fedtwin_twins.kinetics.courses import Course, CourseInput, course
 from fedtwin_twins.kinetics.curves import Curve, curve
-from fedtwin_twins.kinetics.events import at_spans, span_places
+from fedtwin_twins.kinetics.events import at_spans, of_rows, span_places
 from fedtwin_twins.kinetics.linear import BLOCK, LinearKinetics
 from fedtwin_twins.kinetics.panels import NODES, POINTS, UNTIL, WEIGHTS, Pieces, Rates, pieces
 from fedtwin_twins.kinetics.turnover import Moment, Stage, Values
