@@ -268,12 +268,14 @@ def _outside(field: str, value: float, allowed: str) -> Problem:
 
 def _refuse_no_covariance(covariance: Tensor) -> None:
     square = covariance.ndim == 2 and covariance.shape[0] == covariance.shape[1]
-    if not square or bool(torch.linalg.cholesky_ex(covariance).info > 0):
+    if not square or covariance.numel() == 0 or bool(torch.linalg.cholesky_ex(covariance).info > 0):
         raise Refusal(
             Problem(
                 field="prior covariance",
-                value=f"{tuple(covariance.shape)}" if not square else "not positive definite",
-                allowed="a square, symmetric, positive definite matrix",
+                value=f"{tuple(covariance.shape)}"
+                if not square or covariance.numel() == 0
+                else "not positive definite",
+                allowed="a square, symmetric, positive definite matrix of one effect or more",
                 remedy="an effect that does not vary is left out of the model's effects",
             )
         )
