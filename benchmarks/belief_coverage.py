@@ -26,7 +26,7 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     del options
     evidence, truth = drawn_patients(PATIENTS, seed=1)
     mode = find_mode(evidence)
-    around = laplace(evidence, mode.effects)
+    around = laplace(evidence, mode)
     draws = draw(evidence, around, torch.Generator().manual_seed(2))
     bands = weighted_quantiles(draws.effects, draws.weights, (0.05, 0.95))
     drawn = _coverage(truth, bands[:, :, 0], bands[:, :, 1])

@@ -1,6 +1,7 @@
 """The search for modes: nobody disturbs another, nobody is left unreported, two hills are seen."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from fedtwin_twins.belief.laplace import laplace
 from fedtwin_twins.belief.likelihood import Evidence, evidence_of
 from fedtwin_twins.belief.mode import ARRIVED, find_mode
+from fedtwin_twins.belief.whitened import whitened
 from fedtwin_twins.twin.batch import Batch
 from fedtwin_twins.twin.residuals import ResidualError
 
@@ -97,7 +99,7 @@ def test_the_higher_of_two_hills() -> None:
 def test_without_data_the_prior_stands() -> None:
     asked = evidence_of(run001(), batch_of([(0.0, 1.0)]), observed_of([]))
     mode = find_mode(asked)
-    around = laplace(asked, mode.effects)
+    around = laplace(asked, mode)
     assert mode.effects.tolist() == [[0.0, 0.0, 0.0]]
     assert torch.allclose(around.covariance[0], asked.covariance)
     assert float(around.log_determinant) == pytest.approx(0.0, abs=1e-12)
@@ -108,5 +110,7 @@ def test_a_saddle_is_left_and_a_plain_is_reported() -> None:
     asked = asked_of(lambda effects, _: (effects[:, 0] + 1e-3) ** 2, 4.0)
     mode = find_mode(asked)
     assert abs(float(mode.effects)) == pytest.approx((4.0 - 0.125 / 2) ** 0.5, abs=0.05)
-    assert bool(laplace(asked, mode.effects).sound.all())
-    assert not bool(laplace(asked, torch.zeros(1, 1, dtype=F64)).sound.any())
+    assert bool(laplace(asked, mode).sound.all())
+    question = whitened(asked)
+    saddle = replace(mode, hessian=question.hessian(torch.zeros(1, 1, dtype=F64)))
+    assert not bool(laplace(asked, saddle).sound.any())
