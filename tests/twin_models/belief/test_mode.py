@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedtwin_twins.belief import whitened as whitening
 from fedtwin_twins.belief.laplace import laplace
 from fedtwin_twins.belief.likelihood import Evidence, evidence_of
 from fedtwin_twins.belief.mode import ARRIVED, find_mode
@@ -61,6 +62,14 @@ def test_the_gradient_vanishes() -> None:
     assert float(gradient.abs().max()) < 1e-4
 
 
+def test_both_ways_to_the_second_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    question = whitened(run001_patients(20))
+    points = torch.randn(20, 3, dtype=F64, generator=torch.Generator().manual_seed(1))
+    copies = question.hessian(points)
+    monkeypatch.setattr(whitening, "FEW", 0)
+    assert torch.allclose(copies, question.hessian(points), rtol=1e-10)
+
+
 def test_a_patient_is_the_same_in_any_company() -> None:
     asked = run001_patients(50)
     together = find_mode(asked).effects
@@ -84,16 +93,18 @@ def test_one_without_a_number_disturbs_nobody() -> None:
 
 
 def test_the_higher_of_two_hills() -> None:
-    """A hump at -1.4 hides the better explanation on its other side."""
+    """A broad hump on the way down leads to a worse explanation than a narrow one beyond."""
 
     def function(effects: Tensor, number: Tensor) -> Tensor:
         place = effects[:, 0]
-        return place.clamp(min=-1.0) - 6.0 * torch.exp(-((place + 2.2) ** 2) / 0.1)
+        broad, narrow = -((place + 1.0) ** 2) / 0.5, -((place - 1.5) ** 2) / 0.1
+        return 6.0 * broad.exp() + 10.0 * narrow.exp()
 
-    one = find_mode(asked_of(function, -5.0))
-    several = find_mode(asked_of(function, -5.0), starts=16)
-    assert float(several.objective) < float(one.objective) - 1.0
-    assert float(several.effects) == pytest.approx(-2.1, abs=0.15)
+    one = find_mode(asked_of(function, 10.0))
+    several = find_mode(asked_of(function, 10.0), starts=16)
+    assert float(one.effects) == pytest.approx(-1.0, abs=0.1)
+    assert float(several.effects) == pytest.approx(1.5, abs=0.1)
+    assert float(several.objective) < float(one.objective) - 50.0
 
 
 def test_without_data_the_prior_stands() -> None:
