@@ -34,7 +34,7 @@ class Known:
 
 def one_trial(number: int, population: Population) -> tuple[float, float, float, float]:
     """Adjusted and plain estimate, and their p values, without any effect."""
-    streams = Streams(seed=SEED, replicate=number, first=0, count=2 * PER_ARM)
+    streams = Streams(seed=SEED, replicates=(number,), first=0, count=2 * PER_ARM)
     patients = draw_population(population, streams)
     score = freeze(Known(), patients)
     allocation = allocate((1, 1), streams, score)

@@ -12,12 +12,15 @@ from fedtwin_twins.trials.endpoints import Endpoint
 from fedtwin_twins.trials.summary import ArmResult, EffectResult
 
 
-def trial_page(finished: Finished, hashes: Sequence[tuple[str, str]]) -> str:
+def trial_page(
+    finished: Finished, hashes: Sequence[tuple[str, str]], open_questions: Sequence[str] = ()
+) -> str:
     """Render a trial.
 
     Args:
         finished: the trial.
         hashes: what the result hangs on, with SHA-256 or version.
+        open_questions: what the models' papers leave open, sentences.
     """
     plan = finished.plan
     title = f"{plan.title} · in-silico trial"
@@ -27,7 +30,7 @@ def trial_page(finished: Finished, hashes: Sequence[tuple[str, str]]) -> str:
         "its models and assumptions; it does not show that a treatment works. Nothing in it "
         "replaces patients of a real control arm.</p></section>",
         section("At a glance", fact_table(_facts(finished))),
-        _cautions(finished),
+        _cautions((*finished.cautions, *open_questions)),
         section("Endpoints by arm", _arms(finished)),
         section("Against the control", _effects(finished)),
         section("Levels over time", _levels(finished)),
@@ -61,10 +64,10 @@ def _facts(finished: Finished) -> list[tuple[str, str]]:
     return facts
 
 
-def _cautions(finished: Finished) -> str:
-    if not finished.cautions:
+def _cautions(lines: Sequence[str]) -> str:
+    if not lines:
         return ""
-    items = "".join(f"<li>{escape(line)}</li>" for line in finished.cautions)
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f'<section class="note"><h2>Cautions</h2><ul>{items}</ul></section>'
 
 
@@ -191,20 +194,20 @@ def _levels(finished: Finished) -> str:
         ),
         None,
     )
-    panels = [(arm.label, first.levels[place]) for place, arm in enumerate(plan.arms)]
+    panels = [(arm.label, first.curves[place].levels) for place, arm in enumerate(plan.arms)]
     text = (
         "True levels in the first trial: median, 25 to 75 % and 5 to 95 % of the patients still "
         "there"
     )
-    return bands(text, panels, first.hours, plan.drug.level_unit, window)
+    return bands(text, panels, first.curves[0].hours, plan.drug.level_unit, window)
 
 
 def _amounts(finished: Finished) -> str:
-    plan, amounts = finished.plan, finished.replicates[0].amounts
-    days = list(range(amounts.shape[1]))
+    plan, curves = finished.plan, finished.replicates[0].curves
+    days = list(range(len(curves[0].amounts)))
     shown = days if len(days) <= 14 else sorted({*days[:3], *days[:: max(1, len(days) // 10)]})
     rows = [
-        (arm.label, *(f"{amounts[place, day]:g}" for day in shown))
+        (arm.label, *(f"{curves[place].amounts[day]:g}" for day in shown))
         for place, arm in enumerate(plan.arms)
     ]
     caption = f"Median amount prescribed a day in the first trial, {plan.drug.dose_unit}"

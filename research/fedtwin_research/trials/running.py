@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import torch
 
 from fedtwin_protocol.errors import PlanError
+from fedtwin_twins.trials.conduct import Laboratory
 from fedtwin_twins.trials.drug import cautions_of
 from fedtwin_twins.trials.executor import Executor, run_all
 from fedtwin_twins.trials.plan import TrialPlan
 from fedtwin_twins.trials.population import draw_population
 from fedtwin_twins.trials.prognosis import HistoryModel
-from fedtwin_twins.trials.replicate import Laboratory, Replicate, Work, learn_history
+from fedtwin_twins.trials.replicate import Replicate, Work, chunks, learn_history
 from fedtwin_twins.trials.streams import Streams
 from fedtwin_twins.trials.summary import TrialResult, summarise
 from fedtwin_twins.twin.refusals import Refusal
@@ -63,13 +64,10 @@ class Finished:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Piece:
-    """A repetition of the trial, or of one of its changed forms."""
+    """Repetitions of the trial, or of one of its changed forms."""
 
     work: Work
-    number: int
-
-    def do(self) -> Replicate:
-        return self.work(self.number)
+    numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,8 +121,10 @@ def _run(
     for variant, history in zip((plan, *variants), learned, strict=True):
         count = plan.replicates if variant is plan else plan.what_if_replicates
         work = Work(plan=variant, laboratory=laboratory, history=history)
-        pieces += [_Piece(work=work, number=number) for number in range(count)]
-    found = run_all(_do, pieces, executor, done)
+        pieces += [_Piece(work=work, numbers=numbers) for numbers in chunks(variant, count)]
+    sizes = iter([len(piece.numbers) for piece in pieces])
+    tell = None if done is None else lambda _: done(next(sizes))
+    found = [one for some in run_all(_do, pieces, executor, tell) for one in some]
     main, rest = tuple(found[: plan.replicates]), found[plan.replicates :]
     size = plan.what_if_replicates
     groups = [rest[place : place + size] for place in range(0, len(rest), size)]
@@ -139,8 +139,8 @@ def _run(
     )
 
 
-def _do(piece: _Piece) -> Replicate:
-    return piece.do()
+def _do(piece: _Piece) -> list[Replicate]:
+    return piece.work(piece.numbers)
 
 
 def _learn(lesson: _Lesson) -> HistoryModel | None:
@@ -158,7 +158,7 @@ def _score_name(plan: TrialPlan, history: HistoryModel | None) -> str:
 
 
 def _cautions(plan: TrialPlan, laboratory: Laboratory) -> list[str]:
-    streams = Streams(seed=plan.seed, replicate=0, first=0, count=plan.patients)
+    streams = Streams(seed=plan.seed, replicates=(0,), first=0, count=plan.patients)
     try:
         patients = draw_population(plan.population, streams, laboratory.rows)
     except Refusal:

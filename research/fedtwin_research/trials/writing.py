@@ -37,19 +37,21 @@ class Card:
     Attributes:
         name: of the model.
         version: of the card.
-        sha256: of the card's file.
+        sha256: of the card's content.
+        open_questions: what its paper leaves open, sentences.
     """
 
     name: str
     version: str
     sha256: str
+    open_questions: tuple[str, ...] = ()
 
 
 def trial_files(read: ReadPlan, finished: Finished, cards: tuple[Card, ...]) -> dict[str, bytes]:
     """Every file of the folder by name; the same trial gives the same bytes."""
     facts = _facts(read, finished, cards)
     found = {
-        "report.html": trial_page(finished, _hashes(facts)).encode(),
+        "report.html": trial_page(finished, _hashes(facts), _open(cards)).encode(),
         "arms.csv": arms_table(finished).encode(),
         "subgroups.csv": subgroups_table(finished).encode(),
         "effects.csv": effects_table(finished).encode(),
@@ -62,6 +64,10 @@ def trial_files(read: ReadPlan, finished: Finished, cards: tuple[Card, ...]) -> 
     manifest = {"format": _FORMAT, **facts, "files": digests}
     text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return {**found, MANIFEST: (text + "\n").encode()}
+
+
+def _open(cards: tuple[Card, ...]) -> list[str]:
+    return [f"{card.name}: {line}" for card in cards for line in card.open_questions]
 
 
 def _facts(read: ReadPlan, finished: Finished, cards: tuple[Card, ...]) -> dict[str, object]:

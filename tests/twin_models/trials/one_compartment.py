@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedtwin_twins.twin.batch import Batch, Observed
+from fedtwin_twins.twin.batch import Batch
 from fedtwin_twins.twin.model import CarryRule, CovariateRange, Observable, Parameter, Source
 from fedtwin_twins.twin.residuals import ResidualError
 
@@ -71,14 +71,14 @@ class OneCompartment:
         def level(since: Tensor, rate: Tensor) -> Tensor:
             return (-rate * since).exp() - (-self.absorption * since).exp()
 
-        return self._summed(batch, effects, times, level, per_volume=True)
+        return self._summed(batch, effects, times, level)
 
     def exposure(self, batch: Batch, effects: Tensor, times: Tensor, kind: int = 0) -> Tensor:
         def area(since: Tensor, rate: Tensor) -> Tensor:
             slow = (1 - (-rate * since).exp()) / rate
             return slow - (1 - (-self.absorption * since).exp()) / self.absorption
 
-        return self._summed(batch, effects, times, area, per_volume=True)
+        return self._summed(batch, effects, times, area)
 
     def _summed(
         self,
@@ -86,7 +86,6 @@ class OneCompartment:
         effects: Tensor,
         times: Tensor,
         shape: Callable[[Tensor, Tensor], Tensor],
-        per_volume: bool,
     ) -> Tensor:
         found = self.individual(batch, effects)
         clearance, volume = found["clearance"][:, :1], found["volume"][:, :1]
@@ -98,29 +97,11 @@ class OneCompartment:
         return total / volume
 
 
-def most_probable(model: OneCompartment, batch: Batch, observed: Observed) -> Tensor:
-    """The most probable effects, by a quasi-Newton search over all patients at once."""
-    precision = torch.linalg.inv(model.prior(0))
-    effects = torch.zeros((batch.patients, 2), dtype=torch.float64, requires_grad=True)
-    search = torch.optim.LBFGS([effects], max_iter=60, line_search_fn="strong_wolfe")
-    error = model.observables[0].error
-
-    def objective() -> Tensor:
-        search.zero_grad()
-        said = model.predict(batch, effects, observed.time)
-        spread = error.deviation(said)
-        far = (((observed.value - said) / spread) ** 2 + 2 * spread.log()) * observed.present
-        whole = far.sum() + ((effects @ precision) * effects).sum()
-        whole.backward()
-        return whole
-
-    search.step(objective)
-    return effects.detach()
-
-
 MODELS = {
     "made-up-truth": OneCompartment(name="made-up-truth", gene_factor=2.0),
-    "made-up-dosing": OneCompartment(name="made-up-dosing", clearance=6.0, volume=60.0),
+    "made-up-dosing": OneCompartment(
+        name="made-up-dosing", clearance=6.0, volume=60.0, gene_factor=1.6
+    ),
 }
 
 

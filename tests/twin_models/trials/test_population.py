@@ -33,7 +33,7 @@ def population(**changes: Any) -> Population:
 
 
 def streams(count: int = 40_000, first: int = 0) -> Streams:
-    return Streams(seed=2, replicate=0, first=first, count=count)
+    return Streams(seed=2, replicates=(0,), first=first, count=count)
 
 
 def test_marginals_and_copula() -> None:

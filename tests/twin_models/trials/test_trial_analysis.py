@@ -173,7 +173,7 @@ class _Risk:
 
 
 def _patients(count: int = 200) -> tuple[VirtualPatients, Streams]:
-    streams = Streams(seed=9, replicate=0, first=0, count=count)
+    streams = Streams(seed=9, replicates=(0,), first=0, count=count)
     weight = {
         **{"name": "weight", "unit": "kg", "distribution": "normal", "mean": 75, "sd": 15},
         **{"lowest": 40, "highest": 140, "source": "made up"},
@@ -243,8 +243,8 @@ def test_history_learns_what_can_be_foretold() -> None:
 
 
 def test_blocks_hold_every_arm_and_do_not_change_with_the_trials_size() -> None:
-    small = allocate((2, 1), Streams(seed=1, replicate=0, first=0, count=31), None).arm
-    large = allocate((2, 1), Streams(seed=1, replicate=0, first=0, count=3000), None).arm
+    small = allocate((2, 1), Streams(seed=1, replicates=(0,), first=0, count=31), None).arm
+    large = allocate((2, 1), Streams(seed=1, replicates=(0,), first=0, count=3000), None).arm
     assert (small == large[:31]).all()
     assert (large.reshape(-1, 3).sum(axis=1) == 1).all()
     assert len({tuple(block) for block in large.reshape(-1, 3)}) == 3

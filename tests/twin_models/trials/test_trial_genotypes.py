@@ -16,7 +16,7 @@ N = 100_000
 
 
 def drawn(gene: str, ancestry: str) -> Genotypes:
-    streams = Streams(seed=11, replicate=0, first=0, count=N)
+    streams = Streams(seed=11, replicates=(0,), first=0, count=N)
     return draw_genotypes([gene], [ancestry], np.zeros(N, dtype=np.int64), streams)[gene]
 
 
@@ -92,7 +92,7 @@ def test_an_allele_that_is_not_in_the_table_is_never_normal() -> None:
 
 def test_a_mix_of_ancestries_draws_each_patient_from_their_own() -> None:
     index = np.arange(N) % 2
-    streams = Streams(seed=11, replicate=0, first=0, count=N)
+    streams = Streams(seed=11, replicates=(0,), first=0, count=N)
     found = draw_genotypes(["CYP3A5"], ["EUR", "AFR"], index, streams)["CYP3A5"]
     carriers = found.count("*3") > 0
     assert carriers[index == 0].mean() == pytest.approx(1 - 0.057**2, abs=0.01)

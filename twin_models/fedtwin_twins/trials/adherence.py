@@ -33,7 +33,7 @@ class Adherence(Part):
     def shares(self, streams: Streams) -> Floats:
         """Share of doses that each patient takes in the long run, (patients,)."""
         if self.taken_share == 1:
-            return np.ones(streams.count)
+            return np.ones(streams.patients)
         logit = np.log(self.taken_share / (1 - self.taken_share))
         spread = self.between_patients_sd * streams.normals(f"{_PURPOSE} of a patient")
         found: Floats = 1 / (1 + np.exp(-(logit + spread)))
@@ -42,7 +42,7 @@ class Adherence(Part):
     def taken(self, doses: int, streams: Streams) -> NDArray[np.bool_]:
         """Which doses are taken, (patients, doses)."""
         shares = self.shares(streams)
-        found = np.zeros((streams.count, doses), dtype=bool)
+        found = np.zeros((streams.patients, doses), dtype=bool)
         for dose in range(doses):
             chance = shares
             if dose:

@@ -33,19 +33,19 @@ def allocate(shares: Sequence[int], streams: Streams, score: FrozenScore | None)
 
     Args:
         shares: how often each arm is in a block, such as (1, 1) or (2, 1).
-        streams: of these patients, from the first of the replicate on.
+        streams: of these patients, all in one replicate and from its first one on.
         score: frozen before, or none.
 
     Raises:
-        ValueError: a share is below 1, or patients do not begin with the first one.
+        ValueError: a share is below 1, or patients are not those of one replicate from the first.
     """
-    if min(shares) < 1 or streams.first:
-        raise ValueError("expected shares of at least 1, and patients from the first one on")
+    if min(shares) < 1 or streams.first or len(streams.replicates) != 1:
+        raise ValueError("expected shares of at least 1, and one replicate from its first patient")
     block = np.repeat(np.arange(len(shares)), shares)
     size = len(block)
     blocks = -(-streams.count // size)
     whole = Streams(
-        seed=streams.seed, replicate=streams.replicate, first=0, count=blocks * size
+        seed=streams.seed, replicates=streams.replicates, first=0, count=blocks * size
     ).uniforms("allocation")
     order = np.argsort(whole.reshape(blocks, size), axis=1, kind="stable")
     arms = np.empty((blocks, size), dtype=np.int64)

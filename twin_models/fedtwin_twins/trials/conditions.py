@@ -77,7 +77,7 @@ def draw_conditions(
         if unknown := sorted(named - set(changed)):
             raise ValueError(f"condition {condition.name}: there is no covariate {unknown[0]}")
         has = streams.uniforms(f"condition {condition.name}") < condition.chance(
-            changed, streams.count
+            changed, streams.patients
         )
         for name, factor in condition.covariate_factors.items():
             changed[name] = np.where(has, changed[name] * factor, changed[name])

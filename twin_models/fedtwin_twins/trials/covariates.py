@@ -169,7 +169,7 @@ def draw_covariates(
     found = {}
     for place, covariate in enumerate(covariates):
         # Summed by hand: a matrix product may round by the number of patients.
-        tied = np.zeros(streams.count)
+        tied = np.zeros(streams.patients)
         for other in range(place + 1):
             tied = tied + root[place, other] * free[other]
         found[covariate.name] = covariate.values(ndtr(tied), ancestry)

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedtwin_twins.belief.likelihood import evidence_of
+from fedtwin_twins.belief.mode import find_mode
 from fedtwin_twins.trials.arms import Adjustment, Arm, Start, Target
 from fedtwin_twins.trials.arms import Doses as Amounts
 from fedtwin_twins.trials.drug import doses_of
@@ -50,6 +52,14 @@ class Doser:
         """Typical patients, (patients, effects)."""
         patients = self.traits.starts.shape[0]
         return torch.zeros((patients, len(self.model.effects)), dtype=torch.float64)
+
+
+def most_probable(model: TwinModel, batch: Batch, observed: Observed) -> Tensor:
+    """The usual way to learn from levels: the most probable effects, (patients, effects).
+
+    Where the search ends before the mode, the best found so far is taken.
+    """
+    return find_mode(evidence_of(model, batch, observed)).effects
 
 
 def rounded(amounts: Floats, allowed: Amounts) -> Floats:
@@ -166,7 +176,9 @@ class _Choice:
         now = self.doser.batch(self.past_times, self.past, allowed.infusion_h)
         doses = doses_of(model, times, amounts, allowed.infusion_h, self.doser.route)
         batch = Batch(doses=doses, traits=now.repeated(options).traits)
-        tried = effects.repeat_interleave(options, dim=0)
+        # What passed with an occasion does not come again: its effects are 0 from now on.
+        lasting = effects[:, : len(model.effects)]
+        tried = lasting.repeat_interleave(options, dim=0)
         return measure(model, batch, tried, end, target.measure).reshape(patients, options)
 
 

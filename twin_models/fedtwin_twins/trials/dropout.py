@@ -33,8 +33,8 @@ class Dropout(Part):
             ValueError: a slope speaks of a covariate that there is not.
         """
         if self.share == 0:
-            return np.full(streams.count, np.inf)
-        log_hazard = np.zeros(streams.count)
+            return np.full(streams.patients, np.inf)
+        log_hazard = np.zeros(streams.patients)
         for slope in self.slopes:
             if slope.covariate not in covariates:
                 raise ValueError(f"dropout: there is no covariate {slope.covariate}")

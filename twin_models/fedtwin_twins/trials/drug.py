@@ -76,8 +76,7 @@ def _problems(name: str, asked: CovariateRange, patients: VirtualPatients) -> li
         Problem(
             field=where,
             value=f"outside of the model's range in {outside} of {len(patients)} virtual patients",
-            allowed=f"{low:g} to {high:g}",
-            unit=asked.unit,
+            allowed=f"{low:g} to {high:g} {asked.unit}",
             remedy="narrow lowest and highest in the plan",
         )
     ]
@@ -135,7 +134,7 @@ def draw_effects(model: TwinModel, streams: Streams, occasions: int) -> Floats:
     prior = model.prior(occasions).detach().numpy()
     values, vectors = np.linalg.eigh(prior)
     root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
-    found = np.zeros((streams.count, prior.shape[0]))
+    found = np.zeros((streams.patients, prior.shape[0]))
     for effect in range(prior.shape[0]):
         drawn = streams.normals(f"effects of {model.name}", effect)
         # Added one by one: a matrix product may round by the number of patients.

@@ -195,7 +195,7 @@ def draw_population(
     units = {**units, **{one.name: "1" for one in population.gene_covariates}}
     conditions, covariates = draw_conditions(population.conditions, drawn, streams)
     return VirtualPatients(
-        numbers=np.arange(streams.first, streams.first + streams.count),
+        numbers=streams.numbers,
         ancestries=names,
         ancestry=ancestry,
         covariates=covariates,

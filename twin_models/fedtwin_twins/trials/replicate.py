@@ -1,61 +1,27 @@
-"""One repetition of a trial: draw patients, freeze the score, randomise, treat, compare.
+"""Repetitions of a trial: draw patients, freeze the score, randomise, treat, compare.
 
-Every step has chance of its own (`streams`), so that repetitions may be done in any order.
+Every step has chance of its own (`streams`), so that repetitions may be done in any order. Several
+are computed at once: equations cost hardly more for a thousand patients than for fifty.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
 
 from fedtwin_twins.trials.allocation import Allocation, allocate
 from fedtwin_twins.trials.analysis import Estimate, difference, procova
-from fedtwin_twins.trials.course import Course, Group, run_arm
-from fedtwin_twins.trials.covariates import Rows
-from fedtwin_twins.trials.dosing import Doser, Fit
-from fedtwin_twins.trials.drug import (
-    Truth,
-    as_tensor,
-    doses_of,
-    draw_effects,
-    scale_parameters,
-    traits_of,
-)
-from fedtwin_twins.trials.endpoints import outcomes
+from fedtwin_twins.trials.conduct import Conduct, Laboratory, TwinForecast
+from fedtwin_twins.trials.course import Course, Group
+from fedtwin_twins.trials.drug import as_tensor
 from fedtwin_twins.trials.plan import TrialPlan
 from fedtwin_twins.trials.population import VirtualPatients, draw_population
-from fedtwin_twins.trials.prognosis import (
-    FrozenScore,
-    HistoryModel,
-    PrognosticModel,
-    freeze,
-    learn_from_history,
-)
+from fedtwin_twins.trials.prognosis import FrozenScore, HistoryModel, PrognosticModel, freeze
 from fedtwin_twins.trials.streams import Floats, Integers, Streams
-from fedtwin_twins.twin.batch import Batch
-from fedtwin_twins.twin.model import TwinModel
 
-_HISTORY: Final = 2**31
-"""Number of the replicate that plays the past; repetitions of the trial are far below."""
-_GHOSTS: Final = 2**31 + 1
-"""Numbers of the replicates that give a twin its random effects begin here."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Laboratory:
-    """What a trial is run with, beside its plan.
-
-    Attributes:
-        find_model: a twin model by name.
-        fit: how a dosing model learns from levels.
-        rows: covariates of real patients, if the population is drawn from them.
-    """
-
-    find_model: Callable[[str], TwinModel]
-    fit: Fit
-    rows: Rows | None = None
+_AT_ONCE = 6000
+"""Patients that are computed together; replicates are never cut."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +58,25 @@ class Comparison:
     adjusted: Estimate | None
 
 
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_POINTS = 480
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curves:
+    """How an arm went on, for a plot.
+
+    Attributes:
+        hours: (hours,).
+        levels: quantiles 5, 25, 50, 75, 95 % of the true level of who is still there, (5, hours).
+        amounts: median amount prescribed on each day, (days,).
+    """
+
+    hours: Floats
+    levels: Floats
+    amounts: Floats
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replicate:
     """What is kept of one repetition.
@@ -101,10 +86,7 @@ class Replicate:
         cells: by arm, endpoint and subgroup; subgroup '' is everybody.
         comparisons: of every arm but the control, for every endpoint.
         score_correlation: of the score with the primary outcome in the control arm; NaN without.
-        levels: quantiles 5, 25, 50, 75, 95 % of the true level in each arm over `hours`,
-            (arms, quantiles, hours); of the first replicate only.
-        hours: of `levels`.
-        amounts: median prescribed amount in each arm on each day, (arms, days); likewise.
+        curves: of each arm, of the first repetition only.
         left: patients who left before the end.
     """
 
@@ -112,24 +94,28 @@ class Replicate:
     cells: Mapping[tuple[int, int, str], Cell]
     comparisons: tuple[Comparison, ...]
     score_correlation: float
-    levels: Floats
-    hours: Floats
-    amounts: Floats
+    curves: tuple[Curves, ...]
     left: int
+
+
+def chunks(plan: TrialPlan, count: int) -> list[tuple[int, ...]]:
+    """Numbers of repetitions that are computed together; the plan alone decides."""
+    size = max(1, _AT_ONCE // plan.patients)
+    return [tuple(range(first, min(first + size, count))) for first in range(0, count, size)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """One repetition as a piece of work that can be sent to another process."""
+    """Repetitions as a piece of work that can be sent to another process."""
 
     plan: TrialPlan
     laboratory: Laboratory
     history: HistoryModel | None = None
 
-    def __call__(self, number: int) -> Replicate:
-        """Do it."""
+    def __call__(self, numbers: tuple[int, ...]) -> list[Replicate]:
+        """Do some of them at once."""
         torch.set_num_threads(1)
-        return _Run(self.plan, self.laboratory).replicate(number, self.history)
+        return _Repetitions(self.plan, self.laboratory, numbers).run(self.history)
 
 
 def learn_history(plan: TrialPlan, laboratory: Laboratory) -> HistoryModel | None:
@@ -137,224 +123,150 @@ def learn_history(plan: TrialPlan, laboratory: Laboratory) -> HistoryModel | Non
     prognosis = plan.analysis.prognosis
     if prognosis is None or prognosis.by != "history":
         return None
-    return _Run(plan, laboratory).history(prognosis.patients)
-
-
-class _Run:
-    def __init__(self, plan: TrialPlan, laboratory: Laboratory) -> None:
-        self.plan, self.laboratory = plan, laboratory
-        self.truth = laboratory.find_model(plan.drug.truth.model)
-        name = plan.drug.dosing_model
-        self.dosing = None if name is None else laboratory.find_model(name)
-
-    def replicate(self, number: int, history: HistoryModel | None) -> Replicate:
-        plan = self.plan
-        streams = Streams(seed=plan.seed, replicate=number, first=0, count=plan.patients)
-        patients = draw_population(plan.population, streams, self.laboratory.rows)
-        model = history or self._twin(patients)
-        score = None if model is None else freeze(model, patients)
-        allocation = allocate([arm.share for arm in plan.arms], streams, score)
-        leaves = plan.population.dropout.days(patients.covariates, streams)
-        truth = self.truth_of(patients, streams, self.truth)
-        found = np.full((len(plan.endpoints), len(patients)), np.nan)
-        levels, amounts = [], []
-        for place, _ in enumerate(plan.arms):
-            chosen = np.flatnonzero(allocation.arm == place)
-            group = self.group(patients, chosen, streams, truth, leaves)
-            course = self.course(place, group)
-            found[:, chosen] = self.outcomes(course, group)
-            if number == 0:
-                levels.append(self._levels(course, group))
-                amounts.append(_daily(course, plan.days))
-        return Replicate(
-            number=number,
-            cells=self._cells(patients, allocation, found),
-            comparisons=tuple(self._comparisons(patients, allocation, score, found)),
-            score_correlation=_correlation(score, found[0], allocation.arm == plan.control),
-            levels=np.array(levels),
-            hours=self._hours() if number == 0 else np.zeros(0),
-            amounts=np.array(amounts),
-            left=int((leaves < plan.days).sum()),
-        )
-
-    def truth_of(self, patients: VirtualPatients, streams: Streams, model: TwinModel) -> Truth:
-        """What really goes on in these patients if a model is right."""
-        every = self.plan.drug.truth.occasion_days
-        starts = [] if every is None else list(np.arange(every, self.plan.days, every) * 24.0)
-        occasions = 1 + len(starts) if model.occasion_effects else 0
-        traits = traits_of(model, patients, starts)
-        effects = draw_effects(model, streams, occasions)
-        if model is self.truth and (factors := self._factors(patients)):
-            nothing = doses_of(
-                model, np.zeros(0), np.zeros((len(patients), 0)), 0.0, self.plan.drug.route
-            )
-            batch = Batch(doses=nothing, traits=traits)
-            effects = scale_parameters(model, batch, effects, factors)
-        return Truth(model=model, traits=traits, effects=as_tensor(effects))
-
-    def _factors(self, patients: VirtualPatients) -> dict[str, Floats]:
-        given = self.plan.drug.truth.parameter_factors
-        found = {name: np.full(len(patients), factor) for name, factor in given.items()}
-        for condition in self.plan.population.conditions:
-            has = patients.conditions[condition.name]
-            for name, factor in condition.parameter_factors.items():
-                before = found.get(name, np.ones(len(patients)))
-                found[name] = np.where(has, before * factor, before)
-        return found
-
-    def group(
-        self,
-        patients: VirtualPatients,
-        places: Integers,
-        streams: Streams,
-        truth: Truth,
-        leaves: Floats,
-    ) -> Group:
-        """Some of the patients, with all that befalls them."""
-        some = patients.take(places)
-        chosen = torch.from_numpy(places)
-        doser = None
-        if self.dosing is not None:
-            doser = Doser(
-                model=self.dosing,
-                traits=traits_of(self.dosing, some),
-                route=self.plan.drug.route,
-                fit=self.laboratory.fit,
-            )
-        nothing = doses_of(
-            truth.model, np.zeros(0), np.zeros((len(patients), 0)), 0.0, self.plan.drug.route
-        )
-        traits = Batch(doses=nothing, traits=truth.traits).where(chosen).traits
-        return Group(
-            patients=some,
-            places=places,
-            streams=streams,
-            truth=Truth(model=truth.model, traits=traits, effects=truth.effects[chosen]),
-            leaves_day=leaves[places],
-            doser=doser,
-            route=self.plan.drug.route,
-        )
-
-    def course(self, arm: int, group: Group) -> Course:
-        """Let an arm run over a group."""
-        found = self.plan.arms[arm]
-        doses = len(np.arange(0.0, self.plan.days * 24.0, found.doses.interval_h))
-        taken = self.plan.population.adherence.taken(doses, group.streams)[group.places]
-        return run_arm(found, group, taken, self.plan.days)
-
-    def outcomes(self, course: Course, group: Group) -> Floats:
-        """Of every endpoint, (endpoints, patients)."""
-        uniforms = {
-            one.name: group.streams.uniforms(f"event {one.name}")[group.places]
-            for one in self.plan.endpoints
-            if one.event is not None
-        }
-        return np.stack([outcomes(one, course, group, uniforms) for one in self.plan.endpoints])
-
-    def history(self, size: int) -> HistoryModel:
-        """A regression on earlier patients under the control arm."""
-        plan = self.plan
-        streams = Streams(seed=plan.seed, replicate=_HISTORY, first=0, count=size)
-        patients = draw_population(plan.population, streams, self.laboratory.rows)
-        leaves = plan.population.dropout.days(patients.covariates, streams)
-        truth = self.truth_of(patients, streams, self.truth)
-        group = self.group(patients, np.arange(size), streams, truth, leaves)
-        outcome = self.outcomes(self.course(plan.control, group), group)[0]
-        name = f"regression on {size} earlier patients under {plan.analysis.control}"
-        return learn_from_history(patients, outcome, name)
-
-    def _twin(self, patients: VirtualPatients) -> PrognosticModel | None:
-        prognosis = self.plan.analysis.prognosis
-        if prognosis is None or self.dosing is None:
-            return None
-        return TwinForecast(run=self, draws=prognosis.draws)
-
-    def _hours(self) -> Floats:
-        return np.linspace(0.0, self.plan.days * 24.0, 24 * 20 + 1)[1:]
-
-    def _levels(self, course: Course, group: Group) -> Floats:
-        with torch.no_grad():
-            times = as_tensor(self._hours()).repeat(course.batch.patients, 1)
-            levels = group.truth.model.predict(course.batch, group.truth.effects, times).numpy()
-        stays = group.leaves_day[:, None] > self._hours()[None, :] / 24.0
-        shown = np.where(stays, levels, np.nan)
-        there = stays.any(axis=0)
-        found = np.full((5, levels.shape[1]), np.nan)
-        found[:, there] = np.nanquantile(shown[:, there], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
-        return found
-
-    def _cells(
-        self, patients: VirtualPatients, allocation: Allocation, found: Floats
-    ) -> dict[tuple[int, int, str], Cell]:
-        gene = self.plan.analysis.subgroup_gene
-        groups = {"": np.ones(len(patients), dtype=bool)}
-        if gene is not None:
-            each = np.array(patients.genotypes[gene].phenotype())
-            groups.update({f"{gene} {name}": each == name for name in sorted(set(each.tolist()))})
-        return {
-            (arm, endpoint, name): _cell(found[endpoint][(allocation.arm == arm) & inside])
-            for arm in range(len(self.plan.arms))
-            for endpoint in range(len(self.plan.endpoints))
-            for name, inside in groups.items()
-        }
-
-    def _comparisons(
-        self,
-        patients: VirtualPatients,
-        allocation: Allocation,
-        score: FrozenScore | None,
-        found: Floats,
-    ) -> list[Comparison]:
-        control, confidence = self.plan.control, self.plan.analysis.confidence
-        results = []
-        for arm in range(len(self.plan.arms)):
-            if arm == control:
-                continue
-            both = np.isin(allocation.arm, (arm, control))
-            treated = allocation.arm[both] == arm
-            for endpoint, outcome in enumerate(found):
-                seen = np.isfinite(outcome[both])
-                enough = min((seen & treated).sum(), (seen & ~treated).sum()) >= 2
-                use = score is not None and endpoint == 0 and enough
-                results.append(
-                    Comparison(
-                        arm=arm,
-                        endpoint=endpoint,
-                        plain=difference(outcome[both], treated, confidence) if enough else None,
-                        adjusted=procova(
-                            outcome, patients, (arm, control), allocation, score, confidence
-                        )
-                        if use and score is not None
-                        else None,
-                    )
-                )
-        return results
+    return Conduct(plan, laboratory).history(prognosis.patients)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TwinForecast:
-    """What the dosing model foretells of patients under the control arm, as a mean over draws."""
+class _Randomised:
+    """One repetition's patients, their frozen score, and their arms."""
 
-    run: _Run
-    draws: int
+    number: int
+    patients: VirtualPatients
+    score: FrozenScore | None
+    allocation: Allocation
 
-    @property
-    def name(self) -> str:
-        """For the report."""
-        return f"forecast by {self.run.plan.drug.dosing_model}, mean of {self.draws} draws"
 
-    def predict(self, patients: VirtualPatients) -> Floats:
-        """The expected primary outcome under the control arm, (patients,)."""
-        run, size = self.run, len(patients)
-        assert run.dosing is not None
-        total = np.zeros(size)
-        for draw in range(self.draws):
-            streams = Streams(seed=run.plan.seed, replicate=_GHOSTS + draw, first=0, count=size)
-            truth = run.truth_of(patients, streams, run.dosing)
-            stays = np.full(size, np.inf)
-            group = run.group(patients, np.arange(size), streams, truth, stays)
-            total += run.outcomes(run.course(run.plan.control, group), group)[0]
-        return total / self.draws
+class _Repetitions:
+    """Some repetitions, side by side."""
+
+    def __init__(self, plan: TrialPlan, laboratory: Laboratory, numbers: tuple[int, ...]) -> None:
+        self._plan, self._numbers = plan, numbers
+        self._conduct = Conduct(plan, laboratory)
+        self._streams = self._streams_of(numbers)
+        self._patients = draw_population(plan.population, self._streams, laboratory.rows)
+
+    def _streams_of(self, numbers: tuple[int, ...]) -> Streams:
+        plan = self._plan
+        return Streams(seed=plan.seed, replicates=numbers, first=0, count=plan.patients)
+
+    def run(self, history: HistoryModel | None) -> list[Replicate]:
+        """All of them, in order."""
+        plan, conduct = self._plan, self._conduct
+        model = history or self._twin()
+        trials = [self._randomised(place, model) for place in range(len(self._numbers))]
+        arms = np.concatenate([one.allocation.arm for one in trials])
+        leaves = plan.population.dropout.days(self._patients.covariates, self._streams)
+        truth = conduct.truth_of(self._patients, self._streams, conduct.truth)
+        found = np.full((len(plan.endpoints), len(self._patients)), np.nan)
+        curves: list[Curves] = []
+        for arm, _ in enumerate(plan.arms):
+            chosen = np.flatnonzero(arms == arm)
+            group = conduct.group(self._patients, chosen, self._streams, truth, leaves)
+            course = conduct.course(arm, group)
+            found[:, chosen] = conduct.outcomes(course, group)
+            if self._numbers[0] == 0:
+                shown = np.flatnonzero(chosen < plan.patients)
+                curves.append(_curves(course, group, plan.days, shown))
+        return [
+            self._replicate(place, one, found, leaves, tuple(curves) if place == 0 else ())
+            for place, one in enumerate(trials)
+        ]
+
+    def _twin(self) -> PrognosticModel | None:
+        prognosis = self._plan.analysis.prognosis
+        if prognosis is None:
+            return None
+        return TwinForecast(conduct=self._conduct, draws=prognosis.draws)
+
+    def _rows(self, place: int) -> slice:
+        return slice(place * self._plan.patients, (place + 1) * self._plan.patients)
+
+    def _randomised(self, place: int, model: PrognosticModel | None) -> _Randomised:
+        rows = np.arange(len(self._patients))[self._rows(place)]
+        patients = self._patients.take(rows)
+        score = None if model is None else freeze(model, patients)
+        streams = self._streams_of((self._numbers[place],))
+        allocation = allocate([arm.share for arm in self._plan.arms], streams, score)
+        return _Randomised(
+            number=self._numbers[place], patients=patients, score=score, allocation=allocation
+        )
+
+    def _replicate(
+        self,
+        place: int,
+        one: _Randomised,
+        found: Floats,
+        leaves: Floats,
+        curves: tuple[Curves, ...],
+    ) -> Replicate:
+        outcomes, rows = found[:, self._rows(place)], self._rows(place)
+        control = one.allocation.arm == self._plan.control
+        return Replicate(
+            number=one.number,
+            cells=_cells(self._plan, one, outcomes),
+            comparisons=tuple(_comparisons(self._plan, one, outcomes)),
+            score_correlation=_correlation(one.score, outcomes[0], control),
+            curves=curves,
+            left=int((leaves[rows] < self._plan.days).sum()),
+        )
+
+
+def _cells(plan: TrialPlan, one: _Randomised, found: Floats) -> dict[tuple[int, int, str], Cell]:
+    gene = plan.analysis.subgroup_gene
+    groups = {"": np.ones(len(one.patients), dtype=bool)}
+    if gene is not None:
+        each = np.array(one.patients.genotypes[gene].phenotype())
+        groups.update({f"{gene} {name}": each == name for name in sorted(set(each.tolist()))})
+    return {
+        (arm, endpoint, name): _cell(found[endpoint][(one.allocation.arm == arm) & inside])
+        for arm in range(len(plan.arms))
+        for endpoint in range(len(plan.endpoints))
+        for name, inside in groups.items()
+    }
+
+
+def _comparisons(plan: TrialPlan, one: _Randomised, found: Floats) -> list[Comparison]:
+    others = [arm for arm in range(len(plan.arms)) if arm != plan.control]
+    return [
+        _comparison(plan, one, (arm, endpoint), outcome)
+        for arm in others
+        for endpoint, outcome in enumerate(found)
+    ]
+
+
+def _comparison(
+    plan: TrialPlan, one: _Randomised, key: tuple[int, int], outcome: Floats
+) -> Comparison:
+    arm, endpoint = key
+    confidence = plan.analysis.confidence
+    both = np.isin(one.allocation.arm, (arm, plan.control))
+    treated = one.allocation.arm[both] == arm
+    seen = np.isfinite(outcome[both])
+    plain = adjusted = None
+    if min((seen & treated).sum(), (seen & ~treated).sum()) >= 2:
+        plain = difference(outcome[both], treated, confidence)
+        if endpoint == 0 and one.score is not None:
+            arms = (arm, plan.control)
+            adjusted = procova(outcome, one.patients, arms, one.allocation, one.score, confidence)
+    return Comparison(arm=arm, endpoint=endpoint, plain=plain, adjusted=adjusted)
+
+
+def _curves(course: Course, group: Group, days: float, shown: Integers) -> Curves:
+    hours = np.linspace(0.0, days * 24.0, _POINTS + 1)[1:]
+    rows = torch.from_numpy(shown)
+    with torch.no_grad():
+        times = as_tensor(hours).repeat(len(shown), 1)
+        model, effects = group.truth.model, group.truth.effects[rows]
+        levels = model.predict(course.batch.where(rows), effects, times).numpy()
+    stays = group.leaves_day[shown, None] > hours[None, :] / 24.0
+    there = stays.any(axis=0)
+    found = np.full((len(_QUANTILES), len(hours)), np.nan)
+    values = np.where(stays, levels, np.nan)[:, there]
+    found[:, there] = np.nanquantile(values, _QUANTILES, axis=0)
+    day = (course.times_h // 24).astype(int)
+    given = course.prescribed[shown]
+    amounts = [np.median(given[:, day == one].sum(axis=1)) for one in range(int(days))]
+    return Curves(hours=hours, levels=found, amounts=np.array(amounts))
 
 
 def _cell(values: Floats) -> Cell:
@@ -375,10 +287,3 @@ def _correlation(score: FrozenScore | None, outcome: Floats, control: np.ndarray
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(np.corrcoef(first, second)[0, 1])
-
-
-def _daily(course: Course, days: float) -> Floats:
-    """Median amount prescribed on each day."""
-    day = (course.times_h // 24).astype(int)
-    found = [np.median(course.prescribed[:, day == one].sum(axis=1)) for one in range(int(days))]
-    return np.array(found)
