@@ -12,7 +12,6 @@ def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = re.findall(r"^```python\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
     exec(compile(block, "beliefs.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
-    print(said)
     weights, bands = (re.findall(r"[\d.]+(?=[,\]])", line) for line in said[-2:])
     assert sum(map(float, weights)) == pytest.approx(1.0)
     assert 5.0 < float(bands[-3]) < 25.0
