@@ -55,6 +55,9 @@ MODULES = {
     "patient_timeline": ("patient-timeline-ms",),
     "mqtt": ("mqtt-per-s",),
     "procova": ("procova-type1", "procova-variance"),
+    "belief_published": ("map-max-eta-difference",),
+    "belief_speed": ("map-per-s",),
+    "belief_coverage": ("interval-coverage",),
     "at_rest": ("at-rest-import-ratio", "at-rest-scan-ratio", "at-rest-sqlite-ratio"),
 }
 WHAT = {
@@ -100,6 +103,9 @@ WHAT = {
     "cohort-cpu-s": "CPU seconds of that, selection of the patients included; baseline: pandas",
     "patient-timeline-ms": "one patient of 100,000, 17 million events encrypted, live ones too",
     "mqtt-per-s": "messages of QoS 1 a second, each on disk before its ack, real broker",
+    "map-max-eta-difference": "most probable effects beside NONMEM's and Monolix's, the worst",
+    "map-per-s": "most probable effects, 5 levels, 5 effects, 10 doses; baseline: scipy",
+    "interval-coverage": "90 % intervals of 1,000 patients, worst of 5 effects; baseline: normal",
     "at-rest-import-ratio": "an import of 100,000 values into encrypted timelines over plain ones",
     "at-rest-scan-ratio": "a cohort's scan of encrypted timelines over plain ones",
     "at-rest-sqlite-ratio": "100,200 rows written and read by SQLCipher over plain SQLite",
@@ -134,6 +140,13 @@ def main() -> int:
         default=None,
         metavar="DIR",
         help="FLamby's brca.csv and train_test_split.csv",
+    )
+    parser.add_argument(
+        "--pharmacology-cases",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="published cases of pharmacokinetics, such as M03_tobramycin.json",
     )
     parser.add_argument(
         "--iwpc",
