@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from fedtwin.paper import data_folder, now, say, show_table
+from fedtwin.research_trial import trial
 
 app = typer.Typer(rich_markup_mode=None)
+app.command()(trial)
 Home = Annotated[
     Path,
     typer.Option(
