@@ -4,13 +4,13 @@ They know nothing of the engines that the product uses, so that a belief is prov
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fedtwin_twins.twin.batch import Batch, Doses, Observed, constant_traits
+from fedtwin_twins.twin.batch import Batch, Doses, Observed, Traits, constant_traits
 from fedtwin_twins.twin.model import CovariateRange, Observable, Parameter
 from fedtwin_twins.twin.residuals import ResidualError
 
@@ -161,3 +161,69 @@ def observed_of(
         present=present,
         below=marks,
     )
+
+
+class Varying(SmallModel):
+    """Absorbed fractions that differ between occasions, as the occasion of each dose says."""
+
+    def predict(
+        self, batch: Batch, effects: Tensor, times: Tensor, kinds: Tensor | int = 0
+    ) -> Tensor:
+        traits, count = batch.traits, len(self.effects)
+        started = traits.starts[:, None, :] <= batch.doses.time[:, :, None]
+        span = started.sum(dim=2) - 1
+        occasion = traits.occasions.gather(1, span.clamp(min=0))
+        known = torch.cat([effects[:, count:], torch.zeros(len(effects), 99, dtype=F64)], dim=1)
+        factor = known.gather(1, occasion).exp()
+        doses = replace(batch.doses, amount=batch.doses.amount * factor)
+        return super().predict(replace(batch, doses=doses), effects, times)
+
+
+def varying(spread: float = 0.3) -> Varying:
+    """`run001` with a bioavailability that varies between occasions."""
+    one = run001()
+    return Varying(
+        terms=one.terms,
+        omega=one.omega,
+        error=one.error,
+        occasion_effects=("bioavailability",),
+        omega_occasion=torch.tensor([[spread**2]], dtype=F64),
+    )
+
+
+def with_occasions(batch: Batch, starts: Sequence[float]) -> Batch:
+    """The same patients with occasions that begin at these hours; the first began long ago."""
+    count = batch.patients
+    begins = torch.tensor([-torch.inf, *starts], dtype=F64).repeat(count, 1)
+    traits = Traits(
+        values={"any": torch.ones(begins.shape, dtype=F64)},
+        starts=begins,
+        occasions=torch.arange(begins.shape[1]).repeat(count, 1),
+    )
+    return replace(batch, traits=traits)
+
+
+def simulated(
+    model: SmallModel, batch: Batch, times: Sequence[float], seed: int
+) -> tuple[Observed, Tensor]:
+    """Measurements of patients drawn from the prior, and the effects that they were drawn with."""
+    generator = torch.Generator().manual_seed(seed)
+    occasions = int(batch.traits.occasions.max()) + 1 if model.occasion_effects else 0
+    factor = torch.linalg.cholesky(model.prior(occasions))
+    normal = torch.randn(batch.patients, len(factor), dtype=F64, generator=generator)
+    effects = normal @ factor.mT
+    at = torch.tensor(times, dtype=F64).repeat(batch.patients, 1)
+    truth = model.predict(batch, effects, at)
+    noise = torch.randn(truth.shape, dtype=F64, generator=generator)
+    values = model.error.scaled(truth) + model.error.deviation(truth) * noise
+    if model.error.convention == "on_logarithm":
+        values = values.exp()
+    marks = torch.ones(at.shape, dtype=torch.bool)
+    observed = Observed(
+        time=at,
+        value=values,
+        kind=torch.zeros(at.shape, dtype=torch.int64),
+        present=marks,
+        below=~marks,
+    )
+    return observed, effects

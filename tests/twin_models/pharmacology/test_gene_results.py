@@ -122,6 +122,16 @@ def test_copies_of_cyp2d6(diplotype: str, copies: int | None, phenotype: str) ->
     assert found.phenotype == phenotype
 
 
+@pytest.mark.parametrize(
+    ("bases", "phenotype"),
+    [("A/G", "-1639 AG"), ("g/g", "-1639 GG"), ("T/C", "-1639 AG"), ("A/A", "-1639 AA")],
+)
+def test_vkorc1_by_its_bases_on_either_strand(bases: str, phenotype: str) -> None:
+    assert gene_result("VKORC1", diplotype=bases).phenotype == phenotype
+    with pytest.raises(Refusal, match="VKORC1 allele is X"):
+        gene_result("VKORC1", diplotype="A/X")
+
+
 def test_a_call_from_genotypes_becomes_a_result() -> None:
     found = called_result(call("CYP3A5", rs776746="T/C"))
     assert (found.diplotype, found.phenotype) == ("*1/*3", "Intermediate Metabolizer")

@@ -60,7 +60,7 @@ class ContaminatedNormal:
     """
 
     share: float = 0.05
-    widening: float = 5.0
+    widening: float = 10.0
 
     def __post_init__(self) -> None:
         problems = []
@@ -74,13 +74,13 @@ class ContaminatedNormal:
         """-2 ln of the standardised density, less the constant ln 2 pi."""
         usual = log(1.0 - self.share) - residual**2 / 2.0
         wide = log(self.share / self.widening) - (residual / self.widening) ** 2 / 2.0
-        return -2.0 * torch.logaddexp(usual, wide)
+        return -2.0 * _log_sum(usual, wide)
 
     def below_term(self, residual: Tensor) -> Tensor:
         """-2 ln of the chance to lie below, so many deviations above the prediction."""
         usual = log(1.0 - self.share) + _log_normal_below(residual)
         wide = log(self.share) + _log_normal_below(residual / self.widening)
-        return -2.0 * torch.logaddexp(usual, wide)
+        return -2.0 * _log_sum(usual, wide)
 
     def chance(self, residual: Tensor) -> Tensor:
         """The chance that a measurement so many deviations off is one of the wide ones."""
@@ -255,6 +255,11 @@ def _log_normal_below(residual: Tensor) -> Tensor:
     """Ln Phi, with derivatives that stay finite far out on both sides."""
     found: Tensor = torch.special.log_ndtr(residual.clamp(max=CERTAIN))
     return found
+
+
+def _log_sum(first: Tensor, second: Tensor) -> Tensor:
+    """Ln (e^first + e^second), whose second derivatives stay finite as `logaddexp`'s do not."""
+    return first + torch.nn.functional.softplus(second - first, threshold=CERTAIN)
 
 
 def _outside(field: str, value: float, allowed: str) -> Problem:

@@ -29,6 +29,8 @@ SHRINK: Final = 0.3
 """What is left of a step after a trial that did not help."""
 ROUNDING: Final = 1e-12
 """An objective that grows by such a part of itself has not grown."""
+LONGEST: Final = 1.0
+"""Standard deviations of the prior that one step may go: farther out, models are often flat."""
 STUCK: Final = 1e-9
 """A step shortened to such a part of itself leads nowhere."""
 FLAT: Final = 1e-9
@@ -79,7 +81,8 @@ class _Search:
     def advance(self, *, exact: bool) -> None:
         """Try one step of each patient; one that is not taken leaves a shorter one to try."""
         direction = -torch.einsum("npq,nq->np", self.inverse, self.gradient)
-        moved = self.step[:, None] * direction
+        length = direction.norm(dim=1)
+        moved = (self.step * (LONGEST / length).clamp(max=1.0))[:, None] * direction
         value, gradient = self.question.with_gradient(self.point + moved)
         slope = (self.gradient * moved).sum(dim=1)
         limit = self.value + DECREASE * slope + ROUNDING * self.value.abs()
@@ -92,7 +95,7 @@ class _Search:
         self.step = torch.where(taken, 1.0, self.step * SHRINK)
         if not exact:
             self.inverse = _secant(self.inverse, moved, change)
-        elif bool((self.distance() > ARRIVED).any()):
+        elif bool((taken & (self.distance() > ARRIVED)).any()):
             self.inverse = _inverse(self.question.hessian(self.point))
 
 
@@ -174,7 +177,9 @@ def _without_data(point: Tensor) -> Tensor:
 
 def _inverse(hessian: Tensor) -> Tensor:
     """Of the absolute values of the curvatures, of which none is taken for smaller than FLAT."""
-    curvatures, axes = torch.linalg.eigh(hessian)
+    finite = hessian.isfinite().all(dim=2).all(dim=1)
+    without_data = 2.0 * torch.eye(hessian.shape[1], dtype=hessian.dtype)
+    curvatures, axes = torch.linalg.eigh(torch.where(finite[:, None, None], hessian, without_data))
     found: Tensor = (axes / curvatures.abs().clamp(min=FLAT)[:, None, :]) @ axes.mT
     return found
 

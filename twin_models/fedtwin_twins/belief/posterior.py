@@ -198,7 +198,7 @@ def _cautions(
         found[patient].append(_few_draws(float(drawn.effective[patient])))
     for patient in (finite & (fit.p < SURPRISING)).nonzero()[:, 0].tolist():
         found[patient].append(_misfit(float(fit.p[patient])))
-    for patient, place in fit.far.nonzero().tolist():
+    for patient, place in (fit.far & finite[:, None]).nonzero().tolist():
         found[patient].append(
             _far(
                 place,

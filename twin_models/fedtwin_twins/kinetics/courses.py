@@ -5,7 +5,7 @@ Amounts are what is kept where parameters change; concentrations jump with the v
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ class Course:
         """Of some of the patients."""
 
         def cut(values: Tensor) -> Tensor:
-            return values if values.shape[0] == 1 else values[rows]
+            return of_rows(values, rows)
 
         return Course(
             cut(self.time),
@@ -90,6 +90,35 @@ class CourseInput:
     routes: tuple[Route, ...]
     starts: Tensor
     doses: Doses
+
+    def some(self, rows: slice) -> "CourseInput":
+        """Of some of the patients; what is the same for all stays so."""
+
+        def of(value: Doses | Route) -> dict[str, Tensor]:
+            tensors = {one.name: getattr(value, one.name) for one in fields(value)}
+            return {
+                name: of_rows(one, rows) for name, one in tensors.items() if isinstance(one, Tensor)
+            }
+
+        disposition = Disposition(
+            clearance=of_rows(self.disposition.clearance, rows),
+            volume=of_rows(self.disposition.volume, rows),
+            exchanges=tuple(
+                (of_rows(flow, rows), of_rows(volume, rows))
+                for flow, volume in self.disposition.exchanges
+            ),
+        )
+        return CourseInput(
+            disposition=disposition,
+            routes=tuple(replace(route, **of(route)) for route in self.routes),  # type: ignore[arg-type]
+            starts=of_rows(self.starts, rows),
+            doses=Doses(**of(self.doses)),
+        )
+
+
+def of_rows(values: Tensor, rows: slice) -> Tensor:
+    """Of some of the patients; what is the same for all, (1, ...), stays so."""
+    return values if values.shape[0] == 1 else values[rows]
 
 
 def course(given: CourseInput, times: Tensor, *, amounts: bool, areas: bool) -> Course:

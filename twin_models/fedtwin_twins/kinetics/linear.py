@@ -4,16 +4,17 @@ Exact (to rounding) for any schedule of boluses, infusions, first-order, zero-or
 absorption, steady states included; differentiable in every parameter, lags and durations too.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fedtwin_twins.kinetics.courses import Course, CourseInput, area, course
+from fedtwin_twins.kinetics.curves import curve, total
 from fedtwin_twins.kinetics.disposition import Disposition
-from fedtwin_twins.kinetics.events import OBSERVATION_FIRST, Order, Route
-from fedtwin_twins.kinetics.passages import State, moved, moved_modes, passage
+from fedtwin_twins.kinetics.events import OBSERVATION_FIRST, Order, Route, at_spans
+from fedtwin_twins.kinetics.passages import moved, moved_modes
 from fedtwin_twins.twin.batch import Doses
 
 BLOCK = 4096
@@ -87,6 +88,15 @@ class LinearKinetics:
         """
         return self._areas(doses, times, since, _areas_of_amounts)
 
+    def given(self, doses: Doses) -> CourseInput:
+        """With doses, what a course follows from."""
+        starts = self.starts
+        if starts is None:
+            starts = torch.full_like(self.disposition.clearance[:1, :1].detach(), -torch.inf)
+        return CourseInput(
+            disposition=self.disposition, routes=self.routes, starts=starts, doses=doses
+        )
+
     def _areas(
         self,
         doses: Doses,
@@ -106,42 +116,14 @@ class LinearKinetics:
         ask: Callable[[CourseInput, Tensor, Order], Tensor],
     ) -> Tensor:
         patients = times.shape[0]
-        starts = self.starts
-        if starts is None:
-            starts = torch.full((1, 1), -torch.inf, dtype=times.dtype, device=times.device)
-        given = CourseInput(
-            disposition=self.disposition, routes=self.routes, starts=starts, doses=doses
-        )
+        given = self.given(doses)
         if times.device.type != "cpu" or patients <= BLOCK:
             return ask(given, times, self.order)
         parts = []
         for first in range(0, patients, BLOCK):
             rows = slice(first, first + BLOCK)
-            parts.append(ask(_some(given, rows), times[rows], self.order))
+            parts.append(ask(given.some(rows), times[rows], self.order))
         return torch.cat(parts)
-
-
-def _some(given: CourseInput, rows: slice) -> CourseInput:
-    """Some of the patients; what is the same for all stays so."""
-
-    def cut(values: Tensor) -> Tensor:
-        return values if values.shape[0] == 1 else values[rows]
-
-    def cut_fields(value: "Doses | Route") -> dict[str, Tensor]:
-        tensors = {one.name: getattr(value, one.name) for one in fields(value)}
-        return {name: cut(one) for name, one in tensors.items() if isinstance(one, Tensor)}
-
-    disposition = Disposition(
-        clearance=cut(given.disposition.clearance),
-        volume=cut(given.disposition.volume),
-        exchanges=tuple((cut(there), cut(size)) for there, size in given.disposition.exchanges),
-    )
-    return CourseInput(
-        disposition=disposition,
-        routes=tuple(replace(route, **cut_fields(route)) for route in given.routes),  # type: ignore[arg-type]
-        starts=cut(given.starts),
-        doses=Doses(**cut_fields(given.doses)),
-    )
 
 
 def _concentrations(given: CourseInput, times: Tensor, order: Order) -> Tensor:
@@ -178,15 +160,13 @@ def _in_pieces(history: Course, times: Tensor, read: Callable[[Course, Tensor], 
 
 
 def _concentration(history: Course, times: Tensor, order: Order) -> Tensor:
-    """With each mode scaled to its part of the concentration before it is spread over times."""
-    entry = history.medium.modes.entry
-    scaled = tuple(one * part for one, part in zip(history.state.modes, entry, strict=True))
-    whole = State(scaled, history.state.chains, history.state.inflow)
-    state, medium, elapsed, _ = replace(history, state=whole).before(times, order)
-    squares = tuple(part * part for part in medium.modes.entry)
-    inflow = state.inflow is not None
-    factors = passage(medium.modes.rates, squares, medium.chains, elapsed, inflow=inflow)
-    return _sum(moved_modes(state, factors))
+    places = history.places(times, order)
+
+    def pick(values: Tensor) -> Tensor:
+        return at_spans(values, places)
+
+    shape = curve(history.state, history.medium)
+    return shape.at(pick).after((times - pick(history.time)).clamp(min=0.0))
 
 
 def _amount(history: Course, times: Tensor, order: Order) -> Tensor:
@@ -194,7 +174,7 @@ def _amount(history: Course, times: Tensor, order: Order) -> Tensor:
     modes = moved_modes(state, medium.over(elapsed, inflow=state.inflow is not None))
     rows = medium.rows(amounts=True)
     return torch.stack(
-        [_sum([one * mode for one, mode in zip(row, modes, strict=True)]) for row in rows], dim=-1
+        [total([one * mode for one, mode in zip(row, modes, strict=True)]) for row in rows], dim=-1
     )
 
 
@@ -204,10 +184,3 @@ def _gathered(history: Course, times: Tensor, order: Order) -> Tensor:
     more = area(state, later, medium, elapsed, medium.rows(amounts=history.amounts))
     known = [one.gather(1, places) for one in history.areas]
     return torch.stack([one + extra for one, extra in zip(known, more, strict=True)], dim=-1)
-
-
-def _sum(parts: Sequence[Tensor]) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total

@@ -1,1 +1,1 @@
-"""Drugs: what genes, organs and other drugs do to them, and what may go wrong."""
+"""Drugs: published models as cards, and what genes, organs and other drugs do to them."""

@@ -11,6 +11,7 @@ from fedtwin_twins.pharmacology.card_kinetics import engine_scales
 from fedtwin_twins.pharmacology.card_parameters import (
     break_hours,
     effects_of,
+    factors,
     first_dose,
     individual,
     spread,
@@ -22,8 +23,9 @@ from fedtwin_twins.pharmacology.card_words import (
     observables_of,
     parameters_of,
 )
+from fedtwin_twins.pharmacology.course import Course
 from fedtwin_twins.pharmacology.covariance import covariance
-from fedtwin_twins.pharmacology.responses import AREAS, RESPONSES, Course
+from fedtwin_twins.pharmacology.responses import RESPONSES, area
 from fedtwin_twins.pharmacology.structures import OUTPUT_UNITS
 from fedtwin_twins.twin.batch import Batch
 from fedtwin_twins.twin.intake import Intake
@@ -132,6 +134,14 @@ class CardModel:
         """
         return individual(self.card, self._effects, batch.traits, first_dose(batch), effects)
 
+    def covariate_factors(self, batch: Batch) -> Mapping[str, Mapping[str, Tensor]]:
+        """By parameter and covariate, what the typical value is times, each (patients, spans).
+
+        Raises:
+            Refusal: a covariate without a default is not there.
+        """
+        return factors(self.card, batch.traits, first_dose(batch))
+
     def predict(
         self, batch: Batch, effects: Tensor, times: Tensor, kinds: Tensor | int = 0
     ) -> Tensor:
@@ -166,9 +176,9 @@ class CardModel:
         Raises:
             Refusal: as `predict`.
         """
-        observable = self.card.observables[kind]
         course = self._course(batch, effects)
-        return AREAS[observable.output](course, times) * self._unit_scale(kind)
+        output = self.card.observables[kind].output
+        return area(output, course, times) * self._unit_scale(kind)
 
     def _output(self, course: Course, times: Tensor, kind: int) -> Tensor:
         output = self.card.observables[kind].output
@@ -180,10 +190,15 @@ class CardModel:
         return Quantity(1.0, unit).to(observable.unit)
 
     def _course(self, batch: Batch, effects: Tensor) -> Course:
-        traits = spread(batch, self._breaks)
-        known = individual(self.card, self._effects, traits, first_dose(batch), effects)
-        scaled = {name: value * self._scales.get(name, 1.0) for name, value in known.items()}
-        return Course(card=self.card, doses=batch.doses, traits=traits, parameters=scaled)
+        traits, first = spread(batch, self._breaks), first_dose(batch)
+        known = individual(self.card, self._effects, traits, first, effects)
+        return Course(
+            card=self.card,
+            doses=batch.doses,
+            traits=traits,
+            parameters={name: one * self._scales.get(name, 1.0) for name, one in known.items()},
+            first_dose=first,
+        )
 
 
 def _matrix(values: object) -> Tensor:

@@ -136,6 +136,27 @@ def factor(relation: RelationCard, values: Mapping[str, Tensor]) -> Tensor:
     return known.factor(relation.covariate or "", values, relation.coefficients)
 
 
+def factors(card: ModelCard, traits: Traits, first: Tensor) -> dict[str, dict[str, Tensor]]:
+    """By parameter and covariate, what the typical value is multiplied by, (patients, spans).
+
+    A relation that reads several covariates stands under the names of all of them.
+
+    Raises:
+        Refusal: as `individual`.
+    """
+    values = known_covariates(card, traits, first)
+    found: dict[str, dict[str, Tensor]] = {}
+    for one in card.parameters:
+        for relation in one.relations:
+            name = relation.covariate or " + ".join(
+                sorted(set(relation.coefficients) - {"reference"})
+            )
+            by_covariate = found.setdefault(one.name, {})
+            before = by_covariate.get(name, torch.ones_like(traits.starts))
+            by_covariate[name] = before * factor(relation, values)
+    return found
+
+
 def known_covariates(card: ModelCard, traits: Traits, first: Tensor) -> dict[str, Tensor]:
     """Recorded covariates, defaults and derived ones, each (patients, spans).
 

@@ -262,7 +262,9 @@ def _sum_of_alleles(result: GeneResult, rows: Sequence[Row]) -> GeneEffect | str
     typical = sum(_value(by_allele[allele]) for allele in result.alleles)
     counts = dict(_counts(result, rows))
     factor = typical / (2.0 * _value(rows[0]))
-    return _made(result, rows[0], factor=factor, typical=typical, covariates=counts)
+    notes = {row.text("note") for row in rows}
+    note = notes.pop() if len(notes) == 1 else ""
+    return _made(result, rows[0], factor=factor, typical=typical, covariates=counts, note=note)
 
 
 def _counts(result: GeneResult, rows: Sequence[Row]) -> Iterator[tuple[str, float]]:
@@ -284,6 +286,7 @@ def _made(
     factor: float,
     typical: float | None,
     covariates: Mapping[str, float],
+    note: str = "",
 ) -> GeneEffect:
     low, high = row.number("low"), row.number("high")
     return GeneEffect(
@@ -300,5 +303,5 @@ def _made(
         subjects=row.text("subjects"),
         source=row.text("source"),
         verified=row.verified(),
-        note=row.text("note"),
+        note=note if typical is not None else row.text("note"),
     )

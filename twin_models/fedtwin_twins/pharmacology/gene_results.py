@@ -30,6 +30,11 @@ _SHORT: Final = {
 _COUNT: Final = re.compile(r"(?P<name>.*?\d[^x]*?)\s*x\s*(?P<least>≥|>=)?\s*(?P<count>\d+|N)\Z")
 _DELETED: Final = "*5"
 """The CYP2D6 allele that is the absence of the gene."""
+_VKORC1: Final = {
+    **dict.fromkeys("CG", "rs9923231 reference (C)"),
+    **dict.fromkeys("TA", "rs9923231 variant (T)"),
+}
+"""Bases at -1639 of VKORC1 on either strand: no base stands for both alleles."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +89,7 @@ def gene_result(
 
     Args:
         gene: HGNC symbol.
-        diplotype: such as `*1/*17`; both alleles must be in the table.
+        diplotype: such as `*1/*17`, or `A/G` for VKORC1 -1639; both alleles must be in the table.
         phenotype: in CPIC's words, or `PM`, `IM`, `NM`, `RM`, `UM`.
         activity_score: for genes that are scored.
         copy_number: of CYP2D6, all copies on both chromosomes; needed with a diplotype that
@@ -195,6 +200,8 @@ def _alleles(table: GeneTable, diplotype: str, copy_number: int | None) -> list[
         alleles = split_diplotype(diplotype)
     except ValueError as error:
         raise _refusal(f"{table.gene} diplotype", diplotype or "empty", str(error)) from error
+    if table.gene == "VKORC1":
+        alleles = sorted(_VKORC1.get(allele.upper(), allele) for allele in alleles)
     if len(alleles) != 2 and table.chromosome != "chrX":
         raise _refusal(f"{table.gene} diplotype", diplotype, "two alleles with '/' between them")
     if table.calling == "reported":
@@ -232,7 +239,7 @@ def _check_copies(
                 f"{table.gene} copy number",
                 "",
                 "the number of gene copies, for without it a duplication looks like two copies",
-                f"say copy_number=2 if that was measured, or report it as in {parts[0]}x2",
+                f"say how many copies were measured, or report it as in {parts[0]}x2",
             )
         return
     at_least = any(

@@ -24,7 +24,7 @@ def card_from(content: Any, where: str) -> ModelCard:
         # Strict JSON rules: lists become tuples and whole numbers floats, but no text a number.
         card = ModelCard.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
-        raise Refusal(*(_problem(item, where) for item in error.errors())) from None
+        raise Refusal(*(_problem(item, where) for item in _own_errors(error))) from None
     except (TypeError, ValueError) as error:
         raise Refusal(Problem(field=where, value="no card", remedy=str(error))) from None
     refuse_if_any(
@@ -38,6 +38,13 @@ def card_from(content: Any, where: str) -> ModelCard:
         for problem in problems_of(card)
     )
     return card
+
+
+def _own_errors(error: ValidationError) -> list[Any]:
+    """Without lists that are called too short because one of their parts is wrong."""
+    errors = error.errors()
+    inside = {item["loc"][: len(item["loc"]) - depth] for item in errors for depth in range(1, 9)}
+    return [item for item in errors if item["type"] != "too_short" or item["loc"] not in inside]
 
 
 def _problem(item: Any, where: str) -> Problem:
