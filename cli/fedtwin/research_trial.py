@@ -96,7 +96,7 @@ def _torch_or_say_how() -> None:
     if find_spec("torch") is None:
         raise ConfigurationError(
             "trials compute with torch, which is not installed here: "
-            "pip install --constraint constraints.txt 'fedtwin[research,trials]'"
+            "pip install --constraint constraints.txt 'fedtwin[trials]'"
         )
 
 
