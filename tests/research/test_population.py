@@ -38,10 +38,8 @@ def population_plan(**changes: Any) -> StudyPlan:
     loose = {"mode": "none", "clipping_norm": 1e4, "noise_multiplier": 0.0}
     return a_plan(
         "linear_mixed_model",
-        question="population",
         population=KNOWN,
         endpoint=ENDPOINT,
-        training={"mechanism": "moments", "rounds": 1, "learning_rate": 1},
         privacy=privacy | loose | changes,
     )
 
