@@ -83,7 +83,7 @@ WHAT = {
     "secure-sum-site-cpu-s": "CPU of a site in a secure sum of 25 M values, 10 sites, 3 vanish",
     "secure-sum-coordinator-cpu-s": "CPU of the coordinator in that sum, unmasking included",
     "secure-sum-upload-ratio": "bytes that a site sends in it over those of a float32 model",
-    "closed-form-per-s": "patients a CPU second: 2 compartments, oral, 60 doses, 200 times, 30 days",
+    "closed-form-per-s": "patients a CPU second, 2 compartments, oral, 60 doses, 200 times",
     "kinetics-effect-per-s": "the same with an indirect response along it; baseline: equations",
     "ode-eager-per-s": "all of that by Runge-Kutta in steps of .3 h, operation by operation",
     "ode-compiled-per-s": "the same with the step compiled; baseline: not compiled",
