@@ -27,6 +27,7 @@ MODULES = {
     ),
     "poisoning": ("poisoning-auroc-loss",),
     "brca_local": ("brca-cindex", "brca-cindex-dp"),
+    "iwpc": ("iwpc-mae", "iwpc-mae-new-site", "iwpc-mae-dp"),
     "ledger": ("ledger-over-pld",),
     "small_rounds": ("round-overhead-ms", "cold-start-s", "coordinator-mb", "agent-mb"),
     "small_bytes": ("round-bytes",),
@@ -53,6 +54,10 @@ MODULES = {
     "mllp": ("mllp-per-s",),
     "patient_timeline": ("patient-timeline-ms",),
     "mqtt": ("mqtt-per-s",),
+    "procova": ("procova-type1", "procova-variance"),
+    "belief_published": ("map-max-eta-difference",),
+    "belief_speed": ("map-per-s",),
+    "belief_coverage": ("interval-coverage",),
     "at_rest": ("at-rest-import-ratio", "at-rest-scan-ratio", "at-rest-sqlite-ratio"),
 }
 WHAT = {
@@ -68,6 +73,9 @@ WHAT = {
     "poisoning-auroc-loss": "AUROC that honest hospitals lose to one that lies, worst rule and lie",
     "brca-cindex": "Fed-TCGA-BRCA, hazard, pooled C-index, mean of 20 re-splits, no noise",
     "brca-cindex-dp": "the same at epsilon 1, delta 1e-3",
+    "iwpc-mae": "warfarin dose, 17 sites, 5 folds: mean absolute error, each site's own shift",
+    "iwpc-mae-new-site": "the same for a site that was left out; baseline: published algorithm",
+    "iwpc-mae-dp": "learned at epsilon 1, delta 1e-5 beyond the published algorithm, 5 folds",
     "ledger-over-pld": "the ledger's epsilon over that of the steps taken, worst of many histories",
     "round-overhead-ms": "a steady round beyond the sites' own computing, 4 sites, 13 features",
     "cold-start-s": "from no process running to a finished model of 20 rounds, 4 sites",
@@ -95,10 +103,15 @@ WHAT = {
     "cohort-cpu-s": "CPU seconds of that, selection of the patients included; baseline: pandas",
     "patient-timeline-ms": "one patient of 100,000, 17 million events encrypted, live ones too",
     "mqtt-per-s": "messages of QoS 1 a second, each on disk before its ack, real broker",
+    "map-max-eta-difference": "most probable effects beside NONMEM's and Monolix's, the worst",
+    "map-per-s": "most probable effects, 5 levels, 5 effects, 10 doses; baseline: scipy",
+    "interval-coverage": "90 % intervals of 1,000 patients, worst of 5 effects; baseline: normal",
     "at-rest-import-ratio": "an import of 100,000 values into encrypted timelines over plain ones",
     "at-rest-scan-ratio": "a cohort's scan of encrypted timelines over plain ones",
     "at-rest-sqlite-ratio": "100,200 rows written and read by SQLCipher over plain SQLite",
     "mllp-per-s": "HL7 v2 messages of five results stored and acknowledged, 8 connections",
+    "procova-type1": "error of the first kind in 10,000 null trials, off its 5 %; baseline: plain",
+    "procova-variance": "realised variance, adjusted over plain, off 1 - R^2; baseline: 1 - R^2",
     "dp-step-ratio": "a clipped and noised step over a plain one, 100-64-64-1, 2,048 patients",
 }
 
@@ -127,6 +140,20 @@ def main() -> int:
         default=None,
         metavar="DIR",
         help="FLamby's brca.csv and train_test_split.csv",
+    )
+    parser.add_argument(
+        "--pharmacology-cases",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="published cases of pharmacokinetics, such as M03_tobramycin.json",
+    )
+    parser.add_argument(
+        "--iwpc",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="the consortium's table as CSV, plain or gzipped",
     )
     options = parser.parse_args()
     if options.list:
