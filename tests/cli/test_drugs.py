@@ -61,9 +61,8 @@ def test_wrong_words_are_refused_with_a_sentence(
 def test_interactions_say_what_is_not_known(type_in: Type, refused: Type) -> None:
     ended = type_in("research", "interactions", "simvastatin", "itraconazole", "metformin")
     assert "contraindicated" in ended.out
-    assert "not the same as no interaction: itraconazole on metformin" in ended.out.replace(
-        "\n", " "
-    )
+    assert "not the same as no interaction: " in ended.out
+    assert "itraconazole on metformin" in ended.out
     assert "at least two different drugs" in refused("research", "interactions", "warfarin").err
     assert (
         "absent.csv cannot be read"
