@@ -16,7 +16,11 @@ HOURS = [2.0, 5.0, 11.9, 26.0, 35.0, 47.0]
 
 def patient_of(model: CardModel, doses: int) -> Batch:
     """A patient in the middle of every covariate's usual range, dosed twice a day."""
-    middle = {one.name: torch.tensor([sum(one.soft) / 2.0], dtype=F64) for one in model.covariates}
+    middle = {
+        # Of what is no measurement, neither is in the middle: the first.
+        one.name: torch.tensor([0.0 if one.hard == (0.0, 1.0) else sum(one.soft) / 2.0], dtype=F64)
+        for one in model.covariates
+    }
     time = 12.0 * torch.arange(doses, dtype=F64)[None]
     return Batch(
         doses=Doses(
