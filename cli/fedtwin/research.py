@@ -10,8 +10,10 @@ import typer
 from fedtwin.paper import data_folder, now, say, show_table
 from fedtwin.research_drugs import add_drug_commands
 from fedtwin.research_models import add_model_commands
+from fedtwin.research_trial import trial
 
 app = typer.Typer(rich_markup_mode=None)
+app.command()(trial)
 Home = Annotated[
     Path,
     typer.Option(
