@@ -14,6 +14,8 @@ from fedtwin_twins.pharmacology.library import library, load_card, read_card, sh
 from fedtwin_twins.pharmacology.reading_cards import card_from
 from fedtwin_twins.twin.refusals import Problem, Refusal
 
+pytestmark = pytest.mark.case("E01")
+
 CARDS = Path(__file__).parents[3] / "twin_models/fedtwin_twins/pharmacology/cards"
 
 
