@@ -154,9 +154,9 @@ def test_a_hospital_finds_its_own_shift(clinics: Clinics) -> None:
     before, after, alone = (found[name] for name in ("before", "after", "no_model"))
     assert after["mean_absolute_error"] < 0.8 * before["mean_absolute_error"]
     assert after["mean_absolute_error"] < 0.8 * alone["mean_absolute_error"]
-    effect = found["site_effect"]
-    assert effect["mean"] == pytest.approx(SHIFTS["aal"], abs=0.5)
-    assert 0 < effect["sd"] < 0.1
+    shift = found["site_shift"]
+    assert shift["mean"] == pytest.approx(SHIFTS["aal"], abs=0.5)
+    assert 0 < shift["sd"] < 0.1
     assert "this hospital's own shift" in clinics.consortium.run("client", "report", STUDY, *home)
 
 
