@@ -8,8 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from fedtwin.paper import data_folder, now, say, show_table
+from fedtwin.research_drugs import add_drug_commands
+from fedtwin.research_models import add_model_commands
+from fedtwin.research_trial import trial
 
 app = typer.Typer(rich_markup_mode=None)
+app.command()(trial)
 Home = Annotated[
     Path,
     typer.Option(
@@ -311,6 +315,9 @@ def _subject(study: str, trust: Path | None, draft: bool) -> Any:
         return subject_of_release(Library(default_folder()).open(study))
     return subject_of_release(verify_release(read_release(Path(study)), read_trust(trust)))
 
+
+add_drug_commands(app)
+add_model_commands(app)
 
 data = typer.Typer(
     help="Public data sets, by URL with checksums.\n\nExample: fedtwin research data heart-disease",

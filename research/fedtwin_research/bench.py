@@ -157,6 +157,7 @@ class ReleasedModel:
         card = self.card
         asked = [
             f"  {one.name}: {one.description or ', '.join(one.codes) or one.kind}"
+            + (", how many," if one.counts else "")
             + (f" [{one.unit}]" if one.kind in {"number", "age"} else "")
             + (f" one of {', '.join(one.categories)}" if one.categories else "")
             + (f", {one.plausible[0]:g} to {one.plausible[1]:g}" if one.plausible else "")

@@ -348,10 +348,14 @@ def _window(feature: Feature) -> str:
         return ""
     days = feature.window_days
     reach = "any time before" if days is None else f"{_days(days)} before"
+    if feature.counts:
+        return f"how many, {reach}"
     return reach if feature.kind == "presence" else f"{feature.summary}, {reach}"
 
 
 def _if_missing(feature: Feature) -> str:
+    if feature.counts:
+        return "no record counts as 0"
     if feature.kind == "presence":
         return "no record counts as no"
     if feature.missing == "exclude":

@@ -37,14 +37,14 @@ from fedtwin_client.store.manifest import (
     write_manifest,
 )
 from fedtwin_client.store.ordering import in_order
-from fedtwin_client.store.replacing import Renewed, origins_of
+from fedtwin_client.store.replacing import Renewed
 from fedtwin_client.store.staging import SCHEMA, Staging
 from fedtwin_protocol.errors import RecordError
 
 POSITION = pa.field("file_row_number", pa.int64())
 _ORDERED = ("subject_id", "time")
-_REPEATED = ("subject_id", *REPEATED)
-_ROW_GROUP = 8_192  # one patient's events are read with few others'
+_REPEATED = ("subject_id", "numeric_value", *REPEATED)  # numbers are written with few digits
+_ROW_GROUP = 16_384  # one patient's events are read with few others', a whole file in few pieces
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -313,7 +313,7 @@ class _Writing:
         if old is None:
             return SCHEMA.empty_table(), False
         events = open_tables([old.opened(self._folder, self._keyring)], SCHEMA)
-        places = self.renewed.places(origins_of(events.to_table(columns=["source"])["source"]))
+        places = self.renewed.places(events.to_table(columns=["source"])["source"])
         replaced = places >= 0
         self._gone.append(np.unique(places[replaced]))
         if not replaced.any():

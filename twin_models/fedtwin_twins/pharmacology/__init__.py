@@ -1,1 +1,1 @@
-"""Drugs: published models, one a file, each with its equations and their source."""
+"""Drugs: published models as cards, and what genes, organs and other drugs do to them."""

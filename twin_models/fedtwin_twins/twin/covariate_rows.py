@@ -51,7 +51,7 @@ def covariate_steps(
             known.problems.append(_missing(one.range, given, intake, prefix))
             known.steps[name] = NOT_NEEDED
         else:
-            known.cautions.append(_assumed(one.range, prefix))
+            known.cautions.append(_assumed(one, one.range.default, prefix))
             known.steps[name] = [(-math.inf, one.range.default)]
     for derived in intake.derived:
         name = derived.range.name
@@ -91,11 +91,11 @@ def _missing(
     )
 
 
-def _assumed(known: CovariateRange, prefix: str) -> Problem:
-    return Problem(
-        field=f"{prefix}{known.name}",
-        remedy=f"{known.default:g} {known.unit} was assumed: record it for a better answer",
-    )
+def _assumed(one: CovariateIntake, default: float, prefix: str) -> Problem:
+    names = [name for name, value in one.levels.items() if value == default]
+    taken = f"{names[0]!r}" if names else f"{default:g} {one.range.unit}"
+    remedy = f"{taken} was assumed: record it for a better answer"
+    return Problem(field=f"{prefix}{one.range.name}", remedy=remedy)
 
 
 def _read(

@@ -40,7 +40,7 @@ PLAUSIBLE: Final[Mapping[str, Plausible]] = MappingProxyType(
         "creatinine": Plausible(
             unit="mg/dL",
             range=(0.05, 30.0),
-            mistaken_for=("umol/L", "mg/dL", "mmol/L"),
+            mistaken_for=("umol/L", "mg/dL"),
             molar_mass=113.12,
         ),
         "creatinine_clearance": Plausible(

@@ -69,11 +69,36 @@ class ResidualError:
 
     def deviation(self, predicted: Tensor) -> Tensor:
         """The standard deviation on the compared scale, of the shape of `predicted`."""
-        spread = self.proportional * predicted
-        if self.convention == "proportional":
-            return torch.where(predicted == 0.0, self.at_zero, spread.abs())
-        if self.convention == "sum_of_deviations":
-            return self.additive + spread.abs()
-        if self.convention == "sum_of_variances":
-            return (self.additive**2 + spread**2).sqrt()
-        return torch.full_like(predicted, self.additive)
+        return deviation(
+            self.convention, predicted, self.additive, self.proportional, at_zero=self.at_zero
+        )
+
+
+def deviation(
+    convention: Convention,
+    predicted: Tensor,
+    additive: float | Tensor,
+    proportional: float | Tensor,
+    *,
+    at_zero: float = 1.0,
+) -> Tensor:
+    """The standard deviation by one of the formulas above, also of parts yet to be estimated.
+
+    Args:
+        convention: which formula.
+        predicted: what the model says, of any shape.
+        additive: a number, or a scalar tensor whose gradient is wanted.
+        proportional: the same.
+        at_zero: the sd where a proportional error meets f = 0.
+
+    Returns:
+        As many numbers as `predicted`, differentiable in all three.
+    """
+    spread = proportional * predicted
+    if convention == "proportional":
+        return torch.where(predicted == 0.0, at_zero, spread.abs())
+    if convention == "sum_of_deviations":
+        return additive + spread.abs()
+    if convention == "sum_of_variances":
+        return (additive**2 + spread**2).sqrt()
+    return torch.zeros_like(predicted) + additive
