@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedtwin_twins.population.estimate import Design, PopulationValues, population_values
+from fedtwin_twins.population.design import Design
+from fedtwin_twins.population.estimate import PopulationValues, population_values
 from fedtwin_twins.population.moments import site_sum
 from fedtwin_twins.population.site_values import site_values
 
