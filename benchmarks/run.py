@@ -74,7 +74,7 @@ WHAT = {
     "poisoning-auroc-loss": "AUROC that honest hospitals lose to one that lies, worst rule and lie",
     "brca-cindex": "Fed-TCGA-BRCA, hazard, pooled C-index, mean of 20 re-splits, no noise",
     "brca-cindex-dp": "the same at epsilon 1, delta 1e-3",
-    "iwpc-mae": "warfarin dose, 17 sites, 5 folds: mean absolute error, each site's own shift",
+    "iwpc-mae": "warfarin dose, 17 sites, 5 folds: mean absolute error, own patients added",
     "iwpc-mae-new-site": "the same for a site that was left out; baseline: published algorithm",
     "iwpc-mae-dp": "learned at epsilon 1, delta 1e-5 beyond the published algorithm, 5 folds",
     "ledger-over-pld": "the ledger's epsilon over that of the steps taken, worst of many histories",
