@@ -1,7 +1,7 @@
 """A cohort of 100,000 patients and 17 million values: the product's own way, beside pandas.
 
 Both answer the same question from the same Parquet files: twelve laboratory values, each as last,
-first, mean, lowest and highest of the 730 days before the index date, of what was known by then.
+mean, lowest, highest and number of the 730 days before the index date, of what was known by then.
 One thread each, a process each; CPU seconds. The product also selects the patients, checks units
 and plausible ranges, and encodes. The same from encrypted files
 is measured too, and told.
@@ -30,7 +30,7 @@ PATIENTS, VALUES, PIECE = 100_000, 17_000_000, 500_000
 LABS = ("2093-3", "2085-9", "2571-8", "2339-0", "2160-0", "3094-0")
 LABS += ("2951-2", "2823-3", "2075-0", "2028-9", "1975-2", "3084-1")
 UNITS = ("mmol/L",) * 4 + ("umol/L",) + ("mmol/L",) * 5 + ("umol/L", "umol/L")
-SUMMARIES = ("last", "first", "mean", "min", "max")
+SUMMARIES = ("last", "mean", "min", "max", "count")
 NOW, INDEX = datetime(2026, 3, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 730
 
@@ -162,25 +162,17 @@ def _block(
 def product(folder: Path) -> dict[str, float]:
     """The features as a study's training has them, before encoding and after selection."""
     without_pandas()
-    from contextlib import closing
-
-    from fedtwin_client.cohort.conversions import TIDY
-    from fedtwin_client.cohort.features import raw_features
-    from fedtwin_client.cohort.selection import select_patients
+    from fedtwin_client.cohort.gathering import gather
+    from fedtwin_client.store.pieces import PatientColumns
     from fedtwin_client.store.timeline import Timeline
 
     plan = _plan()
     began = time.process_time()
-    timeline = Timeline.open(folder / "records")
-    with closing(timeline.connect()) as db:
-        db.execute(TIDY)
-        timeline.know_units(db)
-        selected = select_patients(db, plan, NOW.replace(tzinfo=None))
-        chosen = time.process_time() - began
-        raw = raw_features(db, plan, selected)
+    columns = PatientColumns(timeline=Timeline.open(folder / "records"))
+    found = gather(columns, plan, NOW.replace(tzinfo=None))
     spent = time.process_time() - began
-    total = sum(float(np.nansum(column)) for column in raw.columns.values())
-    return {"cpu": spent, "select": chosen, "sum": total, "patients": len(selected.subject_ids)}
+    total = sum(float(np.nansum(column)) for column in found.features.columns.values())
+    return {"cpu": spent, "sum": total, "patients": len(found.selected.subject_ids)}
 
 
 def _plan() -> Any:
@@ -208,7 +200,9 @@ def _plan() -> Any:
         horizon_days=365,
         require_follow_up=False,
     )
-    return SimpleNamespace(study="benchmark", features=features, cohort=cohort, endpoint=endpoint)
+    return SimpleNamespace(
+        study="benchmark", features=features, cohort=cohort, endpoint=endpoint, sequence=None
+    )
 
 
 def pandas(folder: Path) -> dict[str, float]:
@@ -229,7 +223,7 @@ def pandas(folder: Path) -> dict[str, float]:
     times = (events["time"] <= index) & (events["available_time"] <= index)
     window = events["time"] >= index - pd.Timedelta(days=DAYS)
     groups = events[wanted & times & window].groupby(["subject_id", "code"], observed=True)
-    found = groups["numeric_value"].agg(["last", "first", "mean", "min", "max"])
+    found = groups["numeric_value"].agg(list(SUMMARIES))
     wide = found.unstack("code")
     spent = time.process_time() - began
     return {"cpu": spent, "sum": float(np.nansum(wide.to_numpy())), "patients": len(wide)}

@@ -186,7 +186,7 @@ def _features(features: Sequence[Feature]) -> str:
     rows = [
         (
             f"{one.name}: {one.description}" if one.description else one.name,
-            one.kind,
+            f"{one.kind}, counted" if one.counts else one.kind,
             ", ".join(one.codes),
             one.unit if one.kind in {"number", "age"} else " / ".join(one.categories),
             "" if one.plausible is None else f"{one.plausible[0]:g} to {one.plausible[1]:g}",

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]+//\S+$", max_length=120)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
-Summary = Literal["last", "first", "mean", "min", "max"]
+Summary = Literal["last", "first", "mean", "min", "max", "count"]
 MissingRule = Literal["exclude", "center", "flag"]
 
 
@@ -48,10 +48,11 @@ class Feature(Part):
         unit: UCUM unit of `plausible`, `center`, `scale`; values are converted to it.
         plausible: inclusive range outside which a value counts as missing.
         window_days: how far back before the index date a value may lie; none means no limit.
-        summary: which of several values in the window is taken.
+        summary: which of several values in the window is taken; `count`: how many plausible values
+            there are, or of a `presence` how many events, 0 where there is none.
         categories: allowed values of a category; the first is the reference and has no column.
-        center: subtracted, in `unit`.
-        scale: divided by, in `unit`.
+        center: subtracted, in `unit`; of a `count`, a number of values.
+        scale: divided by, in the same.
         clip: bounds after centring and scaling.
         missing: `exclude` the patient, use the `center` (0 after scaling), or that and a `flag`
             column that says so.
@@ -81,12 +82,27 @@ class Feature(Part):
             raise ValueError(f"feature '{self.name}' needs a plausible range, such as [40, 300]")
         if self.kind == "category" and len(self.categories) < 2:
             raise ValueError(f"feature '{self.name}' needs at least two categories")
+        if self.counts and self.kind not in {"number", "presence"}:
+            raise ValueError(
+                f"feature '{self.name}': 'count' belongs to the kinds 'number' and 'presence', and "
+                f"this one is of kind '{self.kind}'"
+            )
         if len(set(self.categories)) != len(self.categories):
             raise ValueError(f"feature '{self.name}' names a category twice")
         for label, pair in (("plausible", self.plausible), ("clip", self.clip)):
             if pair is not None and not pair[0] < pair[1]:
                 raise ValueError(f"feature '{self.name}': {label} {pair} is not low to high")
         return self
+
+    @property
+    def counts(self) -> bool:
+        """Whether what is learned from is how many values or events there are."""
+        return self.summary == "count"
+
+    @property
+    def yes_or_no(self) -> bool:
+        """Whether what is learned from is 1 or 0."""
+        return self.kind in {"flag", "sex"} or (self.kind == "presence" and not self.counts)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ For a row with value v of a feature with centre c, scale s and clip range [lo, h
 
 - `number`, `age`: clip((v - c) / s, lo, hi); v outside `plausible` counts as missing.
 - `flag`, `presence`, `sex`: the same with v in {0, 1}; any other value counts as missing.
+- summary `count`: the same with v in {0, 1, 2, …}; any other value counts as missing. Where nothing
+  was recorded v is 0, and not missing.
 - `category`: one column for each category after the first, v = 1 where it is the row's.
 - missing: rule `exclude` drops the row, `center` gives 0 in the feature's columns, `flag` gives
   that and 1 in the column that says so.
@@ -107,7 +109,9 @@ def _values(
         return _categories(feature, column)
     numbers, absent, refused = _numbers(column)
     with np.errstate(invalid="ignore"):
-        if feature.kind in {"flag", "presence", "sex"}:
+        if feature.counts:
+            outside = (numbers < 0) | (numbers != np.floor(numbers)) | np.isinf(numbers)
+        elif feature.yes_or_no:
             outside = (numbers != 0) & (numbers != 1)
         elif feature.plausible is not None:
             low, high = feature.plausible

@@ -74,10 +74,12 @@ def _values(
             None if gone else feature.categories[place]
             for place, gone in zip(drawn, absent, strict=True)
         ]
-    if feature.kind in {"flag", "presence", "sex"}:
+    if feature.yes_or_no:
         numbers = (generator.random(patients) < _FLAGGED).astype(np.float64)
     else:
         numbers = feature.center + feature.scale * generator.standard_normal(patients)
-        if feature.plausible is not None:
+        if feature.counts:
+            numbers = np.rint(np.maximum(numbers, 0.0))
+        elif feature.plausible is not None:
             numbers = np.clip(numbers, *feature.plausible)
     return np.where(absent, np.nan, numbers)

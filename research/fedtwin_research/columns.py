@@ -163,6 +163,8 @@ def _conversion(feature: Feature, unit: str | None) -> Conversion:
 
 
 def _unit_of(feature: Feature) -> str:
+    if feature.counts:
+        return "1"
     return "a" if feature.kind == "age" and feature.unit == "1" else feature.unit
 
 
@@ -171,9 +173,13 @@ def _number(feature: Feature, row: int, value: Any, conversion: Conversion) -> f
     if is_missing(value):
         return None
     number = _plain_number(feature, row, value)
-    if feature.kind in {"flag", "presence", "sex"}:
+    if feature.yes_or_no:
         if number not in (0.0, 1.0):
             raise _refusal(feature, row, value, "0 or 1")
+        return number
+    if feature.counts:
+        if not (number >= 0 and number.is_integer()):
+            raise _refusal(feature, row, value, "how many values there are: 0, 1, 2 and so on")
         return number
     converted = conversion.of(number)
     low, high = feature.plausible or (-math.inf, math.inf)
@@ -186,7 +192,7 @@ def _number(feature: Feature, row: int, value: Any, conversion: Conversion) -> f
 def _plain_number(feature: Feature, row: int, value: Any) -> float:
     if feature.kind == "sex" and isinstance(value, str) and value.lower() in _SEX:
         return _SEX[value.lower()]
-    yes_or_no = feature.kind in {"flag", "presence"}
+    yes_or_no = feature.yes_or_no and feature.kind != "sex"
     if isinstance(value, np.generic):
         value = value.item()
     if not isinstance(value, numbers.Real) or (is_bool(value) and not yes_or_no):

@@ -3,18 +3,16 @@
 import json
 import math
 import random
-from collections import defaultdict
-from contextlib import closing
+from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fedtwin_client.cohort.conversions import TIDY
-from fedtwin_client.cohort.features import raw_features
-from fedtwin_client.cohort.selection import select_patients
+from fedtwin_client.cohort.gathering import gather
 from fedtwin_client.store.imports import import_fhir
+from fedtwin_client.store.pieces import PatientColumns
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.errors import CohortError
@@ -30,6 +28,7 @@ class Plan:
     """What selection and features read of a plan."""
 
     study = "t"
+    sequence = None
 
     def __init__(self, features: tuple[Feature, ...], index: IndexDate) -> None:
         self.features = features
@@ -159,14 +158,11 @@ def test_one_date_and_one_window_for_all(timeline: Timeline) -> None:
 def compared(timeline: Timeline, features: tuple[Feature, ...], index: IndexDate) -> int:
     """Compare every value; how many there were."""
     plan: Any = Plan(features, index)
-    with closing(timeline.connect()) as db:
-        db.execute(TIDY)
-        selected = select_patients(db, plan, NOW.replace(tzinfo=None))
-        rows = db.execute("SELECT subject_id, index_time FROM people").fetchall()
-        raw = raw_features(db, plan, selected)
-    kept = set(selected.subject_ids.tolist())
-    assert len(kept) == 12
-    indexes = {who: when for who, when in rows if who in kept}
+    found = gather(PatientColumns(timeline=timeline), plan, NOW.replace(tzinfo=None))
+    selected, raw = found.selected, found.features
+    assert len(selected.subject_ids) == 12
+    moments = selected.index.astype("datetime64[us]").tolist()
+    indexes = dict(zip(selected.subject_ids.tolist(), moments, strict=True))
     count = 0
     for feature in features:
         values, outside = expected(timeline, feature, indexes)
@@ -186,22 +182,15 @@ def compared(timeline: Timeline, features: tuple[Feature, ...], index: IndexDate
 def test_the_feature_whose_unit_does_not_fit_is_named(timeline: Timeline) -> None:
     feature = numbers(None, (0, 9))[0].model_copy(update={"name": "odd", "unit": "kg"})
     plan: Any = Plan((*numbers(None, (0, 9)), feature), IndexDate(date=NOW))
-    with closing(timeline.connect()) as db:
-        db.execute(TIDY)
-        selected = select_patients(db, plan, NOW.replace(tzinfo=None))
-        with pytest.raises(CohortError, match="feature 'odd' is asked for in 'kg', but"):
-            raw_features(db, plan, selected)
+    with pytest.raises(CohortError, match="feature 'odd' is asked for in 'kg', but"):
+        gather(PatientColumns(timeline=timeline), plan, NOW.replace(tzinfo=None))
 
 
 def test_files_say_which_units_they_hold(timeline: Timeline) -> None:
     """What the files say of themselves is what counting all events finds."""
-    asked = "SELECT * FROM units ORDER BY ALL"
-    with closing(timeline.connect()) as db:
-        counted = db.execute(asked).fetchall()
-        timeline.know_units(db)
-        by_code: dict[tuple[str, str], int] = defaultdict(int)
-        for event in timeline.events().to_pylist():
-            if event["numeric_value"] is not None:
-                by_code[event["code"], event["unit"] or ""] += 1
-        assert db.execute(asked).fetchall() == counted
-        assert {(code, unit): number for code, unit, number in counted} == by_code
+    by_code: dict[str, Counter[str]] = defaultdict(Counter)
+    for event in timeline.events().to_pylist():
+        if event["numeric_value"] is not None:
+            by_code[event["code"]][event["unit"] or ""] += 1
+    expected = {code: sorted(counts.items()) for code, counts in by_code.items()}
+    assert PatientColumns(timeline=timeline).units() == expected

@@ -3,15 +3,16 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas
 import pyarrow as pa
 import pytest
 
-from fedtwin_client.cohort.conversions import TIDY
-from fedtwin_client.cohort.sequences import Sequences, raw_sequences
-from fedtwin_client.store.unit_counts import make_view
+from fedtwin_client.cohort.selection import Selected
+from fedtwin_client.cohort.sequences import SequenceRecords, Sequences
+from fedtwin_client.records.blocks import SCHEMA, coded
+from fedtwin_client.store.pieces import Piece
+from fedtwin_client.store.unit_counts import counted
 from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.study_sequence import Sequence
 from fedtwin_research.bench import ReleasedModel
@@ -22,40 +23,56 @@ from .released import SEQUENCE, a_plan, release
 PLAN = Sequence.model_validate(SEQUENCE)
 GLUCOSE, DIABETES, HEART_RATE = (word.code for word in PLAN.vocabulary)
 INDEX = datetime(2024, 6, 1)
+KINDS = list(zip(SCHEMA.names, SCHEMA.types, strict=True))
 Given = list[list[tuple[str, float | None, str | None, float]]]
 PATIENT = {"age": 60.0, "smokes": 0}
 
 
 def at_a_site(given: Given, plan: Sequence = PLAN) -> Sequences:
-    """The node's own query on a timeline that holds the records, each known at once."""
+    """The node's own way with a timeline that holds the records, each known at once."""
     rows = sorted(
         (patient, INDEX - timedelta(days=days), number, code, value, unit)
         for patient, own in enumerate(given)
         for number, (code, value, unit, days) in enumerate(own)
     )
     columns = list(zip(*rows, strict=True)) if rows else [()] * 6
-    with duckdb.connect() as db:
-        db.execute(TIDY)
-        moments = pa.array(columns[1], pa.timestamp("us"))
-        events = {
-            "subject_id": pa.array(columns[0], pa.int64()),
-            "time": moments,
-            "available_time": moments,
-            "code": pa.array(columns[3], pa.string()),
-            "numeric_value": pa.array(columns[4], pa.float64()),
-            "unit": pa.array(columns[5], pa.string()),
-            "file_row_number": pa.array(range(len(rows)), pa.int64()),
-        }
-        everybody = range(len(given))
-        chosen = {
-            "subject_id": pa.array(everybody, pa.int64()),
-            "place": pa.array(everybody, pa.int64()),
-            "index_time": pa.array([INDEX] * len(given), pa.timestamp("us")),
-        }
-        db.register("events", pa.table(events))
-        make_view(db)
-        db.register("chosen", pa.table(chosen))
-        return raw_sequences(db, plan, len(given)).rows
+    events = {
+        "subject_id": columns[0],
+        "time": columns[1],
+        "available_time": columns[1],
+        "code": columns[3],
+        "numeric_value": columns[4],
+        "unit": columns[5],
+    }
+    table = coded(
+        pa.Table.from_arrays(
+            [pa.array(events.get(name, [None] * len(rows)), kind) for name, kind in KINDS],
+            schema=SCHEMA,
+        )
+    )
+    units: dict[str, list[tuple[str, int]]] = {}
+    for (code, unit), number in counted(table).items():
+        units.setdefault(code, []).append((unit, number))
+    made, piece = SequenceRecords(plan, units), Piece(table=table)
+    patients = len(given)
+    unknown, nobody = np.full(patients, np.nan), np.zeros(patients, np.bool_)
+    selected = Selected(
+        subject_ids=np.arange(patients),
+        index=np.full(patients, INDEX, "datetime64[us]").astype(np.int64),
+        age=unknown,
+        sex=unknown,
+        labels=unknown,
+        days=None,
+        clipped=nobody,
+        exclusions={},
+    )
+    with_records = selected.of(piece.subjects)
+    made.add(piece, with_records, np.arange(len(piece.subjects)))
+    found = made.whole(np.arange(len(piece.subjects))).rows
+    codes = np.zeros((patients, plan.most_records), np.int32)
+    numbers = np.zeros((*codes.shape, 3), np.float32)
+    codes[piece.subjects], numbers[piece.subjects] = found.codes, found.numbers
+    return Sequences(codes=codes, numbers=numbers)
 
 
 def random_records(seed: int, patients: int) -> Given:

@@ -72,17 +72,20 @@ def open_tables(
     return ds.UnionDataset(schema or parts[0].schema, parts)
 
 
-def open_reader(path: Path, key: bytes | None) -> pq.ParquetFile:
+def open_reader(path: Path, key: bytes | None, repeated: Sequence[str] = ()) -> pq.ParquetFile:
     """A reader of one file; the caller closes it.
 
     Args:
         path: the file.
         key: 32 bytes; none: it is not encrypted.
+        repeated: columns that are read as dictionaries.
 
     Raises:
         OSError: it does not open with its key, or was changed.
     """
-    return pq.ParquetFile(path, decryption_properties=_opening(path, key))
+    return pq.ParquetFile(
+        path, read_dictionary=list(repeated), decryption_properties=_opening(path, key)
+    )
 
 
 def _compression(kind: pa.DataType) -> str:

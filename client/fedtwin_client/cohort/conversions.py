@@ -5,13 +5,15 @@ unit comes back as it was written, and a threshold is not crossed by the last bi
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Final
 
-import duckdb
-import pyarrow as pa
+import numpy as np
+from numpy.typing import NDArray
 
 from fedtwin_client.records.analytes import analyte_conversion
 from fedtwin_client.records.units import normal_unit
+from fedtwin_client.store.pieces import Piece
 from fedtwin_protocol.errors import CohortError
 
 TIDY = """
@@ -19,74 +21,131 @@ CREATE TEMP MACRO tidy(value, factor, shift) AS CASE
     WHEN (factor = 1.0 AND shift = 0.0) OR value = 0.0 OR NOT isfinite(value) THEN value
     ELSE round(value, 11 - floor(log10(abs(value)))::INTEGER) END
 """
-_CONVERSIONS = pa.schema(
-    [
-        ("code", pa.string()),
-        ("unit", pa.string()),
-        ("factor", pa.float64()),
-        ("shift", pa.float64()),
-    ]
-)
-_UNITS = """
-SELECT code, unit, number FROM units
-WHERE code IN (SELECT unnest($codes::VARCHAR[])) ORDER BY ALL
-"""
-
+"""What `converted` does, for those who ask in SQL."""
+_DIGITS: Final = 12
+_POWERS: Final = np.array([float(f"1e{power}") for power in range(309)])
 
 StoredUnits = Mapping[str, Sequence[tuple[str, int]]]
 """For each code with numbers: the units they have (empty: none), and how many numbers have each."""
 
 
-def stored_units(db: duckdb.DuckDBPyConnection, codes: Iterable[str]) -> StoredUnits:
-    """The units of all numbers of some codes.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitConversion:
+    """How numbers of one code in one unit (empty: none) become a feature's.
 
-    Args:
-        db: a connection with the view `units`.
-        codes: as the store writes them.
+    wanted = stored * factor + shift
     """
-    found: dict[str, list[tuple[str, int]]] = {}
-    for code, unit, count in db.execute(_UNITS, {"codes": sorted(set(codes))}).fetchall():
-        found.setdefault(code, []).append((unit, int(count)))
-    return found
+
+    code: str
+    unit: str
+    factor: float
+    shift: float
 
 
 def unit_conversions(
     stored: StoredUnits, codes: Iterable[str], unit: str, asked_by: str
-) -> list[dict[str, Any]]:
+) -> list[UnitConversion]:
     """How to convert every unit that is stored for some codes.
 
     Args:
-        stored: what `stored_units` found.
+        stored: what the store says.
         codes: as the store writes them.
         unit: the unit wanted.
         asked_by: the feature or endpoint, for the error.
-
-    Returns:
-        mappings of code, unit (empty for none), factor and shift: wanted = stored * factor + shift.
 
     Raises:
         CohortError: a stored unit cannot be converted.
     """
     wanted = normal_unit(unit) or unit
-    rows: list[dict[str, Any]] = []
+    found: list[UnitConversion] = []
     for code, (written, count) in [(one, seen) for one in codes for seen in stored.get(one, ())]:
-        found = (normal_unit(written) or written) if written else "1"
-        convert = analyte_conversion(code, found, wanted)
+        known = (normal_unit(written) or written) if written else "1"
+        convert = analyte_conversion(code, known, wanted)
         if convert is None:
             raise CohortError(
                 f"{asked_by} is asked for in '{unit}', but {count} values of {code} here have "
                 f"{_named(written)}; correct the unit at the source or in the mapping and import "
                 "again"
             )
-        rows.append(
-            {"code": code, "unit": written, "factor": convert.factor, "shift": convert.offset}
+        found.append(
+            UnitConversion(code=code, unit=written, factor=convert.factor, shift=convert.offset)
         )
-    return rows
+    return found
 
 
-def conversion_table(rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows of `unit_conversions` as a table, for DuckDB."""
-    return pa.Table.from_pylist(rows, schema=_CONVERSIONS)
+class UnitTable:
+    """How numbers are converted, for each of several askers.
+
+    Attributes:
+        columns: which columns of the store are read for it.
+    """
+
+    def __init__(self, askers: Sequence[Sequence[UnitConversion] | None]) -> None:
+        """Put conversions together.
+
+        Args:
+            askers: what each knows of the units of its code; none: it takes numbers as they are.
+        """
+        several = any(known is not None and len(known) > 1 for known in askers)
+        units = {one.unit for known in askers if several and known for one in known}
+        self._units = {unit: place for place, unit in enumerate(sorted(units))}
+        shape = (len(askers), len(units) + 1)
+        self._fits = np.zeros(shape, np.bool_)
+        self._factor, self._shift = np.ones(shape), np.zeros(shape)
+        for asker, known in enumerate(askers):
+            if known is None:
+                self._fits[asker] = True
+            for one in known or ():
+                place = (asker, self._units.get(one.unit, len(units)))
+                self._fits[place] = True
+                self._factor[place], self._shift[place] = one.factor, one.shift
+        self._plain = bool((self._factor == 1.0).all() and (self._shift == 0.0).all())
+        self.columns = {"numeric_value", "unit"} if units else {"numeric_value"}
+
+    def values(
+        self, piece: Piece, rows: NDArray[np.int64], asker: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Numbers in the units that are asked for.
+
+        Args:
+            piece: the events.
+            rows: (rows,) of the piece.
+            asker: (rows,) who asks for each.
+
+        Returns:
+            (rows,) the numbers, and where there is one.
+        """
+        numbers, present = piece.numbers
+        made = numbers[rows]
+        there = np.ones(len(rows), np.bool_) if present is None else present[rows]
+        if self._plain and self._fits.all():
+            return made, there
+        unit: NDArray[np.int32] | int = len(self._units)
+        if self._units:
+            unit = piece.of_unit(self._units, len(self._units), np.int32, rows)
+        there &= self._fits[asker, unit]
+        if not self._plain:
+            made = converted(made, self._factor[asker, unit], self._shift[asker, unit])
+        return made, there
+
+
+def converted(
+    values: NDArray[np.float64], factor: NDArray[np.float64], shift: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Values in the unit that is asked for, (values,); those that stay what they are untouched."""
+    made = values * factor + shift
+    if (factor == 1.0).all() and (shift == 0.0).all():
+        return made
+    with np.errstate(all="ignore"):
+        size = np.floor(np.log10(np.abs(made)))
+        tidied = np.isfinite(size) & (size > _DIGITS - len(_POWERS))  # no power is larger
+        tidied &= (factor != 1.0) | (shift != 0.0)
+        digits = np.where(tidied, _DIGITS - 1 - size, 0.0).astype(np.int64)
+        power = _POWERS[np.abs(digits)]
+        shifted = np.where(digits >= 0, made * power, made / power)
+        whole = np.trunc(shifted + np.copysign(0.5, shifted))
+        rounded = np.where(digits >= 0, whole / power, whole * power)
+    return np.where(tidied & np.isfinite(rounded), rounded, made)
 
 
 def _named(stored: str) -> str:

@@ -7,38 +7,28 @@ moment are one, because one event is often coded twice. A value with a comparato
 bound, as in features.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtwin_client.cohort.conversions import conversion_table, stored_units, unit_conversions
-from fedtwin_client.cohort.times import literals, stored_codes
+from fedtwin_client.cohort.conversions import StoredUnits, UnitTable, unit_conversions
+from fedtwin_client.cohort.times import DAY_US, earliest, stored_codes
+from fedtwin_client.store.pieces import NEVER, Piece
 from fedtwin_protocol.study_patients import LARGEST_VALUE, Endpoint
+from fedtwin_protocol.transforms import Transform, forward
 
-DAY_US: Final = 86_400e6
-_EVENTS_AFTER = """
-SELECT subject_id, count(DISTINCT time)::DOUBLE AS number,
-    (epoch_us(min(time)) - epoch_us(any_value(index_time)))::DOUBLE / $day AS days
-FROM events JOIN people USING (subject_id)
-WHERE code IN {codes}
-    AND time > index_time AND time <= index_time + to_days($horizon)
-    AND time <= $now AND available_time <= $now
-GROUP BY subject_id
-"""
-_FIRST_VALUE_AFTER = """
-SELECT subject_id,
-    tidy(numeric_value * factor + shift, factor, shift) AS label
-FROM events JOIN people USING (subject_id) JOIN endpoint_units AS u
-    ON events.code = u.code AND coalesce(events.unit, '') = u.unit
-WHERE numeric_value IS NOT NULL
-    AND time > index_time AND time <= index_time + to_days($horizon)
-    AND time <= $now AND available_time <= $now
-QUALIFY row_number() OVER (PARTITION BY subject_id ORDER BY file_row_number) = 1
-"""
+VALUES = frozenset({"value_above", "value"})
+"""Kinds of endpoints that ask for a value."""
+
+
+_WITHOUT_VALUE: Final[Mapping[Transform, str]] = {
+    "none": "no value of the endpoint within the horizon",
+    "square_root": "no value of the endpoint within the horizon, or one below 0 without a root",
+    "logarithm": "no value of the endpoint within the horizon, or none above 0 with a logarithm",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,35 +51,79 @@ class Outcomes:
     clipped: NDArray[np.bool_]
 
 
-def outcomes_of(
-    db: duckdb.DuckDBPyConnection,
-    endpoint: Endpoint,
-    now: datetime,
-    ids: NDArray[np.int64],
-    followed_days: NDArray[np.float64],
-) -> Outcomes:
-    """The endpoint of every patient.
+class EndpointValues:
+    """The values that an endpoint asks for, in its unit."""
+
+    def __init__(self, endpoint: Endpoint, stored: StoredUnits) -> None:
+        """Understand what is stored.
+
+        Raises:
+            CohortError: it is in a unit that does not fit.
+        """
+        codes = stored_codes(endpoint.codes)
+        asked_by = f"endpoint '{endpoint.name}'"
+        conversions = [unit_conversions(stored, [code], endpoint.unit, asked_by) for code in codes]
+        self._askers = {code: asker for asker, code in enumerate(codes)}
+        self._units = UnitTable(conversions)
+        self.columns = self._units.columns
+
+    def first(self, piece: Piece, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(patients,) the first value among some rows of the endpoint's codes; NaN without any."""
+        asker = piece.of_code(self._askers, 0, np.int64)[rows]
+        values, there = self._units.values(piece, rows, asker)
+        owner, values = piece.owner[rows][there], values[there]
+        fresh = np.ones(len(owner), np.bool_)
+        fresh[1:] = owner[1:] != owner[:-1]
+        found = np.full(len(piece.starts), np.nan)
+        found[owner[fresh]] = values[fresh]
+        return found
+
+
+def within_horizon(
+    endpoint: Endpoint, piece: Piece, rows: NDArray[np.int64], index: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Those of some rows that lie in (index date, index date + horizon].
 
     Args:
-        db: a connection with `events`, `units`, `people` and the macro `tidy`.
         endpoint: what is asked.
-        now: UTC without a zone.
-        ids: (patients,) ascending.
-        followed_days: (patients,) from the index date to the end of the record, or to death
-            before it where a time to event is asked for.
-
-    Raises:
-        CohortError: the endpoint's values are in a unit that does not fit.
+        piece: the events.
+        rows: that happened and were known by now.
+        index: (patients,) microseconds, `NEVER` where there is none.
     """
-    if endpoint.kind in {"value_above", "value"}:
-        return _of_values(db, endpoint, now, ids)
-    asked = {"horizon": endpoint.horizon_days, "now": now, "day": DAY_US}
-    codes = literals(stored_codes(endpoint.codes))
-    found = db.execute(_EVENTS_AFTER.format(codes=codes), asked).fetchnumpy()
-    number, days = (_by_patient(found, name, ids) for name in ("number", "days"))
-    happened = ~np.isnan(number)
-    number = np.nan_to_num(number, nan=0.0)
+    start = index[piece.owner[rows]]
+    rows, start = rows[start != NEVER], start[start != NEVER]
+    time = piece.time[rows]
+    late = (time > start) & (time - start <= endpoint.horizon_days * DAY_US)
+    return np.asarray(rows[late])
+
+
+def outcomes_of(
+    endpoint: Endpoint,
+    values: EndpointValues | None,
+    piece: Piece,
+    rows: NDArray[np.int64],
+    index: NDArray[np.int64],
+    followed_days: NDArray[np.float64],
+) -> Outcomes:
+    """The endpoint of every patient of a piece.
+
+    Args:
+        endpoint: what is asked.
+        values: in the endpoint's unit; none where it asks for none.
+        piece: the events.
+        rows: with one of the endpoint's codes, within the horizon.
+        index: (patients,) microseconds, `NEVER` where there is none.
+        followed_days: (patients,) from the index date to the end of the record, or to death
+            before it where a time to event is asked for; NaN where either is not known.
+    """
+    if values is not None:
+        return _of_values(endpoint, values.first(piece, rows))
+    patients = len(index)
+    owner, time = piece.owner[rows], piece.time[rows]
+    first = earliest(owner, time, patients)
+    happened = first != NEVER
     if endpoint.kind == "time_to_event":
+        days = np.where(happened, first - np.where(happened, index, 0), 0) / DAY_US
         happened &= days <= followed_days
         lost = np.clip(np.nan_to_num(followed_days), 0.0, endpoint.horizon_days)
         seen = np.where(happened, days, lost)
@@ -98,10 +132,14 @@ def outcomes_of(
             days=seen,
             unknown=seen <= 0,
             why_unknown="record ends at the index date",
-            clipped=np.zeros(len(ids), np.bool_),
+            clipped=np.zeros(patients, np.bool_),
         )
     short = (followed_days < endpoint.horizon_days) & endpoint.require_follow_up
     if endpoint.kind == "count":
+        # In the order of time the events of one moment are neighbours.
+        fresh = np.ones(len(rows), np.bool_)
+        fresh[1:] = (owner[1:] != owner[:-1]) | (time[1:] != time[:-1])
+        number = np.bincount(owner[fresh], minlength=patients).astype(np.float64)
         return Outcomes(
             labels=np.minimum(number, endpoint.most),
             days=None,
@@ -114,21 +152,15 @@ def outcomes_of(
         days=None,
         unknown=short & ~happened,
         why_unknown="record ends before the horizon without the endpoint",
-        clipped=np.zeros(len(ids), np.bool_),
+        clipped=np.zeros(patients, np.bool_),
     )
 
 
-def _of_values(
-    db: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime, ids: NDArray[np.int64]
-) -> Outcomes:
-    codes = stored_codes(endpoint.codes)
-    asked_by = f"endpoint '{endpoint.name}'"
-    units = unit_conversions(stored_units(db, codes), codes, endpoint.unit, asked_by)
-    db.register("endpoint_units", conversion_table(units))
-    asked = {"horizon": endpoint.horizon_days, "now": now}
-    values = _by_patient(db.execute(_FIRST_VALUE_AFTER, asked).fetchnumpy(), "label", ids)
+def _of_values(endpoint: Endpoint, values: NDArray[np.float64]) -> Outcomes:
+    """From the first value within the horizon, (patients,)."""
+    values = forward(endpoint.transform, values)
     unknown = np.isnan(values)
-    clipped = np.zeros(len(ids), np.bool_)
+    clipped = np.zeros(len(values), np.bool_)
     if endpoint.threshold is not None:
         labels = (values > endpoint.threshold).astype(np.float64)
     else:
@@ -139,13 +171,6 @@ def _of_values(
         labels=labels,
         days=None,
         unknown=unknown,
-        why_unknown="no value of the endpoint within the horizon",
+        why_unknown=_WITHOUT_VALUE[endpoint.transform],
         clipped=clipped,
     )
-
-
-def _by_patient(found: dict[str, Any], name: str, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    values = np.full(len(ids), np.nan)
-    places = np.searchsorted(ids, np.asarray(found["subject_id"], dtype=np.int64))
-    values[places] = np.ma.filled(np.ma.asarray(found[name], dtype=np.float64), np.nan)
-    return values

@@ -6,77 +6,23 @@ values the summary is taken in the order of time, available time and source (the
 store keeps a patient's events), so that equal times never make the result depend on chance.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
-import duckdb
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from fedtwin_client.cohort.conversions import stored_units, unit_conversions
+from fedtwin_client.cohort.conversions import StoredUnits, UnitTable, unit_conversions
+from fedtwin_client.cohort.lookback import Chosen, Found, LookBack, Question
 from fedtwin_client.cohort.selection import Selected
 from fedtwin_client.cohort.times import stored_codes
+from fedtwin_client.store.pieces import Piece
 from fedtwin_protocol.contract import Feature
-from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.encoding import spell_category
 
-_QUESTIONS = pa.schema(
-    [
-        ("series", pa.int32()),
-        ("presence", pa.bool_()),
-        ("category", pa.bool_()),
-        ("code", pa.string()),
-        ("unit", pa.string()),
-        ("factor", pa.float64()),
-        ("shift", pa.float64()),
-        ("low", pa.float64()),
-        ("high", pa.float64()),
-        ("days", pa.int32()),
-    ]
-)
-_CHOSEN = """
-CREATE TEMP TABLE chosen AS
-SELECT place, subject_id, index_time FROM places JOIN people USING (subject_id)
-"""
-# What no patient can use is left out before the joins. That is all where every patient has the same
-# index date and every question the same window.
-_BOUNDS = "e.time <= {latest} AND e.available_time <= {latest} AND e.time >= {earliest}"
-_EACH = """
-    AND e.time <= c.index_time AND e.available_time <= c.index_time
-    AND (q.days IS NULL OR e.time >= c.index_time - to_days(q.days))
-"""
-_CONVERTED = "tidy(e.numeric_value * q.factor + q.shift, q.factor, q.shift)"
-_NUMBERS = """
-SELECT series, place, {summaries}, count(*) - count(value) AS outside
-FROM (
-    SELECT q.series, c.place, e.file_row_number AS position,
-        CASE WHEN {number} BETWEEN q.low AND q.high THEN {number} END AS value
-    FROM events AS e
-    JOIN questions AS q ON e.code = q.code AND {in_unit}
-    JOIN chosen AS c ON c.subject_id = e.subject_id
-    WHERE NOT q.category AND {number} IS NOT NULL AND {in_time}
-) GROUP BY series, place
-"""
-_ANSWERS = """
-SELECT series, place, arg_min(answer, position) AS first, arg_max(answer, position) AS last
-FROM (
-    SELECT q.series, c.place, e.file_row_number AS position, e.numeric_value AS value,
-        coalesce(e.text_value, CASE WHEN value = floor(value) AND abs(value) < 1e15
-        THEN value::BIGINT::VARCHAR ELSE value::VARCHAR END) AS answer
-    FROM events AS e JOIN questions AS q ON e.code = q.code
-    JOIN chosen AS c ON c.subject_id = e.subject_id
-    WHERE q.category AND {in_time}
-) WHERE answer IS NOT NULL GROUP BY series, place
-"""
-_SUMMARIES = {
-    "last": "arg_max(value, position) AS last",
-    "first": "arg_min(value, position) AS first",
-    "mean": "fsum(value) / count(value) AS mean",
-    "min": "min(value) AS min",
-    "max": "max(value) AS max",
-}
+Floats = NDArray[np.float64]
+_ASKED: Final = frozenset({"number", "flag", "presence", "category"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,170 +38,237 @@ class RawFeatures:
     implausible: dict[str, int]
 
 
-def raw_features(
-    db: duckdb.DuckDBPyConnection,
-    plan: StudyPlan,
-    selected: Selected,
-    without: Collection[str] = (),
-) -> RawFeatures:
-    """Collect all features of the selected patients in one pass over their events.
+class FeatureValues:
+    """The features of one piece's patients after another's.
+
+    Attributes:
+        columns: which columns of the store are read for them.
+    """
+
+    def __init__(
+        self, features: Sequence[Feature], units: StoredUnits, without: Collection[str] = ()
+    ) -> None:
+        """Understand what is asked.
+
+        Args:
+            features: of the plan.
+            units: what the store says of its units.
+            without: features that are not looked at, and missing for everybody.
+
+        Raises:
+            CohortError: a feature's values are in a unit that does not fit; it is named.
+        """
+        self._features, self._without = features, frozenset(without)
+        looked_at = [one for one in features if one.name not in self._without]
+        self._numbers = _Numbers([one for one in looked_at if one.kind != "category"], units)
+        self._answers = _Answers([one for one in looked_at if one.kind == "category"])
+        self.columns = self._numbers.columns | self._answers.columns
+        self._parts: dict[str, list[Any]] = {feature.name: [] for feature in features}
+
+    def add(self, piece: Piece, selected: Selected, places: NDArray[np.int64]) -> None:
+        """Take the features of a piece's patients.
+
+        Args:
+            piece: the events.
+            selected: the patients of the piece who take part.
+            places: (selected,) of each among the piece's patients.
+        """
+        chosen = Chosen(places=places, index=selected.index)
+        found = self._numbers.of(piece, chosen) | self._answers.of(piece, chosen)
+        own = {"age": selected.age, "sex": selected.sex}
+        for feature in self._features:
+            values = found.get(feature.name)
+            if values is None:
+                absent = feature.name in self._without
+                values = None if absent else own.get(feature.kind)
+            if values is None:
+                empty = None if feature.kind == "category" else np.nan
+                kind = object if feature.kind == "category" else np.float64
+                values = np.full(len(places), empty, kind)
+            self._parts[feature.name].append(values)
+
+    def whole(self, order: NDArray[np.int64]) -> RawFeatures:
+        """All patients' features; what was gathered is handed over.
+
+        Args:
+            order: (patients,) the place of each among the pieces', one after another.
+        """
+        columns = {}
+        for feature in self._features:
+            parts = self._parts.pop(feature.name)
+            columns[feature.name] = np.concatenate(parts)[order]
+        counts = dict.fromkeys(columns, 0) | self._numbers.implausible
+        return RawFeatures(columns=columns, implausible=counts)
+
+
+class _Numbers:
+    """Features that are numbers, or are made of whether there is an event."""
+
+    def __init__(self, features: Iterable[Feature], units: StoredUnits) -> None:
+        self._series = _series(features)
+        self._look_back = LookBack([_question(alike[0]) for alike in self._series])
+        self._presence = np.array([alike[0].kind == "presence" for alike in self._series], np.bool_)
+        self._units = UnitTable(
+            [
+                _conversions(self._series[number][0], code, units)
+                for number, code in self._look_back.pairs
+            ]
+        )
+        ranges = [_range(alike[0]) for alike in self._series]
+        self._low, self._high = np.array(ranges, np.float64).reshape(-1, 2).T
+        self._summaries = {_summary(one) for alike in self._series for one in alike}
+        self._outside = np.zeros(len(self._series), np.int64)
+        read = bool(len(self._series)) and not self._presence.all()
+        self.columns = self._units.columns if read else set()
+
+    @property
+    def implausible(self) -> dict[str, int]:
+        """How many values of each feature lay outside its plausible range."""
+        return {
+            feature.name: int(count)
+            for alike, count in zip(self._series, self._outside, strict=True)
+            for feature in alike
+        }
+
+    def of(self, piece: Piece, chosen: Chosen) -> dict[str, Floats]:
+        """The values of each feature, (chosen,)."""
+        found = self._look_back.find(piece, chosen)
+        values, there = self._values(piece, found)
+        number = len(self._series)
+        lengths = np.diff(np.searchsorted(found.question, np.arange(number + 1)))
+        plausible = values >= np.repeat(self._low, lengths)
+        plausible &= values <= np.repeat(self._high, lengths)
+        refused = found.question[np.flatnonzero(there & ~plausible)]
+        self._outside += np.bincount(refused, minlength=number)
+        kept = np.flatnonzero(plausible & there)
+        found, values = found.of(kept), values[kept]
+        starts = found.groups
+        summed = summaries(values, starts, self._summaries)
+        whose = found.patient[starts]
+        edges = np.searchsorted(found.question[starts], np.arange(number + 1))
+        columns = {}
+        for place, alike in enumerate(self._series):
+            here = slice(edges[place], edges[place + 1])
+            for feature in alike:
+                summary = _summary(feature)
+                nothing = 0.0 if feature.counts or feature.kind == "presence" else np.nan
+                column = np.full(len(chosen.places), nothing)
+                column[whose[here]] = summed[summary][here]
+                columns[feature.name] = column
+        return columns
+
+    def _values(self, piece: Piece, found: Found) -> tuple[Floats, NDArray[np.bool_]]:
+        if not self.columns:
+            return np.ones(len(found.rows)), np.ones(len(found.rows), np.bool_)
+        values, there = self._units.values(piece, found.rows, found.asked)
+        if self._presence.any():
+            event = self._presence[found.question]
+            values, there = np.where(event, 1.0, values), there | event
+        return values, there
+
+
+class _Answers:
+    """Features that are one of several words."""
+
+    def __init__(self, features: Iterable[Feature]) -> None:
+        self._series = _series(features)
+        self._look_back = LookBack([_question(alike[0]) for alike in self._series])
+        self.columns = {"text_value", "numeric_value"} if self._series else set()
+
+    def of(self, piece: Piece, chosen: Chosen) -> dict[str, NDArray[Any]]:
+        """The answers of each feature, (chosen,)."""
+        if not self._series:
+            return {}
+        found = self._look_back.find(piece, chosen)
+        numbers, present = piece.numbers
+        said = np.ones(len(numbers), np.bool_) if present is None else piece.has_text | present
+        found = found.of(np.flatnonzero(said[found.rows]))
+        starts = found.groups
+        ends = np.append(starts[1:], len(found.rows)) - 1 if len(starts) else starts
+        edges = np.searchsorted(found.question[starts], np.arange(len(self._series) + 1))
+        columns = {}
+        for place, alike in enumerate(self._series):
+            here = slice(edges[place], edges[place + 1])
+            for feature in alike:
+                rows = found.rows[(starts if _summary(feature) == "first" else ends)[here]]
+                column = np.full(len(chosen.places), None, object)
+                column[found.patient[starts[here]]] = [
+                    spell_category(number) if text is None else text
+                    for text, number in zip(piece.texts(rows), numbers[rows].tolist(), strict=True)
+                ]
+                columns[feature.name] = column
+        return columns
+
+
+def summaries(
+    values: Floats, starts: NDArray[np.int64], asked: Collection[str]
+) -> dict[str, Floats]:
+    """Summaries of groups of values.
+
+    The mean is that of exact sums but for the last digit: what the sum lost in rounding is found
+    by summing what the values differ from it, and added.
 
     Args:
-        db: a connection with `events`, `units`, `people` (with index dates) and the macro `tidy`.
-        plan: the study.
-        selected: whose features, and in which order.
-        without: features that are not looked at, and missing for everybody.
+        values: (values,) finite or infinite, group by group, each in order.
+        starts: (groups,) where each begins.
+        asked: which.
 
-    Raises:
-        CohortError: a feature's values are in a unit that does not fit; it is named.
+    Returns:
+        for each (groups,).
     """
-    series = _series([feature for feature in plan.features if feature.name not in without])
-    db.register("asked", _questions(db, series))
-    db.execute("CREATE TEMP TABLE questions AS SELECT * FROM asked")  # with statistics, for joins
-    db.register("places", _places(selected.subject_ids))
-    db.execute(_CHOSEN)
-    in_time, (number, several) = _in_time(db), _number(db)
-    patients = len(selected.subject_ids)
-    columns: dict[str, Any] = {
-        feature.name: _absent(feature, patients)
-        if feature.name in without
-        else _start(feature, selected, patients)
-        for feature in plan.features
-    }
-    implausible = dict.fromkeys(columns, 0)
-    asked = {_summary(feature) for alike in series for feature in alike}
-    summaries = ", ".join(text for name, text in _SUMMARIES.items() if name in asked)
-    numbers = db.execute(
-        _NUMBERS.format(
-            summaries=summaries or "0 AS nothing",
-            in_time=in_time,
-            number=number,
-            in_unit="q.unit IS NULL OR coalesce(e.unit, '') = q.unit" if several else "true",
-        )
-    ).fetchnumpy()
-    outside = np.bincount(
-        np.asarray(numbers["series"], dtype=np.int64),
-        weights=np.asarray(numbers["outside"], dtype=np.float64),
-        minlength=len(series),
-    )
-    for alike, count in zip(series, outside, strict=True):
-        implausible |= {feature.name: int(count) for feature in alike}
-    _fill(columns, series, numbers)
-    if any(feature.kind == "category" for feature in plan.features):
-        _fill(
-            columns,
-            series,
-            db.execute(_ANSWERS.format(in_time=in_time)).fetchnumpy(),
-            categories=True,
-        )
-    return RawFeatures(columns=columns, implausible=implausible)
-
-
-def _in_time(db: duckdb.DuckDBPyConnection) -> str:
-    """The condition, as SQL, that a value may be used."""
-    ((latest, first, longest, windows),) = db.execute(
-        "SELECT max(index_time), min(index_time),"
-        " (SELECT CASE WHEN count(days) = count(*) THEN max(days) END FROM questions),"
-        " (SELECT count(DISTINCT coalesce(days, -1)) FROM questions) FROM chosen"
-    ).fetchall()
-    whole = first is None or longest is None
-    earliest = datetime.min if whole else first - timedelta(days=longest)
-    bounds = _BOUNDS.format(
-        latest=f"TIMESTAMP '{latest or datetime.min}'", earliest=f"TIMESTAMP '{earliest}'"
-    )
-    return bounds if latest == first and windows <= 1 else bounds + _EACH
-
-
-def _number(db: duckdb.DuckDBPyConnection) -> tuple[str, bool]:
-    """A value in the unit that is asked for, as SQL, and whether its unit must be looked at."""
-    ((converting, presence, several),) = db.execute(
-        "SELECT bool_or(factor <> 1.0 OR shift <> 0.0), bool_or(presence),"
-        " bool_or(unit IS NOT NULL) FROM questions WHERE NOT category"
-    ).fetchall()
-    number = _CONVERTED if converting else "e.numeric_value"
-    return f"CASE WHEN q.presence THEN 1.0 ELSE {number} END" if presence else number, several
+    lengths = np.diff(starts, append=len(values))
+    found: dict[str, Floats] = {}
+    if not len(starts):
+        return dict.fromkeys(asked, np.zeros(0))
+    if "count" in asked:
+        found["count"] = lengths.astype(np.float64)
+    if "first" in asked:
+        found["first"] = values[starts]
+    if "last" in asked:
+        found["last"] = values[starts + lengths - 1]
+    if "min" in asked:
+        found["min"] = np.minimum.reduceat(values, starts)
+    if "max" in asked:
+        found["max"] = np.maximum.reduceat(values, starts)
+    if "mean" in asked:
+        with np.errstate(all="ignore"):
+            mean = np.add.reduceat(values, starts) / lengths
+            rest = np.add.reduceat(values - np.repeat(mean, lengths), starts) / lengths
+        found["mean"] = np.where(np.isfinite(rest), mean + rest, mean)
+    return found
 
 
 def _series(features: Iterable[Feature]) -> list[list[Feature]]:
     """Features that ask for the same values and differ only in how these are summarised."""
     found: dict[tuple[Any, ...], list[Feature]] = {}
     for feature in features:
-        if feature.kind in {"number", "flag", "presence", "category"}:
+        if feature.kind in _ASKED:
             codes = tuple(stored_codes(feature.codes))
             asked = (feature.kind, codes, feature.unit, feature.plausible, feature.window_days)
             found.setdefault(asked, []).append(feature)
     return list(found.values())
 
 
-def _questions(db: duckdb.DuckDBPyConnection, series: list[list[Feature]]) -> pa.Table:
-    rows: list[dict[str, Any]] = []
-    measured = (alike[0] for alike in series if alike[0].kind == "number")
-    stored = stored_units(db, (code for one in measured for code in stored_codes(one.codes)))
-    for number, (feature, *_) in enumerate(series):
-        asked = {
-            "series": number,
-            "presence": feature.kind == "presence",
-            "category": feature.kind == "category",
-            "days": feature.window_days,
-        }
-        codes = stored_codes(feature.codes)
-        if feature.kind == "number":
-            assert feature.plausible is not None
-            low, high = feature.plausible
-            units = unit_conversions(stored, codes, feature.unit, f"feature '{feature.name}'")
-            for unit in units:
-                if len(stored[unit["code"]]) == 1:  # so that nobody has to look at units
-                    unit["unit"] = None
-            rows += [{**asked, **unit, "low": low, "high": high} for unit in units]
-        else:
-            every = {"factor": 1.0, "shift": 0.0, "low": -np.inf, "high": np.inf}
-            rows += [{**asked, **every, "code": code} for code in codes]
-    return pa.Table.from_pylist(rows, schema=_QUESTIONS)
+def _question(feature: Feature) -> Question:
+    return Question(codes=stored_codes(feature.codes), window_days=feature.window_days)
+
+
+def _conversions(feature: Feature, code: str, units: StoredUnits) -> Any:
+    """How a feature's numbers of one code are converted; none: they are taken as they are."""
+    if feature.kind != "number":
+        return None
+    return unit_conversions(units, [code], feature.unit, f"feature '{feature.name}'")
+
+
+def _range(feature: Feature) -> tuple[float, float]:
+    if feature.kind != "number":
+        return -np.inf, np.inf
+    assert feature.plausible is not None
+    return feature.plausible
 
 
 def _summary(feature: Feature) -> str:
-    """Words have no mean, and presence needs one event only."""
+    """Words have no mean, and presence needs one event only, unless all are counted."""
     if feature.kind == "category":
         return "first" if feature.summary == "first" else "last"
-    return "last" if feature.kind == "presence" else feature.summary
-
-
-def _places(subject_ids: NDArray[np.int64]) -> pa.Table:
-    places = np.arange(len(subject_ids), dtype=np.int64)
-    return pa.table({"subject_id": subject_ids, "place": places})
-
-
-def _start(feature: Feature, selected: Selected, patients: int) -> Any:
-    if feature.kind == "age":
-        return selected.age
-    if feature.kind == "sex":
-        return selected.sex
-    if feature.kind == "presence":
-        return np.zeros(patients)
-    return _absent(feature, patients)
-
-
-def _absent(feature: Feature, patients: int) -> Any:
-    if feature.kind == "category":
-        return np.full(patients, None, dtype=object)
-    return np.full(patients, np.nan)
-
-
-def _fill(
-    columns: dict[str, Any],
-    series: list[list[Feature]],
-    found: dict[str, Any],
-    *,
-    categories: bool = False,
-) -> None:
-    numbers = np.asarray(found["series"])
-    order = np.argsort(numbers, kind="stable")
-    edges = np.searchsorted(numbers[order], np.arange(len(series) + 1))
-    for number, alike in enumerate(series):
-        here = order[edges[number] : edges[number + 1]]
-        if not len(here) or (alike[0].kind == "category") != categories:
-            continue
-        places = np.asarray(found["place"])[here]
-        for feature in alike:
-            values = found[_summary(feature)][here]
-            columns[feature.name][places] = np.ma.filled(values, None if categories else np.nan)
+    return feature.summary if feature.counts or feature.kind != "presence" else "last"

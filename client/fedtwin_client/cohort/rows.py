@@ -7,19 +7,17 @@ where they are when records are added.
 
 import hashlib
 from collections.abc import Collection
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtwin_client.cohort.conversions import TIDY
-from fedtwin_client.cohort.features import raw_features
-from fedtwin_client.cohort.selection import Selected, select_patients
-from fedtwin_client.cohort.sequences import RawSequences, Sequences, raw_sequences
+from fedtwin_client.cohort.gathering import gather
+from fedtwin_client.cohort.selection import Selected
+from fedtwin_client.cohort.sequences import Sequences
 from fedtwin_client.records.code_tables import site_tables, using
+from fedtwin_client.store.pieces import PatientColumns
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.encoding import encode
 from fedtwin_protocol.errors import CohortError
@@ -98,17 +96,9 @@ def build_cohort(
             text holds counts and is for the hospital only.
     """
     moment = now.astimezone(UTC).replace(tzinfo=None)
-    try:
-        with using(site_tables(timeline.folder)), closing(timeline.connect()) as db:
-            db.execute(TIDY)
-            timeline.know_units(db)
-            selected = select_patients(db, plan, moment)
-            raw = raw_features(db, plan, selected, without)
-            sequences = _sequences(db, plan, selected)
-    except duckdb.Error as error:
-        raise CohortError(
-            f"the records in {timeline.folder} cannot be read for study {plan.study}: {error}"
-        ) from error
+    with using(site_tables(timeline.folder)):
+        found = gather(PatientColumns(timeline=timeline), plan, moment, without)
+    selected, raw, sequences = found.selected, found.features, found.sequences
     encoded = encode(plan.contract, raw.columns)
     implausible = {} if sequences is None else sequences.implausible
     exclusions = _with_missing(selected, encoded.keep)
@@ -148,14 +138,6 @@ def held_out(plan: StudyPlan, subject_ids: NDArray[np.int64]) -> NDArray[np.bool
         for subject in subject_ids.tolist()
     ]
     return np.array([draw < limit for draw in draws], dtype=np.bool_)
-
-
-def _sequences(
-    db: duckdb.DuckDBPyConnection, plan: StudyPlan, selected: Selected
-) -> RawSequences | None:
-    if plan.sequence is None:
-        return None
-    return raw_sequences(db, plan.sequence, len(selected.subject_ids))
 
 
 def _with_missing(selected: Selected, keep: NDArray[np.bool_]) -> dict[str, int]:

@@ -8,36 +8,22 @@ Nothing is computed from the data of others: vocabulary, centres, scales and len
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-import duckdb
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from fedtwin_client.cohort.conversions import conversion_table, stored_units, unit_conversions
-from fedtwin_client.cohort.times import stored_codes
-from fedtwin_protocol.sequence_encoding import RawRecords, implausible, sequence_arrays
-from fedtwin_protocol.study_sequence import Sequence
-
-_WORDS = pa.schema([("word", pa.int32()), ("code", pa.string())])
-_RECORDS = """
-WITH found AS (
-    SELECT c.place, w.word, e.file_row_number AS position,
-        (epoch_us(c.index_time) - epoch_us(e.time))::DOUBLE / 86400e6 AS days,
-        CASE WHEN u.factor IS NOT NULL
-            THEN tidy(e.numeric_value * u.factor + u.shift, u.factor, u.shift) END AS value
-    FROM events AS e
-    JOIN words AS w ON e.code = w.code
-    LEFT JOIN word_units AS u ON e.code = u.code AND coalesce(e.unit, '') = u.unit
-    JOIN chosen AS c ON c.subject_id = e.subject_id
-    WHERE e.time <= c.index_time AND e.available_time <= c.index_time
-        AND ($days::INTEGER IS NULL OR e.time >= c.index_time - to_days($days::INTEGER))
+from fedtwin_client.cohort.conversions import (
+    StoredUnits,
+    UnitConversion,
+    UnitTable,
+    unit_conversions,
 )
-SELECT place, word, days, value FROM found
-QUALIFY row_number() OVER (PARTITION BY place ORDER BY position DESC) <= $most
-ORDER BY place, position
-"""
+from fedtwin_client.cohort.lookback import Chosen, Found, LookBack, Question
+from fedtwin_client.cohort.selection import Selected
+from fedtwin_client.cohort.times import DAY_US, stored_codes
+from fedtwin_client.store.pieces import Piece
+from fedtwin_protocol.sequence_encoding import RawRecords, implausible, sequence_arrays
+from fedtwin_protocol.study_sequence import Sequence, SequenceCode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,54 +57,86 @@ class RawSequences:
     implausible: dict[str, int]
 
 
-def raw_sequences(db: duckdb.DuckDBPyConnection, sequence: Sequence, patients: int) -> RawSequences:
-    """The sequences of the selected patients, in their order.
+class SequenceRecords:
+    """The sequences of one piece's patients after another's.
 
-    Args:
-        db: a connection with `events`, `units`, `chosen` (place and index date) and the macro
-            `tidy`.
-        sequence: the plan's part.
-        patients: how many are selected.
-
-    Raises:
-        CohortError: a code's values are in a unit that does not fit; it is named.
+    Attributes:
+        columns: which columns of the store are read for them.
     """
-    db.register("words", _words(sequence))
-    db.register("word_units", _units(db, sequence))
-    # No more is fetched than is kept; `sequence_arrays` keeps the same.
-    asked = {"days": sequence.window_days, "most": sequence.most_records}
-    found = db.execute(_RECORDS, asked).fetchnumpy()
-    records = RawRecords(
-        places=np.asarray(found["place"], np.int64),
-        words=np.asarray(found["word"], np.int64),
-        days=np.asarray(found["days"], np.float64),
-        values=np.ma.filled(np.ma.asarray(found["value"], np.float64), np.nan),
-    )
-    codes, numbers = sequence_arrays(sequence, patients, records)
-    counts = Counter(records.words[implausible(sequence, records)].tolist())
-    return RawSequences(
-        rows=Sequences(codes=codes, numbers=numbers),
-        implausible={
-            sequence.vocabulary[word - 1].code: count for word, count in sorted(counts.items())
-        },
-    )
+
+    def __init__(self, sequence: Sequence, units: StoredUnits) -> None:
+        """Understand what is asked.
+
+        Args:
+            sequence: the plan's part.
+            units: what the store says of its units.
+
+        Raises:
+            CohortError: a code's values are in a unit that does not fit; it is named.
+        """
+        self._sequence = sequence
+        words = {code: word for word in sequence.vocabulary for code in stored_codes((word.code,))}
+        places = {word.code: place for place, word in enumerate(sequence.vocabulary, start=1)}
+        # One question of all codes: its events come in the order of the store.
+        question = Question(codes=tuple(words), window_days=sequence.window_days)
+        self._look_back = LookBack([question])
+        codes = [code for _, code in self._look_back.pairs]
+        self._words = np.array([places[words[code].code] for code in codes], np.int64)
+        self._units = UnitTable([_conversions(words[code], code, units) for code in codes])
+        self.columns = self._units.columns
+        self._parts: list[Sequences] = []
+        self._implausible: Counter[int] = Counter()
+
+    def add(self, piece: Piece, selected: Selected, places: NDArray[np.int64]) -> None:
+        """Take the sequences of a piece's patients.
+
+        Args:
+            piece: the events.
+            selected: the patients of the piece who take part.
+            places: (selected,) of each among the piece's patients.
+        """
+        chosen = Chosen(places=places, index=selected.index)
+        found = self._newest(self._look_back.find(piece, chosen))
+        values, there = self._units.values(piece, found.rows, found.asked)
+        records = RawRecords(
+            places=found.patient,
+            words=self._words[found.asked],
+            days=(chosen.index[found.patient] - piece.time[found.rows]) / DAY_US,
+            values=np.where(there, values, np.nan),
+        )
+        codes, numbers = sequence_arrays(self._sequence, len(places), records)
+        self._parts.append(Sequences(codes=codes, numbers=numbers))
+        self._implausible.update(records.words[implausible(self._sequence, records)].tolist())
+
+    def whole(self, order: NDArray[np.int64]) -> RawSequences:
+        """All patients' sequences.
+
+        Args:
+            order: (patients,) the place of each among the pieces', one after another.
+        """
+        vocabulary = self._sequence.vocabulary
+        return RawSequences(
+            rows=Sequences(
+                codes=np.concatenate([part.codes for part in self._parts])[order],
+                numbers=np.concatenate([part.numbers for part in self._parts])[order],
+            ),
+            implausible={
+                vocabulary[word - 1].code: count
+                for word, count in sorted(self._implausible.items())
+            },
+        )
+
+    def _newest(self, found: Found) -> Found:
+        """No more of each patient than is kept."""
+        starts = found.groups
+        lengths = np.diff(starts, append=len(found.rows))
+        older = np.arange(len(found.rows)) - np.repeat(starts, lengths)
+        kept = older >= np.repeat(lengths - self._sequence.most_records, lengths)
+        return found.of(np.flatnonzero(kept))
 
 
-def _words(sequence: Sequence) -> pa.Table:
-    rows = [
-        {"word": place, "code": code}
-        for place, word in enumerate(sequence.vocabulary, start=1)
-        for code in stored_codes((word.code,))
-    ]
-    return pa.Table.from_pylist(rows, schema=_WORDS)
-
-
-def _units(db: duckdb.DuckDBPyConnection, sequence: Sequence) -> pa.Table:
-    """Of the codes whose values are looked at."""
-    words = [word for word in sequence.vocabulary if word.plausible is not None]
-    stored = stored_units(db, (code for word in words for code in stored_codes((word.code,))))
-    rows: list[dict[str, Any]] = []
-    for word in words:
-        codes, asked_by = stored_codes((word.code,)), f"the vocabulary's {word.code}"
-        rows += unit_conversions(stored, codes, word.unit, asked_by)
-    return conversion_table(rows)
+def _conversions(word: SequenceCode, code: str, units: StoredUnits) -> list[UnitConversion]:
+    """How values of a code are converted; nothing where they are not looked at."""
+    if word.plausible is None:
+        return []
+    return unit_conversions(units, [code], word.unit, f"the vocabulary's {word.code}")

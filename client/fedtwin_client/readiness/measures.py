@@ -10,7 +10,7 @@ import numpy as np
 
 from fedtwin_client.cohort.conversions import TIDY
 from fedtwin_client.cohort.selection import Selected, select_patients
-from fedtwin_client.cohort.times import stored_codes
+from fedtwin_client.cohort.times import stored_codes, years_of
 from fedtwin_client.readiness.counts import (
     BINS,
     CohortCounts,
@@ -30,6 +30,7 @@ from fedtwin_client.readiness.questions import (
 from fedtwin_client.readiness.reference import LEVELS, Reference, distance
 from fedtwin_client.readiness.site import site_counts
 from fedtwin_client.records.analytes import analyte
+from fedtwin_client.store.pieces import PatientColumns
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.errors import CohortError, RecordError
@@ -150,7 +151,7 @@ def measure(
             site = site_counts(db, timeline, plan, moment)
             stored = ask(db, plan.features)
             progress("cohort")
-            selected, fault = _select(db, plan, moment)
+            selected, fault = _select(timeline, plan, moment)
             counting = _Counting(db, moment, site, selected, reference)
             features = []
             for first, last in together([one.rows for one in stored]):
@@ -158,7 +159,7 @@ def measure(
                 for number in range(first, last + 1):
                     progress(plan.features[number].name)
                     features.append(counting.feature(number, plan.features[number], stored[number]))
-            cohort = None if selected is None else _cohort(db, plan, selected)
+            cohort = None if selected is None else _cohort(plan, selected)
     except duckdb.Error as error:
         raise RecordError(f"the records in {timeline.folder} cannot be read: {error}") from error
     return Report(
@@ -325,18 +326,15 @@ def together(rows: Sequence[int], most: int = _ROWS_AT_ONCE) -> Iterator[tuple[i
         yield first, len(rows) - 1
 
 
-def _select(
-    db: duckdb.DuckDBPyConnection, plan: StudyPlan, now: datetime
-) -> tuple[Selected | None, str]:
+def _select(timeline: Timeline, plan: StudyPlan, now: datetime) -> tuple[Selected | None, str]:
     try:
-        return select_patients(db, plan, now), ""
+        return select_patients(PatientColumns(timeline=timeline), plan, now), ""
     except CohortError as error:
         return None, str(error)
 
 
-def _cohort(db: duckdb.DuckDBPyConnection, plan: StudyPlan, selected: Selected) -> CohortCounts:
-    found = db.execute("SELECT subject_id, year(index_time) FROM chosen ORDER BY 1").fetchall()
-    years = np.array([year for _, year in found], dtype=np.int64)
+def _cohort(plan: StudyPlan, selected: Selected) -> CohortCounts:
+    years = years_of(selected.index)
     counted = plan.endpoint.kind != "value"
     labels = selected.labels
 

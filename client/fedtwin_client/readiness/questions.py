@@ -70,15 +70,11 @@ SELECT subject_id, min(time) FILTER (code = $birth) AS birth,
     min(time) FILTER (code = $death) AS death
 FROM events WHERE code IN ($birth, $death) GROUP BY subject_id
 """
-_CHOSEN: Final = """
-CREATE OR REPLACE TEMP TABLE chosen AS
-SELECT subject_id, index_time FROM people SEMI JOIN selected USING (subject_id)
-"""
 IN_LOOK_BACK: Final = """
 judged.time <= c.index_time AND judged.available_time <= c.index_time
     AND (days IS NULL OR judged.time >= c.index_time - to_days(days))
 """
-"""Of the view `judged` and the table `chosen AS c`: what a prediction may use."""
+"""Of the view `judged` and the view `chosen AS c`: what a prediction may use."""
 USABLE: Final = "(has_value OR kind = 'presence') AND NOT implausible"
 """Of the view `judged`: what answers the question."""
 
@@ -154,14 +150,9 @@ def know_lives(db: duckdb.DuckDBPyConnection) -> None:
 
 
 def choose(db: duckdb.DuckDBPyConnection, selected: Selected) -> None:
-    """Make the table `chosen`: pseudonyms and index dates of a cohort.
-
-    Args:
-        db: a connection on which `select_patients` was used.
-        selected: what it gave.
-    """
-    db.register("selected", pa.table({"subject_id": selected.subject_ids}))
-    db.execute(_CHOSEN)
+    """Make the view `chosen`: pseudonyms and index dates of a cohort."""
+    index = pa.array(selected.index, pa.timestamp("us"))
+    db.register("chosen", pa.table({"subject_id": selected.subject_ids, "index_time": index}))
 
 
 def _converted(feature: Feature, one: _Unit, counts: Stored) -> dict[str, Any]:

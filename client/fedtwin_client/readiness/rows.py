@@ -10,6 +10,7 @@ import duckdb
 from fedtwin_client.cohort.conversions import TIDY
 from fedtwin_client.cohort.selection import select_patients
 from fedtwin_client.readiness.questions import IN_LOOK_BACK, USABLE, ask, choose, know_lives
+from fedtwin_client.store.pieces import PatientColumns
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 from fedtwin_protocol.study import StudyPlan
@@ -92,7 +93,7 @@ def failing_rows(
             ask(db, plan.features)
             asked: dict[str, Any] = {"feature": number, "most": most}
             if gate == "coverage":
-                choose(db, select_patients(db, plan, moment))
+                choose(db, select_patients(PatientColumns(timeline=timeline), plan, moment))
                 found = db.execute(_WITHOUT, asked).fetchall()
                 rows = [FailingRow(subject_id=row[0], time=row[1]) for row in found]
             else:

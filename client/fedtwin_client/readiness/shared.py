@@ -25,10 +25,12 @@ from numpy.typing import NDArray
 
 from fedtwin_client.cohort.conversions import TIDY
 from fedtwin_client.cohort.selection import select_patients
+from fedtwin_client.cohort.times import years_of
 from fedtwin_client.readiness.counts import BINS
 from fedtwin_client.readiness.questions import IN_LOOK_BACK, USABLE, ask, choose
 from fedtwin_client.readiness.reference import LEVELS
 from fedtwin_client.readiness.suppression import SHOWN, SMALL, suppress, with_totals
+from fedtwin_client.store.pieces import PatientColumns
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_client.training.noise import NoiseSource, noised
 from fedtwin_protocol.contract import Feature
@@ -102,11 +104,10 @@ def contributions(timeline: Timeline, plan: StudyPlan, now: datetime) -> Contrib
     try:
         with closing(timeline.connect()) as db:
             db.execute(TIDY)
-            selected = select_patients(db, plan, moment)
+            selected = select_patients(PatientColumns(timeline=timeline), plan, moment)
             ask(db, plan.features)
             choose(db, selected)
-            indexed = db.execute("SELECT year(index_time) FROM chosen ORDER BY subject_id")
-            years = np.array([row[0] for row in indexed.fetchall()], dtype=np.int64)
+            years = years_of(selected.index)
             found = db.execute(_EACH).fetchall()
     except duckdb.Error as error:
         raise RecordError(f"the records in {timeline.folder} cannot be read: {error}") from error

@@ -43,8 +43,8 @@ from fedtwin_protocol.errors import RecordError
 
 POSITION = pa.field("file_row_number", pa.int64())
 _ORDERED = ("subject_id", "time")
-_REPEATED = ("subject_id", *REPEATED)
-_ROW_GROUP = 8_192  # one patient's events are read with few others'
+_REPEATED = ("subject_id", "numeric_value", *REPEATED)  # numbers are written with few digits
+_ROW_GROUP = 16_384  # one patient's events are read with few others', a whole file in few pieces
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,8 @@ number is read before the list: what the files have taken over in between is the
 counted in the files alone. Times are UTC.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from fedtwin_client.store.joining import Live, join
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.staging import SCHEMA
 from fedtwin_client.store.tail import FILE, Tail
-from fedtwin_client.store.unit_counts import known_counts, make_view
 from fedtwin_protocol.errors import RecordError
 
 
@@ -77,11 +77,12 @@ class Timeline:
         """How many events there are; a live record that replaces an older one is counted twice."""
         return sum(file.rows for file in self.manifest.files) + int(self.live().events.num_rows)
 
-    def live(self, subject: int | None = None) -> Live:
+    def live(self, subject: int | None = None, among: Collection[str] | None = None) -> Live:
         """What came in since the files were written.
 
         Args:
-            subject: of this pseudonym only; none: of everybody.
+            subject: events of this pseudonym only; none: of everybody.
+            among: only of these records it is said that they are out of date; none: of all.
 
         Raises:
             RecordError: the file cannot be read.
@@ -91,15 +92,15 @@ class Timeline:
             return Live(events=SCHEMA.empty_table(), origins=[])
         with Tail(self.folder, self.keyring) as tail:
             return Live(
-                events=tail.events(after, through, subject), origins=tail.origins(after, through)
+                events=tail.events(after, through, subject),
+                origins=tail.origins(after, through, among),
             )
 
     def connect(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own with the views `events` and `units`; the caller closes it.
+        """A connection of its own with the view `events`; the caller closes it.
 
         Besides the store's columns the view has `file_row_number`: a patient's events lie in one
-        file in the order of time, available time, source and code, and this number says so. `units`
-        says how many numbers each code has in each unit (`code`, `unit`, empty for none, `number`).
+        file in the order of time, available time, source and code, and this number says so.
         One thread, so that sums of floating-point numbers come out the same every time. What does
         not fit into memory is spilled into the store's own folder, never elsewhere; of encrypted
         records nothing is spilled, because DuckDB cannot encrypt what it spills.
@@ -128,26 +129,7 @@ class Timeline:
             db.read_parquet(paths, file_row_number=True).create_view(view)
         if live.origins:
             join(db, live)
-        make_view(db)
         return db
-
-    def know_units(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Give a connection's view `units` what the files say of themselves, if nothing is live.
-
-        Raises:
-            RecordError: as `connect`.
-        """
-        if self.live_through > self.manifest.live_through:
-            return
-        try:
-            known = known_counts(
-                file.opened(self.folder, self.keyring) for file in self.manifest.files
-            )
-        except OSError as error:
-            raise RecordError(f"cannot read {self.folder}: {_changed(error)}") from error
-        if known is not None:
-            db.execute("DROP VIEW units")
-            db.register("units", known)
 
     def events(
         self, codes: Iterable[str] | None = None, subjects: Iterable[int] | None = None
@@ -195,6 +177,19 @@ class Timeline:
         finally:
             db.close()
         return [(code, unit, int(events), int(subjects)) for code, unit, events, subjects in rows]
+
+
+@contextmanager
+def unreadable(folder: Path) -> Iterator[None]:
+    """Say of a fault in reading a store's files what it means.
+
+    Raises:
+        RecordError: instead of the library's error.
+    """
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise RecordError(f"cannot read {folder}: {_changed(error)}") from error
 
 
 def _changed(error: Exception) -> str:

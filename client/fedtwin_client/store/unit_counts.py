@@ -10,24 +10,26 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fedtwin_client.at_rest.tables import open_reader
-from fedtwin_client.records.blocks import rows_table
 
 NAME: Final = b"fedtwin.unit_counts"
-_SCHEMA: Final = pa.schema([("code", pa.string()), ("unit", pa.string()), ("number", pa.int64())])
-_COUNTED: Final = """
-CREATE OR REPLACE TEMP VIEW units AS
-SELECT code, coalesce(unit, '') AS unit, count(*) AS number FROM events
-WHERE numeric_value IS NOT NULL GROUP BY ALL
-"""
 
 
 def unit_counts(events: pa.Table) -> bytes:
+    """What is written into a file: `counted`, as JSON.
+
+    Args:
+        events: with `code` and `unit` as dictionaries.
+    """
+    rows = sorted(counted(events).items())
+    return json.dumps([(*pair, number) for pair, number in rows]).encode()
+
+
+def counted(events: pa.Table) -> Counter[tuple[str, str]]:
     """For each code and unit (empty: none) of numbers, how many there are.
 
     Args:
@@ -36,7 +38,7 @@ def unit_counts(events: pa.Table) -> bytes:
     numbers = events.select(["code", "unit"]).filter(pc.is_valid(events["numeric_value"]))
     numbers = numbers.unify_dictionaries().combine_chunks()
     if not numbers.num_rows:
-        return b"[]"
+        return Counter()
     code, unit = (numbers[name].chunk(0) for name in ("code", "unit"))
     units = [*unit.dictionary.to_pylist(), ""]
     of_unit = pc.fill_null(unit.indices, len(units) - 1).to_numpy().astype(np.int64)
@@ -44,18 +46,13 @@ def unit_counts(events: pa.Table) -> bytes:
     found, counts = np.unique(pairs, return_counts=True)
     codes = code.dictionary.to_pylist()
     rows = zip(found.tolist(), counts.tolist(), strict=True)
-    return json.dumps(
-        [(codes[pair // len(units)], units[pair % len(units)], number) for pair, number in rows]
-    ).encode()
+    return Counter(
+        {(codes[pair // len(units)], units[pair % len(units)]): number for pair, number in rows}
+    )
 
 
-def make_view(db: duckdb.DuckDBPyConnection) -> None:
-    """Make the view `units` (code, unit, number) of `events`; it counts them when it is asked."""
-    db.execute(_COUNTED)
-
-
-def known_counts(files: Iterable[tuple[Path, bytes | None]]) -> pa.Table | None:
-    """The rows of `units`, without reading events; none if a file does not have its own.
+def known_counts(files: Iterable[tuple[Path, bytes | None]]) -> Counter[tuple[str, str]] | None:
+    """What `counted` found in files when they were written; none if one does not say so.
 
     Args:
         files: of events, with their keys.
@@ -71,5 +68,4 @@ def known_counts(files: Iterable[tuple[Path, bytes | None]]) -> pa.Table | None:
             return None
         for code, unit, number in json.loads(written):
             counts[code, unit] += number
-    rows = [(*pair, number) for pair, number in counts.items()]
-    return rows_table(rows, _SCHEMA)
+    return counts
