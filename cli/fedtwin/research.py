@@ -9,10 +9,11 @@ import typer
 
 from fedtwin.paper import data_folder, now, say, show_table
 from fedtwin.research_drugs import add_drug_commands
-from fedtwin.research_trial import trial
+from fedtwin.research_trial import sample_size, trial
 
 app = typer.Typer(rich_markup_mode=None)
 app.command()(trial)
+app.command()(sample_size)
 Home = Annotated[
     Path,
     typer.Option(
