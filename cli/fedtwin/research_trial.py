@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-9
 
 
+def add_trial_commands(app: typer.Typer) -> None:
+    """Put the commands of this module below `fedtwin research`."""
+    app.command("trial")(trial)
+    app.command("sample-size")(sample_size)
+
+
 def trial(
     plan: Annotated[
         Path | None, typer.Argument(help="The trial's plan, YAML; docs/trials.md explains it.")
