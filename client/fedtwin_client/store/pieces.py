@@ -7,7 +7,7 @@ something live concerns come in pieces of their own, put together as `joining` d
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -42,6 +42,9 @@ class Piece:
     """
 
     table: pa.Table
+    _looked_at: dict[str, tuple[list[str], NDArray[np.int32]]] = field(
+        default_factory=dict, repr=False
+    )
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
@@ -86,10 +89,28 @@ class Piece:
         values = np.frombuffer(buffer, np.float64, end)[column.offset :]
         return values, _there(column) if column.null_count else None
 
-    @cached_property
-    def has_text(self) -> NDArray[np.bool_]:
-        """(rows,) whether there is a text."""
-        return _there(self._whole("text_value"))
+    def has(self, name: str) -> NDArray[np.bool_]:
+        """(rows,) whether there is anything in a column."""
+        column = self._whole(name)
+        return _there(column.indices if name in REPEATED else column)
+
+    def coded(self, name: str) -> tuple[list[str], NDArray[np.int32]]:
+        """A column of texts that repeat.
+
+        Args:
+            name: one of `REPEATED`.
+
+        Returns:
+            the texts, the last of them empty for none, and (rows,) the place of each row's text.
+        """
+        if name not in self._looked_at:
+            column = self._whole(name)
+            names = [*column.dictionary.to_pylist(), ""]
+            indices = column.indices
+            if indices.null_count:
+                indices = pc.fill_null(indices, len(names) - 1)
+            self._looked_at[name] = names, np.asarray(indices)
+        return self._looked_at[name]
 
     def of_code(
         self,
@@ -132,13 +153,8 @@ class Piece:
         rows: NDArray[np.int64] | None,
     ) -> NDArray[Any]:
         """As `of_code`; what the mapping says of the empty text holds where there is none."""
-        column = self._whole(name)
-        names = column.dictionary.to_pylist()
-        said = np.array([wanted.get(one, otherwise) for one in [*names, ""]], kind)
-        indices = column.indices
-        if indices.null_count:
-            indices = pc.fill_null(indices, len(names))
-        places = np.asarray(indices)
+        names, places = self.coded(name)
+        said = np.array([wanted.get(one, otherwise) for one in names], kind)
         # No place lies outside; so told, numpy does not look.
         return np.take(said, places if rows is None else places[rows], mode="clip")
 
