@@ -4,7 +4,7 @@ import asyncio
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -323,6 +323,18 @@ def report(
         f"{study}: {found['held_out_patients']} held-out patients, local recalibration{unit}",
         ["", *(key.replace("_", " ") for key in found["before"])],
         rows,
+    )
+    if "site_effect" in found:
+        _say_site_effect(found["site_effect"], found["unit"])
+
+
+def _say_site_effect(found: dict[str, Any], unit: str) -> None:
+    """By how much this hospital's patients differ, and how much hospitals do."""
+    scale = {"none": unit, "square_root": f"sqrt({unit})", "logarithm": f"log({unit})"}
+    say(
+        f"this hospital's own shift: {found['mean']:+.3g} (sd {found['sd']:.2g}) "
+        f"{scale[found['scale']]}; between hospitals the sd is {found['sd_between_sites']:.2g}, "
+        f"between patients of one {found['sd_between_patients']:.2g}"
     )
 
 

@@ -24,6 +24,12 @@ def hl7(
         str | None,
         typer.Option(help="System of these numbers, as other sources name it, to meet in one."),
     ] = None,
+    merges: Annotated[
+        bool,
+        typer.Option(
+            "--merges", help="Believe this feed that two numbers are one patient (A18, A40 ...)."
+        ),
+    ] = False,
     encoding: Annotated[
         str, typer.Option(help="Character set of messages that name none (MSH-18).")
     ] = "utf-8",
@@ -37,12 +43,13 @@ def hl7(
     from fedtwin_client.assemble import site_secret
     from fedtwin_client.node.home import NodeHome
     from fedtwin_client.records.hl7_files import find_messages, hl7_files
+    from fedtwin_client.records.hl7_lines import hl7_recipe
     from fedtwin_client.records.hl7_patients import Whose
     from fedtwin_client.store.imports import import_source
 
     place = NodeHome(folder=home)
     secret = site_secret(place)
-    whose = Whose(authority=authority, kind=number_type, system=identifier_system)
+    whose = Whose(authority=authority, kind=number_type, system=identifier_system, merges=merges)
     size = sum(file.stat().st_size for file in find_messages(paths))
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("reading", total=size)
@@ -54,6 +61,12 @@ def hl7(
             progress=lambda read: progress.advance(bar, read),
         )
         report = import_source(
-            opening, place.records, secret=secret, now=now(), source=feed, zone=zone
+            opening,
+            place.records,
+            secret=secret,
+            now=now(),
+            source=feed,
+            zone=zone,
+            recipe=hl7_recipe(feed, whose, zone, encoding),
         )
     say(*report.lines())

@@ -51,8 +51,11 @@ def quarantine(
 def replay(
     lines: Annotated[Path, typer.Argument(help="Mended lines of 'records quarantine --export'.")],
     home: Folder = DEFAULT_HOME,
+    merges: Annotated[
+        bool, typer.Option("--merges", help="Follow HL7 v2 messages that two numbers are one.")
+    ] = False,
 ) -> None:
-    """Import mended lines as the import that put them aside would have; what is wrong stays aside.
+    """Read mended lines as the import or door that put them aside does; what is wrong stays aside.
 
     Example: fedtwin client records replay mend.ndjson
     """
@@ -63,5 +66,5 @@ def replay(
     place = NodeHome(folder=home)
     secret = site_secret(place)
     with console.status("reading"):
-        done = replay_lines(place.records, lines, secret, now())
+        done = replay_lines(place.records, lines, secret, now(), merges=merges)
     say(*done.lines())

@@ -57,6 +57,7 @@ def openmhealth(
     from fedtwin_client.assemble import site_secret
     from fedtwin_client.node.home import NodeHome
     from fedtwin_client.records.openmhealth_files import openmhealth_files
+    from fedtwin_client.records.point_lines import point_recipe
     from fedtwin_client.store.imports import import_source
 
     place = NodeHome(folder=home)
@@ -69,6 +70,7 @@ def openmhealth(
             now=now(),
             source="openmhealth",
             zone=zone,
+            recipe=point_recipe("openmhealth", patient, system, zone),
         )
     say(*report.lines())
 

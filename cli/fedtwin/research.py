@@ -8,8 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from fedtwin.paper import data_folder, now, say, show_table
+from fedtwin.research_drugs import add_drug_commands
+from fedtwin.research_models import add_model_commands
+from fedtwin.research_trial import trial
 
 app = typer.Typer(rich_markup_mode=None)
+app.command()(trial)
 Home = Annotated[
     Path,
     typer.Option(
@@ -127,6 +131,35 @@ def show(
 
     model = open_release(study)
     say(*model.explain())
+
+
+@app.command()
+def population(
+    study: Annotated[str, typer.Argument(help="A population study whose release was fetched.")],
+    out: Annotated[Path | None, typer.Option(help="Write the table there too, as CSV.")] = None,
+) -> None:
+    """The population values that a study learned, with their uncertainty.
+
+    Example: fedtwin research population warfarin-dose
+    """
+    from fedtwin.auditing import write_file
+    from fedtwin_research.bench import open_release
+    from fedtwin_research.tables import population_csv
+
+    model = open_release(study)
+    values = model.population()
+    rows = []
+    for one in values:
+        low, high = one.interval
+        before = "" if one.known_before is None else f"{one.known_before:.4g}"
+        numbers = [f"{one.mean:.4g}", f"{one.sd:.2g}", f"{low:.4g} to {high:.4g}"]
+        rows.append([one.name, *numbers, before, one.unit])
+    head = ["", "value", "standard error", "95 % interval", "known before", "unit"]
+    show_table(model.card.title, head, rows)
+    say(*model.cautions())
+    if out is not None:
+        write_file(out, population_csv(values).encode())
+        say(f"{len(values)} values: {out}")
 
 
 @app.command()
@@ -282,6 +315,9 @@ def _subject(study: str, trust: Path | None, draft: bool) -> Any:
         return subject_of_release(Library(default_folder()).open(study))
     return subject_of_release(verify_release(read_release(Path(study)), read_trust(trust)))
 
+
+add_drug_commands(app)
+add_model_commands(app)
 
 data = typer.Typer(
     help="Public data sets, by URL with checksums.\n\nExample: fedtwin research data heart-disease",

@@ -20,6 +20,7 @@ from fedtwin_client.listening import OpenedDoor
 from fedtwin_client.records.door import Door
 from fedtwin_client.records.fhir_files import check_server
 from fedtwin_client.records.moments import read_zone
+from fedtwin_client.records.report import Recipe
 from fedtwin_protocol.contract import faults
 from fedtwin_protocol.errors import ConfigurationError, FedtwinError
 
@@ -33,9 +34,14 @@ class _Given:
     """A door's settings as they were written, and the folder that relative paths start from."""
 
     name: str
+    zone: str
     settings: dict[str, Any]
     folder: Path
     clock: Clock
+
+    def opened(self, door: Door, recipe: Recipe | None = None) -> OpenedDoor:
+        """The door, with how what it puts aside is read again."""
+        return OpenedDoor(door=door, zone=self.zone, recipe=recipe)
 
     def read(self, kind: type[_Settings], settings: Mapping[str, Any] | None = None) -> _Settings:
         """The settings as a kind's own, each checked.
@@ -90,43 +96,56 @@ def _door(path: Path, name: str, given: Any, clock: Clock) -> OpenedDoor:
     try:
         check_server(name)
         read_zone(zone)
-        door = opener(_Given(name=name, settings=settings, folder=path.parent, clock=clock))
+        return opener(
+            _Given(name=name, zone=zone, settings=settings, folder=path.parent, clock=clock)
+        )
     except FedtwinError as error:
         raise ConfigurationError(f"{where}: {error}") from error
-    return OpenedDoor(door=door, zone=zone)
 
 
 # Each kind's libraries are loaded only where a door is of that kind.
-def _mllp(given: _Given) -> Door:
+def _mllp(given: _Given) -> OpenedDoor:
+    from fedtwin_client.records.hl7_lines import hl7_recipe  # noqa: PLC0415
     from fedtwin_client.records.hl7_patients import Whose  # noqa: PLC0415
     from fedtwin_client.records.mllp import MllpDoor, MllpSettings  # noqa: PLC0415
 
     settings = dict(given.settings)
     whose = given.read(Whose, settings.pop("patients", {}))
-    return MllpDoor(given.name, given.read(MllpSettings, settings), whose)
+    how = given.read(MllpSettings, settings)
+    recipe = hl7_recipe(given.name, whose, given.zone, how.encoding)
+    return given.opened(MllpDoor(given.name, how, whose), recipe)
 
 
-def _mqtt(given: _Given) -> Door:
+def _mqtt(given: _Given) -> OpenedDoor:
+    from fedtwin_client.records.message_lines import message_recipe  # noqa: PLC0415
     from fedtwin_client.records.mqtt import MqttDoor, MqttSettings  # noqa: PLC0415
 
-    return MqttDoor(given.read(MqttSettings), given.clock, given.name)
+    how = given.read(MqttSettings)
+    recipe = message_recipe(given.name, how.system, given.zone)
+    return given.opened(MqttDoor(how, given.clock, given.name), recipe)
 
 
-def _fhir_post(given: _Given) -> Door:
+def _fhir_post(given: _Given) -> OpenedDoor:
+    from fedtwin_client.records.fhir_lines import fhir_recipe  # noqa: PLC0415
     from fedtwin_client.records.fhir_post import PostDoor, PostSettings  # noqa: PLC0415
 
-    return PostDoor(given.read(PostSettings), given.clock, given.name)
+    how = given.read(PostSettings)
+    recipe = fhir_recipe(given.name, how.system, given.zone, joins=False)
+    return given.opened(PostDoor(how, given.clock, given.name), recipe)
 
 
-def _fhir_poll(given: _Given) -> Door:
+def _fhir_poll(given: _Given) -> OpenedDoor:
     from fedtwin_client.fhir_import import PollSettings, opened_poll  # noqa: PLC0415
     from fedtwin_client.node.home import NodeHome  # noqa: PLC0415
+    from fedtwin_client.records.fhir_lines import fhir_recipe  # noqa: PLC0415
 
     home = NodeHome(folder=given.folder)
-    return opened_poll(home, given.name, given.read(PollSettings), given.clock)
+    how = given.read(PollSettings)
+    recipe = fhir_recipe(given.name, how.systems, given.zone)
+    return given.opened(opened_poll(home, given.name, how, given.clock), recipe)
 
 
-def _dicom(given: _Given) -> Door:
+def _dicom(given: _Given) -> OpenedDoor:
     from fedtwin_client.records.dicom_door import DicomDoor, DicomSettings  # noqa: PLC0415
     from fedtwin_client.records.dicom_series import Whose  # noqa: PLC0415
     from fedtwin_client.store.images import image_store  # noqa: PLC0415
@@ -134,10 +153,10 @@ def _dicom(given: _Given) -> Door:
     settings = dict(given.settings)
     whose = given.read(Whose, settings.pop("patients", {"system": None}))
     images = image_store(given.folder / "records")
-    return DicomDoor(given.name, given.read(DicomSettings, settings), images, whose)
+    return given.opened(DicomDoor(given.name, given.read(DicomSettings, settings), images, whose))
 
 
-_KINDS: Final[dict[str, Callable[[_Given], Door]]] = {
+_KINDS: Final[dict[str, Callable[[_Given], OpenedDoor]]] = {
     "mllp": _mllp,
     "mqtt": _mqtt,
     "fhir-poll": _fhir_poll,

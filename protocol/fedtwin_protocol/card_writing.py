@@ -116,6 +116,8 @@ def endpoint_in_words(plan: StudyPlan) -> str:
     else:
         what = f"the first of {codes} above {endpoint.threshold:g} {endpoint.unit}"
     bounds = f", learned from {endpoint.bounds_in_words}" if endpoint.bounds_in_words else ""
+    if endpoint.transform != "none":
+        bounds += f", as its {endpoint.transform.replace('_', ' ')}"
     return (
         f"{endpoint.name}: {what}, within {endpoint.horizon_days} days after the index date{bounds}"
     )
@@ -149,7 +151,16 @@ _RECALIBRATED = {
 }
 
 
+_SITE_EFFECT = (
+    "The weights are the noised sum that the population values follow from ('fedtwin research "
+    "population' shows them). Hospitals differ by a shift: 'fedtwin client report' estimates yours "
+    "from your own patients, and it never needs to leave the hospital."
+)
+
+
 def _recalibration(plan: StudyPlan) -> str:
+    if plan.population is not None:
+        return _SITE_EFFECT
     differ, what = _RECALIBRATED.get(plan.endpoint.kind, ("how common the outcome is", "log-odds"))
     return _RECALIBRATION.format(differ=differ, what=what)
 

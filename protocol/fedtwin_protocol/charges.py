@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from fedtwin_protocol.charge_kinds import ChargeKind, Population
 from fedtwin_protocol.errors import PlanError
-from fedtwin_protocol.parameters import parameter_shapes
+from fedtwin_protocol.parameters import summed_shapes
 from fedtwin_protocol.privacy import gaussian_epsilon, with_lost_delta
 from fedtwin_protocol.skellam import (
     DIVERGENCE,
@@ -142,7 +142,7 @@ def parameter_count(plan: StudyPlan) -> int:
         PlanError: a built-in family with incomplete settings.
     """
     try:
-        return sum(prod(shape) for shape in parameter_shapes(plan).values())
+        return sum(prod(shape) for shape in summed_shapes(plan).values())
     except PlanError:
         if plan.privacy.mode == "secure" and plan.model.initial_sha256 is None:
             raise

@@ -6,6 +6,9 @@ penalty. With d columns, c numbers of a record's encoding, w the plan's width:
 - `logistic_regression`, `linear_regression`, `poisson_regression`: `weights` (d,) and `intercept`
   (1,), float64, zeros and the plan's initial intercept.
 - `discrete_hazard`: `weights` (d,) and `baseline_intercept` (intervals,), the same.
+- `linear_mixed_model`: no parameters but the sum that they follow from (`moments` (m,), `patients`
+  (1,) and, where sites differ, `site_moments` (m,), with m = (d + 2) (d + 3) / 2), and behind it
+  `sites` (1,), which the coordinator writes and no site sends: how many are in the sum.
 - `network`: for layer k from 1, `layer<k>.weight` (outputs, inputs) and `layer<k>.bias`, float32;
   the inputs are the d columns, with the record's vocabulary and numbers behind them where the plan
   has a sequence.
@@ -25,11 +28,14 @@ from numpy.typing import NDArray
 from fedtwin_protocol.errors import PlanError
 from fedtwin_protocol.payload import Array
 from fedtwin_protocol.study import FAMILY_ENDPOINTS, StudyPlan
+from fedtwin_protocol.study_population import FAMILY
 from fedtwin_protocol.study_sequence import RECORD_NUMBERS
 
 Shapes = dict[str, tuple[int, ...]]
 BUILT_IN_FAMILIES = tuple(FAMILY_ENDPOINTS)
 LINEAR = ("logistic_regression", "linear_regression", "poisson_regression", "discrete_hazard")
+SITES = "sites"
+"""The array of a population study that is no part of its sum."""
 UP = 4
 """Width of a transformer's inner layer, in widths (Vaswani et al. 2017, arXiv 1706.03762)."""
 _RECTIFIED = (".up.weight",)
@@ -47,6 +53,8 @@ def parameter_shapes(plan: StudyPlan) -> Shapes:
         return {"weights": (columns,), "baseline_intercept": (intervals,)}
     if family in LINEAR:
         return {"weights": (columns,), "intercept": (1,)}
+    if family == FAMILY:
+        return _moment_shapes(plan)
     if family == "network":
         return _network_shapes(plan)
     if family in {"transformer", "recurrent"}:
@@ -103,6 +111,8 @@ def initial_parameters(plan: StudyPlan) -> dict[str, Array]:
             name: np.full(shape, start if name.endswith("intercept") else 0.0)
             for name, shape in shapes.items()
         }
+    if plan.model.family == FAMILY:
+        return {name: np.zeros(shape) for name, shape in shapes.items()}
     generator = np.random.Generator(np.random.PCG64(plan.model.seed))
     rectified = plan.model.family == "network"
     values: dict[str, Array] = {}
@@ -121,6 +131,24 @@ def _scale(name: str, shape: tuple[int, ...], rectified: bool) -> float:
     if name == "embed.weight":
         return 1.0
     return float(np.sqrt((2 if rectified or name.endswith(_RECTIFIED) else 1) / shape[1]))
+
+
+def summed_shapes(plan: StudyPlan) -> Shapes:
+    """Shapes of what a training sum holds: of all parameters, but not of a count of sites.
+
+    Raises:
+        PlanError: the family is not built in.
+    """
+    return {name: shape for name, shape in parameter_shapes(plan).items() if name != SITES}
+
+
+def _moment_shapes(plan: StudyPlan) -> Shapes:
+    size = len(plan.contract.columns) + 2
+    triangle = (size * (size + 1) // 2,)
+    shapes: Shapes = {"moments": triangle, "patients": (1,)}
+    if plan.population is not None and plan.population.site_variance_ratio > 0:
+        shapes["site_moments"] = triangle
+    return shapes | {SITES: (1,)}
 
 
 def _layer_shapes(layers: list[tuple[str, int, int]]) -> Shapes:

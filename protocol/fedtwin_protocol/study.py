@@ -19,6 +19,7 @@ from fedtwin_protocol.groups import group_sizes
 from fedtwin_protocol.strict_yaml import load_strictly
 from fedtwin_protocol.study_learning import Aggregation, Evaluation, Model, Training
 from fedtwin_protocol.study_patients import Cohort, Endpoint
+from fedtwin_protocol.study_population import FAMILY, Population, population_faults
 from fedtwin_protocol.study_privacy import Privacy, Sites
 from fedtwin_protocol.study_sequence import Sequence
 from fedtwin_protocol.votes import FEWEST_VOTERS
@@ -29,6 +30,7 @@ FAMILY_ENDPOINTS: Mapping[str, tuple[str, ...]] = {
     "linear_regression": ("value",),
     "poisson_regression": ("count",),
     "discrete_hazard": ("time_to_event",),
+    FAMILY: ("value",),
     "network": _YES_OR_NO,
     "transformer": _YES_OR_NO,
     "recurrent": _YES_OR_NO,
@@ -57,6 +59,7 @@ class StudyPlan(Part):
     sequence: Sequence | None = None
     endpoint: Endpoint
     model: Model
+    population: Population | None = Field(default=None, exclude_if=lambda value: value is None)
     training: Training
     aggregation: Aggregation = Aggregation()
     privacy: Privacy
@@ -71,13 +74,14 @@ class StudyPlan(Part):
         training = self.training
         if training.summed != (self.aggregation.rule == "sum"):
             raise ValueError(
-                "mechanism 'gradient_sum' or 'mean_vector' and rule 'sum' belong together"
+                "mechanism 'gradient_sum', 'mean_vector' or 'moments' and rule 'sum' belong "
+                "together"
             )
         if self.privacy.mode == "secure" and not training.summed:
             raise ValueError(
-                "mode 'secure' adds sums up: it needs mechanism 'gradient_sum' or 'mean_vector' "
-                "and rule 'sum'; for steps at the sites or a Flower strategy set privacy.mode to "
-                "'local'"
+                "mode 'secure' adds sums up: it needs mechanism 'gradient_sum', 'mean_vector' or "
+                "'moments' and rule 'sum'; for steps at the sites or a Flower strategy set "
+                "privacy.mode to 'local'"
             )
         if self.privacy.evaluation_noise is not None and self.cohort.holdout_fraction == 0:
             raise ValueError("an evaluation needs held-out patients: set holdout_fraction above 0")
@@ -128,6 +132,12 @@ class StudyPlan(Part):
             raise ValueError("'mean_vector' uses everybody: set sampling_rate to 1")
         if self.model.family != "logistic_regression":
             raise ValueError("'mean_vector' makes a logistic regression: set model.family to it")
+        return self
+
+    @model_validator(mode="after")
+    def _population_is_whole(self) -> "StudyPlan":
+        for fault in population_faults(self):
+            raise ValueError(fault)
         return self
 
     @model_validator(mode="after")

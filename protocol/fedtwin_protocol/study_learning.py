@@ -42,9 +42,10 @@ class Training(Part):
         mechanism: `gradient_sum`: a round is one sum of clipped per-patient gradients over the
             site's cohort, or over patients sampled at `privacy.sampling_rate`; `mean_vector`: the
             one round sums every patient's clipped columns, with the sign of the outcome, and the
-            model is `learning_rate` times their mean (recalibrate it locally); `local_steps`: a
-            round is `local_steps` clipped, noised gradient steps at the site over Poisson-sampled
-            patients, and the site's new parameters travel.
+            model is `learning_rate` times their mean (recalibrate it locally); `moments`: the one
+            round sums bounded second moments of columns and outcome, of which population values
+            follow; `local_steps`: a round is `local_steps` clipped, noised gradient steps at the
+            site over Poisson-sampled patients, and the site's new parameters travel.
         rounds: number of rounds.
         learning_rate: of the coordinator's step (`gradient_sum`) or the sites' (`local_steps`);
             the stated scale of a `mean_vector`.
@@ -53,7 +54,7 @@ class Training(Part):
         average_last: the released model is the mean of the last so many rounds' models.
     """
 
-    mechanism: Literal["gradient_sum", "mean_vector", "local_steps"] = "gradient_sum"
+    mechanism: Literal["gradient_sum", "mean_vector", "moments", "local_steps"] = "gradient_sum"
     rounds: int = Field(ge=1, le=100_000)
     learning_rate: float = Field(gt=0, le=1000)
     momentum: float = Field(default=0.0, ge=0, lt=1)
@@ -66,6 +67,12 @@ class Training(Part):
             raise ValueError(f"'{self.mechanism}' has one step a round: set local_steps to 1")
         if self.mechanism == "mean_vector" and (self.rounds, self.momentum) != (1, 0):
             raise ValueError("'mean_vector' is one sum: set rounds to 1 and momentum to 0")
+        if self.mechanism == "moments" and (
+            self.rounds != 1 or self.momentum != 0 or self.learning_rate != 1
+        ):
+            raise ValueError(
+                "'moments' is one sum and no step: set rounds and learning_rate to 1, momentum to 0"
+            )
         if self.average_last > self.rounds:
             raise ValueError(f"average_last {self.average_last} exceeds rounds {self.rounds}")
         return self

@@ -2,9 +2,11 @@
 
 from typing import Annotated, Final, Literal
 
+import numpy as np
 from pydantic import AwareDatetime, Field, model_validator
 
 from fedtwin_protocol.contract import Code, Part
+from fedtwin_protocol.transforms import Transform, backward
 
 LARGEST_VALUE: Final = 5.0
 """Bound of a scaled value, either way."""
@@ -67,8 +69,10 @@ class Endpoint(Part):
             without the event, for `count` everyone, because more may have come.
         interval_days: for `time_to_event`, where each interval ends, in days after the index date;
             the last ends at the horizon.
-        center: of a `value`, in `unit`.
-        scale: of a `value`, in `unit`; values beyond `center` ± 5 `scale` count as that bound.
+        transform: the scale on which a `value` is learned: `none`, its `square_root` or its
+            `logarithm`; a value that has none is left out.
+        center: of a `value`, in `unit`, or in units of its root or logarithm.
+        scale: of a `value`, like `center`; values beyond `center` ± 5 `scale` count as that bound.
         most: largest `count`; more count as so many.
     """
 
@@ -80,6 +84,7 @@ class Endpoint(Part):
     unit: str = Field(default="1", max_length=40)
     require_follow_up: bool = True
     interval_days: tuple[Annotated[int, Field(ge=1, le=36525)], ...] = ()
+    transform: Transform = Field(default="none", exclude_if=lambda value: value == "none")
     center: float = 0.0
     scale: float = Field(default=1.0, gt=0)
     most: int = Field(default=MOST_EVENTS, ge=1, le=100_000)
@@ -97,7 +102,9 @@ class Endpoint(Part):
         if self.kind != "value":
             return ""
         reach = LARGEST_VALUE * self.scale
-        return f"{self.center - reach:g} to {self.center + reach:g} {self.unit}"
+        ends = np.array([self.center - reach, self.center + reach])
+        low, high = backward(self.transform, ends).tolist()
+        return f"{low:g} to {high:g} {self.unit}"
 
     @model_validator(mode="after")
     def _intervals_end_at_the_horizon(self) -> "Endpoint":
@@ -118,6 +125,11 @@ class Endpoint(Part):
             raise ValueError(
                 "'center' and 'scale' belong to endpoints of kind 'value', and only there; this "
                 f"one is of kind '{self.kind}'"
+            )
+        if self.kind != "value" and self.transform != "none":
+            raise ValueError(
+                "'transform' belongs to endpoints of kind 'value', and only there; this one is of "
+                f"kind '{self.kind}'"
             )
         if self.kind != "count" and self.most != MOST_EVENTS:
             raise ValueError(

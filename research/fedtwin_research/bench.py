@@ -23,9 +23,11 @@ from fedtwin_protocol.encoding import encode
 from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.release import Release
 from fedtwin_protocol.study import FAMILY_ENDPOINTS
+from fedtwin_protocol.study_population import FAMILY as POPULATION
 from fedtwin_research.columns import contract_columns
 from fedtwin_research.library import Library, default_folder
 from fedtwin_research.patient_records import record_rows
+from fedtwin_research.population import Value, caution, foretell, population_table
 from fedtwin_research.prediction import (
     KINDS,
     Floats,
@@ -84,8 +86,12 @@ class ReleasedModel:
         if plan.sequence is not None:
             checked = record_rows(plan.sequence, records, columns.rows)
             read, told = checked.rows, (*told, *checked.warnings)
-        scores = np.full(columns.rows, np.nan)
-        if keep.any():
+        scores, central = np.full(columns.rows, np.nan), np.full((columns.rows, 0), np.nan)
+        if plan.model.family == POPULATION:
+            central = np.full((columns.rows, 2), np.nan)
+            scores[keep], central[keep] = foretell(plan, self.release.parameters, matrix[keep])
+            told = (*told, *caution(plan, self.release.parameters))
+        elif keep.any():
             scores[keep] = scores_of(
                 plan.model.family,
                 self.release.parameters,
@@ -102,7 +108,24 @@ class ReleasedModel:
             warnings=told,
             days=plan.endpoint.interval_days,
             risk_over_time=self._risk_over_time(matrix, keep),
+            central_90=central,
         )
+
+    def cautions(self) -> tuple[str, ...]:
+        """What must be said of the values of a population study.
+
+        Raises:
+            ReleaseError: the study is not about a population.
+        """
+        return caution(self.release.plan, self.release.parameters)
+
+    def population(self) -> tuple[Value, ...]:
+        """Every population value with its error, in the features' and the endpoint's own units.
+
+        Raises:
+            ReleaseError: the study is not about a population.
+        """
+        return population_table(self.release.plan, self.release.parameters)
 
     def _check_asked(self, records: Any) -> None:
         plan = self.release.plan

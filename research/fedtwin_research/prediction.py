@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from fedtwin_protocol.card import ModelCard
 from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.study_patients import LARGEST_VALUE, Endpoint
+from fedtwin_protocol.transforms import backward
 from fedtwin_twins.families import predicted
 
 Floats = NDArray[np.float64]
@@ -30,8 +31,8 @@ class Prediction:
 
     Attributes:
         values: one for each patient, (patients,): the probability of the endpoint by the horizon,
-            the expected value in `unit`, or the expected count; NaN where the contract excludes the
-            patient.
+            the expected value in `unit` (of a population study or of a root or logarithm its
+            median), or the expected count; NaN where the contract excludes the patient.
         kind: which of the three.
         unit: UCUM; "1" for probabilities and counts.
         card: the model's card.
@@ -40,6 +41,8 @@ class Prediction:
             (intervals,); empty otherwise.
         risk_over_time: the probability that the event has happened by each of `days`, (patients,
             intervals); no columns otherwise. Its last column is `values`.
+        central_90: of a population study, the interval that holds nine in ten such patients of a
+            hospital that nothing is known of, (patients, 2); no columns otherwise.
     """
 
     values: Floats
@@ -49,6 +52,7 @@ class Prediction:
     warnings: tuple[str, ...]
     days: tuple[int, ...] = ()
     risk_over_time: Floats
+    central_90: Floats
 
     @property
     def probability(self) -> Floats:
@@ -72,6 +76,8 @@ class Prediction:
         if self.days:
             ends = ", ".join(f"{end}" for end in self.days)
             lines.append(f"risk by day {ends}: {_shown(self.risk_over_time)}")
+        if self.central_90.size:
+            lines.append(f"nine in ten lie within {_shown(self.central_90)}")
         return "\n  ".join((*lines, *self.warnings))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
@@ -111,7 +117,9 @@ def in_own_unit(endpoint: Endpoint, family: str, scores: Floats) -> Floats:
         scores: (patients,).
     """
     means = predicted(family, scores)
-    return means * endpoint.scale + endpoint.center if endpoint.kind == "value" else means
+    if endpoint.kind != "value":
+        return means
+    return backward(endpoint.transform, means * endpoint.scale + endpoint.center)
 
 
 def beyond_the_learned(endpoint: Endpoint, scores: Floats) -> list[str]:

@@ -8,11 +8,14 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
+
+import numpy as np
 
 from fedtwin_protocol.contract import FeatureContract
 from fedtwin_protocol.errors import ReleaseError
+from fedtwin_research.population import Value
 from fedtwin_research.prediction import Prediction
 
 Cell = float | str | None
@@ -41,11 +44,26 @@ def prediction_table(prediction: Prediction) -> str:
     """Predictions as CSV: one patient a line, in the order they came; empty for who is excluded."""
     unit = f" [{prediction.unit}]" if prediction.kind == "value" else ""
     days = [f"probability by day {end}" for end in prediction.days]
+    if prediction.central_90.size:
+        days += [f"{end} of nine in ten{unit}" for end in ("low end", "high end")]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow([f"{prediction.kind}{unit}", *days])
-    for value, risks in zip(prediction, prediction.risk_over_time.tolist(), strict=True):
+    beside = np.concatenate([prediction.risk_over_time, prediction.central_90], axis=1)
+    for value, risks in zip(prediction, beside.tolist(), strict=True):
         writer.writerow(["" if math.isnan(one) else f"{one:.6g}" for one in (value, *risks)])
+    return table.getvalue()
+
+
+def population_csv(values: Iterable[Value]) -> str:
+    """Population values as CSV: name, value, standard error, 95 % interval, known before, unit."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["name", "value", "standard_error", "low", "high", "known_before", "unit"])
+    for one in values:
+        before = "" if one.known_before is None else f"{one.known_before:.8g}"
+        numbers = [f"{number:.8g}" for number in (one.mean, one.sd, *one.interval)]
+        writer.writerow([one.name, *numbers, before, one.unit])
     return table.getvalue()
 
 

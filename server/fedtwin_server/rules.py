@@ -3,8 +3,10 @@
 `SumRule`: the sites' clipped, noised gradient sums are added and divided by the number of patients
 the sites reported, times the rate they are sampled at; one gradient step with momentum and an L2
 penalty follows (Robbins-Monro with heavy ball; the penalty touches no intercept or bias, which need
-no data). `MeanRule`: the sites' parameters are averaged, weighted by the same counts (McMahan et
-al. 2017, algorithm 1, with public weights). Both are post-processing of what the sites have noised.
+no data). Of a study of moments the sum itself is kept, with how many sites are in it; what follows
+from it is worked out by whoever reads the release. `MeanRule`: the sites' parameters are averaged,
+weighted by the same counts (McMahan et al. 2017, algorithm 1, with public weights). Both are
+post-processing of what the sites have noised.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -15,8 +17,10 @@ import numpy as np
 
 from fedtwin_protocol.blobs import BlobStore
 from fedtwin_protocol.content import content_heads, make_content, read_content, weighted_mean
+from fedtwin_protocol.parameters import SITES, unflatten
 from fedtwin_protocol.payload import Array, Payload
 from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.study_population import MECHANISM as MOMENTS
 from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_server.admission import ArraySpec, check_weight
 from fedtwin_server.bounds import site_noise_sd, usual_norm
@@ -64,7 +68,8 @@ class SumRule:
 
     def expected(self, parameters: pb.Content) -> list[ArraySpec]:
         """One flat sum, as long as all parameters together."""
-        values = sum(head.size for head in content_heads(parameters))
+        heads = content_heads(parameters)
+        values = sum(head.size for head in heads if head.name != SITES)
         return [ArraySpec(name=GRADIENT_SUM, dtype="float64", shape=(values,))]
 
     async def step(
@@ -73,16 +78,22 @@ class SumRule:
         """One round; `number` is not used, because every round is alike."""
         del number
         answers = await ask("train", dict.fromkeys(counts, state.parameters))
-        return self.advance(state, self._mean(answers, counts), answers)
+        patients = sum(counts[site] for site in answers)
+        return self.advance(state, self._mean(answers, counts), patients, answers)
 
-    def advance(self, state: pb.RoundState, mean: Array, sites: Iterable[str]) -> Step:
+    def advance(
+        self, state: pb.RoundState, mean: Array, patients: float, sites: Iterable[str]
+    ) -> Step:
         """The coordinator's step from a round's sum.
 
         Args:
             state: before the round.
             mean: the sum over the number of patients that was reported with noise, (values,).
+            patients: that number.
             sites: whose patients they are.
         """
+        if self._plan.training.mechanism == MOMENTS:
+            return self._kept(state, mean * patients, tuple(sorted(sites)))
         mean = mean / self._plan.privacy.sampling_rate
         parameters = read_content(state.parameters, self._blobs).arrays["arrays"]
         velocity = self._velocity(state.memory, sum(array.size for array in parameters.values()))
@@ -100,6 +111,17 @@ class SumRule:
             parameters=make_content(Payload(arrays={"arrays": moved}), self._blobs),
             memory=make_content(Payload(arrays={"memory": {"velocity": velocity}}), self._blobs),
             sites=tuple(sorted(sites)),
+        )
+
+    def _kept(self, state: pb.RoundState, total: Array, sites: tuple[str, ...]) -> Step:
+        """The sum itself, in the arrays of the model, beside how many sites are in it."""
+        like = read_content(state.parameters, self._blobs).arrays["arrays"]
+        summed = {name: array for name, array in like.items() if name != SITES}
+        arrays = unflatten(total, summed) | {SITES: np.array([float(len(sites))])}
+        return Step(
+            parameters=make_content(Payload(arrays={"arrays": arrays}), self._blobs),
+            memory=pb.Content(),
+            sites=sites,
         )
 
     def _mean(self, answers: Mapping[str, pb.Answer], counts: Mapping[str, float]) -> Array:

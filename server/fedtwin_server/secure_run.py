@@ -97,12 +97,14 @@ class SecureRun(StudyRun):
                 sums[" ".join(summed.sites)] = summed
         if 2 * len(sums) <= len(groups):
             raise WireError(f"round {number}: only {len(sums)} of {len(groups)} groups made a sum")
+        patients = {name: self._patients_of(one) for name, one in sums.items()}
         mean = mean_per_patient(
             {name: one.total for name, one in sums.items()},
-            {name: self._patients_of(one) for name, one in sums.items()},
+            patients,
             self._plan.aggregation.robust,
         )
-        return self._rule.advance(state, mean, [s for one in sums.values() for s in one.sites])
+        sites = [site for one in sums.values() for site in one.sites]
+        return self._rule.advance(state, mean, sum(patients.values()), sites)
 
     async def _group_sum(self, number: int, state: pb.RoundState, terms: SecureTerms) -> Summed:
         """The sum of one group of sites (of all, where the plan has one group), if it can be.

@@ -13,7 +13,10 @@ site with sd s (`fedtwin_protocol.votes`). Any of the voters may lie, and say an
    that the others find no worse, nor kept that all others find clearly worse.
 3. A candidate is thrown away if the sum of the V - 2T votes that are left exceeds 1.645 s
    sqrt(V - 2T). Where nobody lies and nothing has changed, that happens to fewer than one candidate
-   in twenty; it costs a round, and no patient anything.
+   in twenty; it costs a round, and no patient anything. T liars that vote against everything
+   leave the higher ones of the honest votes, and raise it: to one in eight of 5 voters, three in
+   ten of 10, six in ten of 20. A higher line would let more harm through, so it stays; a candidate
+   that helps by more than the noise passes all the same.
 4. Harm that hides below that in every round adds up: `total` holds the sums of all kept rounds
    together against the same line.
 

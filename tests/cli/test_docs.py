@@ -16,6 +16,7 @@ from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.study import StudyPlan, plan_from_yaml
 from fedtwin_protocol.study_learning import Aggregation, Evaluation, Model, Training
 from fedtwin_protocol.study_patients import Cohort, Endpoint, IndexDate
+from fedtwin_protocol.study_population import Population
 from fedtwin_protocol.study_privacy import Privacy, Sites
 from fedtwin_research.library import Library, read_release, read_trust
 
@@ -81,8 +82,9 @@ def test_command_lines_were_found_and_every_command_is_in_a_guide() -> None:
         *("client records genome", "client records pharmcat", "client records polygenic"),
         *("client records erase", "client keys rotate", "client keys seal"),
         *("research enrol", "research fetch", "research show", "research verify"),
-        *("research audit", "research predict", "client check --privacy"),
-        "research data heart-disease",
+        *("research audit", "research predict", "research population", "client check --privacy"),
+        *("research genes", "research interactions"),
+        *("research trial", "research data heart-disease"),
     ):
         assert f"fedtwin {typed}" in written or typed in _unit_files(), typed
 
@@ -131,8 +133,9 @@ def test_the_researchers_guide_runs(
     assert "Asks for:" in said
 
 
-def test_the_plan_of_the_guide_adds_up(tmp_path: Path) -> None:
-    (block,) = blocks(ROOT / "docs" / "plan.md", "yaml")
+@pytest.mark.parametrize("page", ["plan.md", "population.md"])
+def test_the_plan_of_the_guide_adds_up(tmp_path: Path, page: str) -> None:
+    (block,) = blocks(ROOT / "docs" / page, "yaml")
     (tmp_path / "plan.yaml").write_text(block)
     plan = plan_from_yaml(tmp_path / "plan.yaml")
     assert adds_up(plan, cost_of(plan))
@@ -152,10 +155,11 @@ def test_the_plan_of_the_guide_adds_up(tmp_path: Path) -> None:
         (Privacy, ""),
         (Sites, "sites."),
         (Evaluation, "evaluation."),
+        (Population, "population."),
     ],
 )
 def test_every_field_of_a_plan_is_explained(part: type[BaseModel], prefix: str) -> None:
-    text = (ROOT / "docs" / "plan.md").read_text()
+    text = "".join((ROOT / "docs" / page).read_text() for page in ("plan.md", "population.md"))
     silent = [name for name in part.model_fields if f"`{prefix}{name}`" not in text]
     assert [name for name in silent if name not in {"index"}] == []
 

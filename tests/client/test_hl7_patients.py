@@ -1,4 +1,4 @@
-"""HL7 v2: whose number it is; birth, sex and death; merges; diagnoses and medications."""
+"""HL7 v2: whose number it is; birth, sex and death; diagnoses and medications."""
 
 from datetime import datetime
 from pathlib import Path
@@ -168,11 +168,7 @@ def test_birth_is_a_day_of_the_hospital_wherever_it_was_written() -> None:
     assert f"{event.time:%Y-%m-%dT%H:%M}" == "1960-02-03T00:00"
 
 
-def test_merges_and_removals_are_put_aside_and_nothing_moves() -> None:
-    merge = adt(pid(f8="F"), "MRG|4712^^^HOSP^MR", event="A40")
-    versions, tally = read(merge)
-    assert tally.reasons == {"two numbers of one patient (ADT^A40): nothing was moved": 1}
-    assert len(events(versions, "patient")) == 1
+def test_removals_are_put_aside_and_nothing_goes() -> None:
     versions, tally = read(adt(pid(f8="F"), event="A29"))
     assert versions == []
     assert list(tally.reasons) == [

@@ -10,7 +10,7 @@ import pytest
 from fedtwin_client.records.lines import LONGEST_LINE
 from fedtwin_client.records.pseudonyms import Identity, pseudonym
 from fedtwin_client.records.report import ImportReport, Tally
-from fedtwin_client.store.imports import import_fhir, import_table
+from fedtwin_client.store.imports import import_fhir
 from fedtwin_client.store.quarantine import export, lines_of, listed, names, replay
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import ConfigurationError, RecordError
@@ -151,7 +151,7 @@ def test_a_line_that_was_cut_must_be_made_whole(tmp_path: Path, length: int) -> 
     (entry,) = handed_out(store, tmp_path / "out.ndjson")
     done = replay(store, tmp_path / "out.ndjson", SECRET, LATER)
     assert list(done.passed_over) == [
-        "lines that were too long to be kept whole: put the whole text into 'raw'"
+        "lines of which only the beginning was kept: put the whole text into 'raw'"
     ]
     entry["raw"] = json.dumps(observation(1, "mg/dL"))
     done = replay(store, written(tmp_path / "m", entry), SECRET, LATER)
@@ -159,13 +159,10 @@ def test_a_line_that_was_cut_must_be_made_whole(tmp_path: Path, length: int) -> 
 
 
 def test_what_cannot_be_replayed_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("id,day,chol\n1,2024-01-01,200\n2,soon,200\n")
-    (tmp_path / "t.yaml").write_text(
-        "name: t\nsubject: {column: id}\ntime: {column: day}\n"
-        "columns: {chol: {code: LOINC//2093-3, unit: mg/dL}}\n"
-    )
     store = tmp_path / "store"
-    import_table(tmp_path / "t.csv", tmp_path / "t.yaml", store, secret=SECRET, now=NOW)
+    (store / "quarantine").mkdir(parents=True)
+    aside = {"file": "person", "line": 7, "reason": "no birth", "raw": "7,,"}
+    (store / "quarantine" / "a.ndjson").write_text(json.dumps(aside) + "\n")
     handed_out(store, tmp_path / "out.ndjson")
     with pytest.raises(RecordError, match="mend it where it comes from, and import that again"):
         replay(store, tmp_path / "out.ndjson", SECRET, LATER)

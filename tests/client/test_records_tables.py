@@ -111,6 +111,13 @@ def test_a_row_that_cannot_be_used_is_put_aside(tmp_path: Path, row: str, reason
     assert '"line": 3' in report.quarantine.read_text()
 
 
+def test_a_patient_s_birth_is_told_once_however_often_it_is_written(tmp_path: Path) -> None:
+    mapping = VISITS.replace("{age_column: age}", "{column: age}")
+    lines = [f"7,2020-05-0{day},1960-02-03,F,200,1,yes,y,3\n" for day in (1, 2, 3)]
+    _, events = load(tmp_path, HEADER + "".join(lines), mapping)
+    assert [event["code"] for event in events].count("MEDS_BIRTH") == 1
+
+
 def test_the_same_line_twice_counts_once(tmp_path: Path) -> None:
     line = "7,2020-05-01,60,F,200,1,yes,y,3\n"
     report, events = load(tmp_path, HEADER + line + line)

@@ -7,14 +7,18 @@ import pytest
 import torch
 
 from fedtwin_client.cohort.rows import CohortRows
+from fedtwin_client.training.apps import TaskInput
 from fedtwin_client.training.built_in import BuiltIn
-from fedtwin_client.training.self_check import check_privacy, check_training
+from fedtwin_client.training.self_check import check_move, check_privacy, check_training
+from fedtwin_protocol.payload import Payload
 from fedtwin_protocol.study import StudyPlan
 
 SEQUENCE = {"vocabulary": [{"code": "LOCAL//a"}, {"code": "LOCAL//b"}], "most_records": 2}
+MIXED = "linear_mixed_model"
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "linear_regression": ("value", {}),
     "poisson_regression": ("count", {}),
+    "linear_mixed_model": ("value", {}),
     "discrete_hazard": ("time_to_event", {"interval_days": [10, 30]}),
     "network": ("event", {}),
     "transformer": ("event", {}),
@@ -35,8 +39,11 @@ def plan(family: str) -> StudyPlan:
     kind, endpoint = KINDS[family]
     named = {"name": "asked", "kind": kind, "codes": ["LOCAL//e"], "horizon_days": 30}
     shape = {"width": 2, "heads": 1, "layers": 1, "hidden": [3] if family == "network" else []}
+    asked = {"question": "population", "population": {}} if family == MIXED else {}
+    once = {"mechanism": "moments", "rounds": 1, "learning_rate": 1}
     return StudyPlan.model_validate(
-        {
+        asked
+        | {
             "study": "checked",
             "consortium": "tests",
             "title": "A plan",
@@ -49,7 +56,7 @@ def plan(family: str) -> StudyPlan:
             "sequence": SEQUENCE if kind == "event" else None,
             "endpoint": named | endpoint,
             "model": {"family": family, **shape},
-            "training": {"rounds": 3, "learning_rate": 0.5},
+            "training": once if family == MIXED else {"rounds": 3, "learning_rate": 0.5},
             "privacy": {
                 "mode": "local",
                 "epsilon": 10,
@@ -72,14 +79,16 @@ def plan(family: str) -> StudyPlan:
 )
 def test_the_node_as_it_is_passes(family: str) -> None:
     findings = check_privacy(plan(family), seed=1)
+    shared = [("site-shift", True)] if family == MIXED else []
     assert [(one.name, one.passed) for one in findings] == [
         ("independence", True),
+        *shared,
         ("moments-update", True),
         ("moments-count", True),
     ]
 
 
-@pytest.mark.parametrize("family", ["poisson_regression", "discrete_hazard", "recurrent"])
+@pytest.mark.parametrize("family", ["poisson_regression", "discrete_hazard", "recurrent", MIXED])
 def test_contributions_beyond_the_clip_are_found(family: str) -> None:
     def wider(study: StudyPlan, rows: CohortRows, key: bytes) -> BuiltIn:
         privacy = study.privacy.model_copy(
@@ -91,3 +100,21 @@ def test_contributions_beyond_the_clip_are_found(family: str) -> None:
         return BuiltIn(study.model_copy(update={"privacy": privacy}), rows, key)
 
     assert not check_training(plan(family), seed=1, app_of=wider).passed
+
+
+def test_a_shared_shift_beyond_the_bound_is_found() -> None:
+    """A site that leaves its shift unshrunken, so that one patient moves it by many bounds."""
+
+    class Unshrunken(BuiltIn):
+        def answer(self, task: TaskInput) -> Payload:
+            found = super().answer(task)
+            arrays = dict(found.arrays["arrays"])
+            if task.kind == "train":
+                grown = arrays["gradient_sum"].copy()
+                grown[len(grown) // 2 + 1 :] *= 5
+                arrays["gradient_sum"] = grown
+            return Payload(arrays={"arrays": arrays}, metrics=found.metrics)
+
+    bare = check_move(plan(MIXED), seed=1)
+    assert (bare.passed, bare.result <= 1) == (True, True)
+    assert not check_move(plan(MIXED), seed=1, app_of=Unshrunken).passed

@@ -419,7 +419,7 @@ def test_whatever_stands_in_a_file_every_line_is_accounted_for(
     (folder / "any.ndjson").write_bytes(b"".join(line + b"\n" for line in lines))
     (folder / "procedures.json").write_text(JSON_BLOCKS[0])
     (folder / "any.yaml").write_text(YAML_BLOCKS[0])
-    opening, _ = mapped_file(folder / "any.ndjson", folder / "any.yaml")
+    opening, _, _ = mapped_file(folder / "any.ndjson", folder / "any.yaml")
     tally = Tally(quarantine=None)
     reading = Reading(source="table:any", zone=read_zone("UTC"), now=NOW, tally=tally)
     source = opening(Desk(reading=reading, pseudonyms=Pseudonyms(SECRET), known={}))

@@ -38,6 +38,9 @@ def plan(kind: str, family: str, **changes: Any) -> StudyPlan:
     }
     if family in {"transformer", "recurrent"}:
         value["sequence"] = SEQUENCE
+    if family == "linear_mixed_model":
+        value |= {"question": "population", "population": {}}
+        value["training"] = {"mechanism": "moments", "rounds": 1, "learning_rate": 1}
     for name, change in changes.items():
         part, _, key = name.partition("__")
         value[part] = {**value.get(part, {}), key: change} if key else change

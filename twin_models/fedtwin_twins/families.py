@@ -14,8 +14,9 @@ n_r, each embedded as e_r = E[:, c_r] + N n_r + n_0 (w,):
 
 A patient without records has one that is all zeros. Empty slots change nothing.
 
-Prediction: 1 / (1 + exp(-z)) for yes or no and for hazards, z for `linear_regression` (in the
-plan's scaled unit), exp(z) for `poisson_regression`.
+Prediction: 1 / (1 + exp(-z)) for yes or no and for hazards, z for `linear_regression` and
+`linear_mixed_model` (in the plan's scaled unit; z of the latter: `population.estimate`), exp(z) for
+`poisson_regression`.
 """
 
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from fedtwin_twins.risk import Array, Given, logistic, predict_score
 from fedtwin_twins.survival import risk_log_odds
 
 Parameters = Mapping[str, Given]
+READ_AS_THEY_ARE = ("linear_regression", "linear_mixed_model")
 READ_RECORDS = ("transformer", "recurrent")
 AT_ONCE = 128
 """Patients with records computed together; bounds the memory, and changes nothing else."""
@@ -113,7 +115,7 @@ def _of_records(
 
 def predicted(family: str, scores: Given) -> Array:
     """What the scores mean: a risk, a scaled value or a count, shape (patients,)."""
-    if family == "linear_regression":
+    if family in READ_AS_THEY_ARE:
         return np.asarray(scores, np.float64)
     if family == "poisson_regression":
         with np.errstate(over="ignore"):  # a count beyond all bounds is infinite

@@ -7,7 +7,9 @@ moment are one, because one event is often coded twice. A value with a comparato
 bound, as in features.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +18,17 @@ from fedtwin_client.cohort.conversions import StoredUnits, UnitTable, unit_conve
 from fedtwin_client.cohort.times import DAY_US, earliest, stored_codes
 from fedtwin_client.store.pieces import NEVER, Piece
 from fedtwin_protocol.study_patients import LARGEST_VALUE, Endpoint
+from fedtwin_protocol.transforms import Transform, forward
 
 VALUES = frozenset({"value_above", "value"})
 """Kinds of endpoints that ask for a value."""
+
+
+_WITHOUT_VALUE: Final[Mapping[Transform, str]] = {
+    "none": "no value of the endpoint within the horizon",
+    "square_root": "no value of the endpoint within the horizon, or one below 0 without a root",
+    "logarithm": "no value of the endpoint within the horizon, or none above 0 with a logarithm",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,6 +158,7 @@ def outcomes_of(
 
 def _of_values(endpoint: Endpoint, values: NDArray[np.float64]) -> Outcomes:
     """From the first value within the horizon, (patients,)."""
+    values = forward(endpoint.transform, values)
     unknown = np.isnan(values)
     clipped = np.zeros(len(values), np.bool_)
     if endpoint.threshold is not None:
@@ -160,6 +171,6 @@ def _of_values(endpoint: Endpoint, values: NDArray[np.float64]) -> Outcomes:
         labels=labels,
         days=None,
         unknown=unknown,
-        why_unknown="no value of the endpoint within the horizon",
+        why_unknown=_WITHOUT_VALUE[endpoint.transform],
         clipped=clipped,
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fedtwin_protocol.contract import Feature
-from fedtwin_protocol.parameters import BUILT_IN_FAMILIES, parameter_shapes
+from fedtwin_protocol.parameters import BUILT_IN_FAMILIES, summed_shapes
 from fedtwin_protocol.secure_terms import secure_terms
 from fedtwin_protocol.study import StudyPlan
 
@@ -58,7 +58,7 @@ def noised_numbers(plan: StudyPlan) -> int:
     """How many numbers one training update of a built-in family holds; 0 for other families."""
     if plan.model.family not in BUILT_IN_FAMILIES:
         return 0
-    return sum(math.prod(shape) for shape in parameter_shapes(plan).values())
+    return sum(math.prod(shape) for shape in summed_shapes(plan).values())
 
 
 _ASKED = {
@@ -78,8 +78,13 @@ def _question(plan: StudyPlan) -> Section:
     lines = (
         f"Consortium '{plan.consortium}' asks: {plan.title}",
         f"Purpose: {plan.purpose}",
-        f"What is learned: the {plan.question} of '{endpoint.name}', that is {what} within "
+        f"What is learned: {_learned(plan)} of '{endpoint.name}', that is {what} within "
         f"{_days(endpoint.horizon_days)} after the index date.",
+        *(
+            [f"It is learned as its {endpoint.transform.replace('_', ' ')}."]
+            if endpoint.transform != "none"
+            else []
+        ),
         *(
             [f"It is learned from {endpoint.bounds_in_words}; more or less counts as the bound."]
             if endpoint.bounds_in_words
@@ -89,6 +94,10 @@ def _question(plan: StudyPlan) -> Section:
         f"Plan {plan.study}, version {plan.version}, fingerprint {plan.hash[:16]}.",
     )
     return Section(title="The question", lines=lines)
+
+
+def _learned(plan: StudyPlan) -> str:
+    return "the population's values" if plan.population is not None else f"the {plan.question}"
 
 
 def _patients(plan: StudyPlan) -> Section:
@@ -242,7 +251,12 @@ def _several_hospitals(many: int) -> str:
 def _staying(plan: StudyPlan) -> Section:
     lines = (
         "Records, names, numbers and dates of patients; single predictions; and who takes part.",
-        "How well the model does for this hospital in detail, and the local recalibration.",
+        "How well the model does for this hospital in detail, and the local recalibration"
+        + (
+            ", that is by how much its patients differ from the population."
+            if plan.population
+            else "."
+        ),
         f"Counts below {plan.sites.smallest_cell} are not shown in anything that is published.",
     )
     return Section(title="What does not leave", lines=lines)
@@ -278,7 +292,11 @@ def _update(plan: StudyPlan) -> str:
     count = noised_numbers(plan)
     numbers = f"{count} numbers" if count else "as many numbers as the model has parameters"
     rate = plan.privacy.sampling_rate
-    if plan.training.summed:
+    if plan.population is not None:
+        what = f"{numbers}, {_MOMENTS}"
+        if plan.population.site_variance_ratio > 0:
+            what += ", and products of two such sums of this hospital"
+    elif plan.training.summed:
         whom = "all patients" if rate == 1 else f"a random {rate:.1%} of the patients"
         what = f"{numbers}, the sum over {whom} of the direction that would improve the model"
     else:
@@ -290,6 +308,12 @@ def _update(plan: StudyPlan) -> str:
     where = "" if plan.training.summed else " in every step"
     what += _as_part(plan)
     return f"{what}, {_noised(noise, f'{noise:.3g} in each number')}{where if noise else ''}"
+
+
+_MOMENTS = (
+    "sums over all patients of products of two of the items read, the outcome among them, from "
+    "which the population's values follow"
+)
 
 
 def _noised(noise: float, words: str) -> str:

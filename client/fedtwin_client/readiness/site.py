@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -122,9 +122,16 @@ class _Unused:
     doors: Counter[str] = field(default_factory=Counter)
     seen: set[bytes] = field(default_factory=set)
 
-    def add(self, reason: str, raw: str) -> None:
-        """Count something that was put aside."""
-        key = sha256(f"{reason}\0{raw}".encode(errors="surrogatepass")).digest()[:16]
+    def add_all(self, reasons: Sequence[str], raw: str) -> None:
+        """Count something that was put aside, for each of its reasons."""
+        before: Counter[str] = Counter()
+        for reason in reasons:
+            self._add(reason, raw, before[reason])
+            before[reason] += 1
+
+    def _add(self, reason: str, raw: str, before: int) -> None:
+        said = f"{reason}\0{before or ''}{raw}"
+        key = sha256(said.encode(errors="surrogatepass")).digest()[:16]
         if key in self.seen:
             return
         self.seen.add(key)
@@ -140,11 +147,11 @@ def _unused(timeline: Timeline) -> _Unused:
     for path in sorted((timeline.folder / "quarantine").glob("*.ndjson")):
         for line in _lines(path, timeline.keyring):
             value = json.loads(line)
-            unused.add(str(value["reason"]), str(value["raw"]))
+            unused.add_all([str(value["reason"]), *value.get("also", ())], str(value["raw"]))
     if (timeline.folder / FILE).exists():
         with Tail(timeline.folder, timeline.keyring) as tail:
             for _, _, aside in tail.asides():
-                unused.add(aside.reason, aside.raw)
+                unused.add_all((aside.reason, *aside.also), aside.raw)
             for (_, kind, what), number in tail.account().items():
                 if kind == "reason":
                     unused.doors[bare(what)] += number

@@ -9,21 +9,19 @@ stretch of time in which a preferred device counted steps and the like.
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import BinaryIO, cast
 
-from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.health_samples import read_sample
 from fedtwin_client.records.overlaps import Overlaps
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.report import Place
-from fedtwin_client.records.source import Desk, OpenSource, Version
+from fedtwin_client.records.source import ByNumber, Desk, OpenSource, Version
 from fedtwin_client.records.xml_stream import Element, read_elements
 from fedtwin_protocol.errors import RecordError
 
@@ -67,17 +65,12 @@ def apple_health_file(
     return lambda desk: AppleHealth(path, Identity(system or "", patient), prefer, desk, progress)
 
 
-class AppleHealth:
+class AppleHealth(ByNumber):
     """Reads one export.
 
     Attributes:
         title: what is imported, in words.
-        learned: nothing.
-        consents: none.
     """
-
-    learned: Mapping[str, Identity] = MappingProxyType({})
-    consents: Mapping[str, Consent] = MappingProxyType({})
 
     def __init__(
         self,

@@ -131,23 +131,51 @@ def site_tables(store: Path) -> CodeTables:
     )
 
 
-_IN_USE: ContextVar[CodeTables | None] = ContextVar("code tables in use", default=None)
+@dataclass(slots=True)
+class InUse:
+    """The tables that a thread and the tasks it starts read by; others may be put in their place.
+
+    Attributes:
+        tables: those.
+    """
+
+    tables: CodeTables
+
+
+_IN_USE: ContextVar[InUse | None] = ContextVar("code tables in use", default=None)
 
 
 def in_use() -> CodeTables:
     """The tables to read by: those of `using`, or the shipped ones."""
-    tables = _IN_USE.get()
-    return shipped() if tables is None else tables
+    used = _IN_USE.get()
+    return shipped() if used is None else used.tables
 
 
 @contextmanager
-def using(tables: CodeTables) -> Iterator[None]:
+def using(tables: CodeTables) -> Iterator[InUse]:
     """Read by these tables, in this thread and in the tasks that it starts."""
-    token = _IN_USE.set(tables)
+    used = InUse(tables)
+    token = _IN_USE.set(used)
     try:
-        yield
+        yield used
     finally:
         _IN_USE.reset(token)
+
+
+def mark_of_site_tables(store: Path) -> tuple[tuple[int, ...], ...]:
+    """Changes when a file of the site's does.
+
+    Args:
+        store: its timeline store's folder.
+    """
+    found: list[tuple[int, ...]] = []
+    for name in (UNITS, ANALYTES, CODES, ASSUMED):
+        try:
+            stat = (store / "codes" / name).stat()
+            found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        except OSError:
+            found.append(())
+    return tuple(found)
 
 
 def _shipped_spellings(file: Path) -> list[Spelling]:

@@ -46,6 +46,7 @@ from fedtwin_client.records.dicom_series import (
     series_times,
 )
 from fedtwin_client.records.events import Event
+from fedtwin_client.records.image_moves import move_images
 from fedtwin_client.records.image_store import ImageStore, link_to
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import Times, UnusableError
@@ -258,9 +259,14 @@ class Intake:
         return written.getvalue()
 
     def _refuse_another_patient(self, subject: int, series: str) -> None:
+        """Refuse a series of somebody else; of one who is merged with the patient it is moved."""
         for place in self.images.folder.glob(f"*/{series}"):
-            if place.parent.name != f"{subject:016x}":
+            owner = int(place.parent.name, 16)
+            if owner == subject:
+                continue
+            if owner not in self.desk.pseudonyms.formers(subject):
                 raise UnusableError("a series that is here already as another patient's")
+            move_images(self.images, owner, subject, {series})
 
 
 def same_image(one: Dataset, other: Dataset) -> bool:

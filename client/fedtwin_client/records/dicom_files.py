@@ -1,19 +1,16 @@
 """DICOM files as a source: images of a folder become series, and each series one event."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
-from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.dicom import Found, Intake
 from fedtwin_client.records.dicom_reading import find_dicom, read_header
 from fedtwin_client.records.dicom_series import Whose
 from fedtwin_client.records.image_store import ImageStore
-from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.report import Place
-from fedtwin_client.records.source import OpenSource, Version
+from fedtwin_client.records.source import ByNumber, OpenSource, Version
 from fedtwin_protocol.errors import RecordError
 
 
@@ -48,17 +45,12 @@ def dicom_files(
     return lambda desk: DicomFiles(files, absent, Intake(desk, images, whose), link, told)
 
 
-class DicomFiles:
+class DicomFiles(ByNumber):
     """Reads headers first, to know series and whose they are, then the images series by series.
 
     Attributes:
         title: what is imported, in words.
-        learned: nothing: patients are known by their number.
-        consents: none.
     """
-
-    learned: Mapping[str, Identity] = MappingProxyType({})
-    consents: Mapping[str, Consent] = MappingProxyType({})
 
     def __init__(
         self,

@@ -10,16 +10,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
-from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.gene_events import GeneResult, gene_events, gene_origin
 from fedtwin_client.records.gene_report_files import ReadyCall, read_calls
 from fedtwin_client.records.people import People, Person
-from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import Times, UnusableError
 from fedtwin_client.records.report import Place
-from fedtwin_client.records.source import Desk, OpenSource, Version
+from fedtwin_client.records.source import ByNumber, Desk, OpenSource, Version
 from fedtwin_protocol.errors import RecordError
 from fedtwin_twins.genes.phenotypes import INDETERMINATE, meaning_of, split_diplotype
 from fedtwin_twins.genes.tables import GeneTable
@@ -51,17 +48,12 @@ def gene_reports(
     return lambda desk: GeneReports(paths, people, tables, desk)
 
 
-class GeneReports:
+class GeneReports(ByNumber):
     """Reads all files, and gives one version for each gene of each patient.
 
     Attributes:
         title: what is imported, in words.
-        learned: nothing: patients are given by their number.
-        consents: none.
     """
-
-    learned: Mapping[str, Identity] = MappingProxyType({})
-    consents: Mapping[str, Consent] = MappingProxyType({})
 
     def __init__(
         self,

@@ -8,15 +8,12 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
-from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.gene_events import GeneResult, gene_events, gene_origin
 from fedtwin_client.records.people import People, Person
-from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import Times, UnusableError
 from fedtwin_client.records.report import Place
-from fedtwin_client.records.source import Desk, OpenSource, Version
+from fedtwin_client.records.source import ByNumber, Desk, OpenSource, Version
 from fedtwin_client.records.variant_files import VcfFile, VcfRecord, plain_chromosome
 from fedtwin_client.records.variants import (
     BLOCK_ALLELES,
@@ -83,17 +80,12 @@ class _Build:
     moved: list[str] = field(default_factory=list)
 
 
-class VariantFiles:
+class VariantFiles(ByNumber):
     """Reads all files, then calls every gene of every patient.
 
     Attributes:
         title: what is imported, in words.
-        learned: nothing: patients are given by their number.
-        consents: none.
     """
-
-    learned: Mapping[str, Identity] = MappingProxyType({})
-    consents: Mapping[str, Consent] = MappingProxyType({})
 
     def __init__(
         self,

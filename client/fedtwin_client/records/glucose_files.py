@@ -8,22 +8,20 @@ said). What no sensor shows (below 20 or above 600 mg/dL) is in another unit tha
 
 import csv
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple, TextIO
 
-from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import Number, UnusableError, checked_number, finite
 from fedtwin_client.records.report import Place
 from fedtwin_client.records.sensor_layouts import METER, SENSOR, Cell, Layout, find_layout
 from fedtwin_client.records.sensor_times import FileOrder, SensorClock, find_order
-from fedtwin_client.records.source import Desk, OpenSource, Version
+from fedtwin_client.records.source import ByNumber, Desk, OpenSource, Version
 from fedtwin_protocol.errors import RecordError
 
 Progress = Callable[[int, int], None]
@@ -83,17 +81,12 @@ def glucose_file(
     return lambda desk: GlucoseFile(path, options, desk, progress)
 
 
-class GlucoseFile:
+class GlucoseFile(ByNumber):
     """Reads one export, twice: first how it writes its times, then its readings.
 
     Attributes:
         title: what is imported, in words.
-        learned: nothing.
-        consents: none.
     """
-
-    learned: Mapping[str, Identity] = MappingProxyType({})
-    consents: Mapping[str, Consent] = MappingProxyType({})
 
     def __init__(
         self, path: Path, options: GlucoseOptions, desk: Desk, progress: Progress | None

@@ -43,8 +43,11 @@ class Context:
         return f"{self.reading.source}:{'/'.join(map(_quoted, parts))}"
 
     def unusable(self, error: UnusableError, segment: Segment) -> None:
-        """Account for a segment that makes no event."""
-        self.reading.unusable(error, segment.place, segment.written())
+        """Account for a segment that makes no event; wrong ones set their message aside."""
+        if error.wrong:
+            self.tally.wrong(error.reason, segment.place)
+        else:
+            self.tally.skip(error.reason, segment.place)
 
     def moment(self, text: str) -> Moment:
         """Read one date or time.

@@ -9,21 +9,18 @@ import gzip
 import hashlib
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import BinaryIO, cast
 
-from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir_files import check_server
 from fedtwin_client.records.hl7_patients import Whose
-from fedtwin_client.records.hl7_text import read_message
+from fedtwin_client.records.hl7_text import read_message, shown_message
 from fedtwin_client.records.hl7v2 import Hl7Reader
-from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.report import Place, Tally
-from fedtwin_client.records.source import Desk, OpenSource, Version
+from fedtwin_client.records.source import ByNumber, Desk, OpenSource, Version
 from fedtwin_protocol.errors import RecordError
 
 ENDINGS = (".hl7", ".hl7v2", ".er7", ".hl7.gz", ".hl7v2.gz", ".er7.gz")
@@ -31,6 +28,7 @@ LARGEST = 16 * 1024 * 1024
 """Bytes of a message, or of a line."""
 _CHUNK = 1024 * 1024
 _ENDS = re.compile(rb"\r\n|\r|\n")
+_SHOWN = 800_000  # bytes: more characters than a quarantine keeps, which then says so
 _STRIPPED = b"\x0b\x1c\x00 \t"
 _BOM = b"\xef\xbb\xbf"
 _WIDE = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -102,17 +100,12 @@ def _is_message(file: Path) -> bool:
     return file.name.lower().endswith(ENDINGS) and file.is_file()
 
 
-class Hl7Files:
+class Hl7Files(ByNumber):
     """Reads files of messages, each message once.
 
     Attributes:
         title: what is imported, in words.
-        learned: nothing: messages name patients by their own number.
-        consents: none.
     """
-
-    learned: Mapping[str, Identity] = MappingProxyType({})
-    consents: Mapping[str, Consent] = MappingProxyType({})
 
     def __init__(
         self,
@@ -150,7 +143,7 @@ class Hl7Files:
                     message = read_message(data, place, self._encoding)
                 except UnusableError as error:
                     self._tally.read["message"] += 1
-                    self._reading.unusable(error, place, data.decode("utf-8", "replace"))
+                    self._reading.unusable(error, place, shown_message(data))
                     continue
                 yield from self._reader.read(message)
         if not self._seen:
@@ -219,9 +212,9 @@ class _Cutter:
         place, self.start = Place(self.file, self.start), 0
         if self.size > LARGEST:
             self.tally.read["message"] += 1
-            self.tally.put_aside(
-                f"a message of more than {LARGEST:,} bytes", place, _shown(self.lines[0])
-            )
+            reason = f"a message of more than {LARGEST:,} bytes"
+            self.tally.wrong(reason, place)
+            self.tally.set_aside([reason], place, _shown(b"\r".join(self.lines)), cut=True)
         else:
             yield place, b"\r".join(self.lines).rstrip(_STRIPPED + b"\r")
         self.lines, self.size = [], 0
@@ -262,7 +255,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def _shown(line: bytes) -> str:
-    return line[:20_000].decode("utf-8", "replace")
+    return shown_message(line[:_SHOWN])
 
 
 def _chunks(file: Path, progress: Callable[[int], None] | None) -> Iterator[bytes]:

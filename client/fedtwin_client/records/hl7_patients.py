@@ -4,14 +4,14 @@ Each of the three is a record of its own, which a later message replaces. As cha
 absent field says nothing, and a null (`""`) empties what was said before.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fedtwin_client.records.events import BIRTH, DEATH, SEX, Event
 from fedtwin_client.records.hl7_context import Context
 from fedtwin_client.records.hl7_text import NULL, Segment, part, subparts
-from fedtwin_client.records.pseudonyms import Identity, Pseudonyms
+from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.source import Version
 
@@ -32,11 +32,14 @@ class Whose:
         kind: type of number (CX-5, HL7 table 0203); numbers without a type count where none has it.
         system: the identifier system that stands for the numbers of `authority`, or, without one,
             for numbers that name none; none: the authority, or the source.
+        merges: whether the feed is believed when it says that two numbers are one patient: it is
+            the hospital's own master patient index, or what passes its messages on.
     """
 
     authority: str | None = None
     kind: str = "MR"
     system: str | None = None
+    merges: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +50,25 @@ class _Number:
     universal: str
 
 
-def identity_of(pid: Segment, whose: Whose, source: str) -> Identity:
+def identity_of(
+    segment: Segment, whose: Whose, source: str, fields: Sequence[int] = (3, 2, 4)
+) -> Identity:
     """The patient's number: from PID-3, or else PID-2 and PID-4, where versions to 2.3 have it.
 
     Args:
-        pid: the segment.
+        segment: PID, or MRG.
         whose: which number to take.
         source: stands for the authority where none is named.
+        fields: where it may stand, best first.
 
     Raises:
         UnusableError: there is none, or there are several.
     """
-    for field in (3, 2, 4):
-        numbers = list(_numbers(pid, field))
+    for field in fields:
+        numbers = list(_numbers(segment, field))
         if numbers:
             return _identity(_chosen(numbers, whose), whose, source)
-    raise UnusableError("no patient number in PID-3")
+    raise UnusableError(f"no patient number in {segment.name}-{fields[0]}")
 
 
 def _numbers(pid: Segment, field: int) -> Iterator[_Number]:
@@ -102,8 +108,8 @@ def _identity(number: _Number, whose: Whose, source: str) -> Identity:
     return Identity(number.universal or source, number.value)
 
 
-def patient_of(pid: Segment, context: Context, whose: Whose, pseudonyms: Pseudonyms) -> int:
-    """The pseudonym of the patient.
+def patient_of(pid: Segment, context: Context, whose: Whose) -> Identity:
+    """Who the patient is.
 
     Raises:
         UnusableError: no number, or several.
@@ -116,7 +122,7 @@ def patient_of(pid: Segment, context: Context, whose: Whose, pseudonyms: Pseudon
             f"with {whose.system}",
             pid.place,
         )
-    return pseudonyms.of(identity)
+    return identity
 
 
 def traits(pid: Segment, subject: int, context: Context) -> Iterator[Version]:

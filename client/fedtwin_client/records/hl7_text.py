@@ -190,6 +190,34 @@ def read_message(data: bytes, place: Place, encoding: str = "utf-8") -> Message:
         UnusableError: no message, delimiters that cannot be, or an unknown or wrong character set.
     """
     marks, text = _decoded(data, encoding)
+    return _cut(marks, text, place)
+
+
+def message_of_text(text: str, place: Place, encoding: str = "utf-8") -> Message:
+    """Cut one message, which a person has written as text, into segments.
+
+    Args:
+        text: of `shown_message` or `Message.written`, perhaps mended.
+        place: where it stood.
+        encoding: of messages that name no character set, or ASCII.
+
+    Raises:
+        UnusableError: as for the bytes.
+    """
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError:  # holds bytes that were never read as text
+        return read_message(text.encode("utf-8", "surrogateescape"), place, encoding)
+    marks, _ = _header(data, encoding)
+    return _cut(marks, text.lstrip("\ufeff\x0b \t\r\n"), place)
+
+
+def shown_message(data: bytes) -> str:
+    """Bytes that are no message as text, from which they can be had again."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _cut(marks: Marks, text: str, place: Place) -> Message:
     named: list[tuple[Place, list[str]]] = []
     continued = 0
     for number, written in enumerate(_LINE_ENDS.split(text)):
@@ -215,6 +243,17 @@ def read_message(data: bytes, place: Place, encoding: str = "utf-8") -> Message:
 def _decoded(data: bytes, encoding: str) -> tuple[Marks, str]:
     """The message's delimiters and its text."""
     data = data.removeprefix(_BOM).lstrip(b"\x0b \t\r\n")
+    marks, named = _header(data, encoding)
+    try:
+        return marks, data.decode(marks.encoding)
+    except (UnicodeError, ValueError) as error:
+        said = "as MSH-18 says" if named else "and MSH-18 names no character set"
+        raise UnusableError(f"bytes that are not {marks.encoding}, {said}") from error
+
+
+def _header(data: bytes, encoding: str) -> tuple[Marks, bool]:
+    """The message's delimiters with its character set, and whether that was named."""
+    data = data.removeprefix(_BOM).lstrip(b"\x0b \t\r\n")
     head = re.split(rb"[\r\n]", data, maxsplit=1)[0].decode("latin-1")
     if not head.startswith("MSH") or len(head) < 8:
         raise UnusableError("not an HL7 message: it does not begin with MSH and its delimiters")
@@ -224,12 +263,7 @@ def _decoded(data: bytes, encoding: str) -> tuple[Marks, str]:
     if key not in _CHARACTER_SETS:
         raise UnusableError(f"the character set (MSH-18) '{written[:_SHOWN]}' is not known")
     chosen = _CHARACTER_SETS[key] or encoding
-    try:
-        text = data.decode(chosen)
-    except (UnicodeError, ValueError) as error:
-        named = "as MSH-18 says" if _CHARACTER_SETS[key] else "and MSH-18 names no character set"
-        raise UnusableError(f"bytes that are not {chosen}, {named}") from error
-    return _marks(head[3], fields[0], chosen), text
+    return _marks(head[3], fields[0], chosen), bool(_CHARACTER_SETS[key])
 
 
 @lru_cache(maxsize=64)

@@ -15,18 +15,20 @@ from fedtwin_client.records.analytes import analyte
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.hl7_codes import is_local, read_coded
 from fedtwin_client.records.hl7_context import Context, context_of
+from fedtwin_client.records.hl7_merges import is_merge, merge
 from fedtwin_client.records.hl7_orders import READ, Order, diagnosis, medication, number_of
 from fedtwin_client.records.hl7_patients import Said, Whose, patient_of, traits
 from fedtwin_client.records.hl7_text import Message, Segment, plain
 from fedtwin_client.records.hl7_values import read_values
-from fedtwin_client.records.pseudonyms import Pseudonyms
+from fedtwin_client.records.pseudonyms import Identity, Pseudonyms
 from fedtwin_client.records.reading import Reading, UnusableError
 from fedtwin_client.records.source import Version
+from fedtwin_client.records.whole import Whole
 
 RESULTS = {"ORU", "OUL", "ADT"}
 TYPES = RESULTS | set(READ)
-MERGE, REMOVAL = "two numbers of one patient", "asks to delete a patient"
-"""How reasons begin that are no fault of a message, but for a person to act on."""
+REMOVAL = "asks to delete a patient"
+"""How the reason begins that waits for a person, and is no fault of a message."""
 _KIND = re.compile(r"[A-Z0-9]{2,4}(\^[A-Z0-9]{1,4})?\Z")
 # HL7 table 0085: what FHIR calls it (HL7 v2-to-FHIR, concept map of table 0085).
 _STATUS = {
@@ -38,10 +40,6 @@ _NOTHING_YET = {
     "I": "no result yet (specimen in the laboratory)", "O": "describes the order, no result",
     "N": "was not asked for",
 }  # fmt: skip
-_MERGES = {
-    *("A18", "A30", "A34", "A35", "A36", "A39", "A40", "A41", "A42", "A43", "A44", "A45"),
-    *("A46", "A47", "A48", "A49", "A50", "A51"),
-}
 _REMOVALS = {"A23", "A29"}
 _ORDERS = {"ORC", "RXO", "RXE"}
 _TOLD_ELSEWHERE = {"MSH", "EVN", "PID", "ORC", "OBR", "SPM", "MRG"}
@@ -77,9 +75,18 @@ class Hl7Reader:
         self._said = Said()
 
     def read(self, message: Message) -> list[Version]:
-        """The new versions of the records that a message speaks of."""
+        """The new versions of the records that a message speaks of.
+
+        A message of which anything is wrong is set aside as a whole, with all that is.
+        """
+        tally = Whole(self._reading.tally)
+        versions = self._versions(message, self._reading.at(self._reading.now, tally))
+        tally.end(message.place, message.written)
+        return versions
+
+    def _versions(self, message: Message, reading: Reading) -> list[Version]:
         kind = message.kind if _KIND.match(message.kind) else "of no known type"
-        tally = self._reading.tally
+        tally = reading.tally
         tally.read[kind] += 1
         if message.continued:
             tally.note("a line without a segment's name, read with the one before", message.place)
@@ -88,7 +95,7 @@ class Hl7Reader:
             return []
         if message.header.text(11).upper() == "T":
             tally.note("a message marked as training (MSH-11)", message.place)
-        context = context_of(message, self._reading)
+        context = context_of(message, reading)
         return list(
             _Walk(message, kind, context, self._pseudonyms, self._whose, self._said).versions()
         )
@@ -112,7 +119,9 @@ class _Walk:
         self._context = context
         self._pseudonyms = pseudonyms
         self._whose = whose
+        self._identity: Identity | None = None
         self._subject: int | None = None
+        self._traits: list[str] = []
         self._common: Segment | None = None
         self._specimen: Segment | None = None
         self._specimens = _following(message, "SPM", {"OBR"}, {"OBR", "ORC", "PID"})
@@ -140,7 +149,7 @@ class _Walk:
         if self._event in _REMOVALS and self._type == "ADT":
             header = self._message.header
             reason = f"{REMOVAL}; 'client records erase' does that for a person"
-            context.tally.put_aside(reason, header.place, self._message.written())
+            context.tally.wrong(reason, header.place)
             return
         for segment in self._message.segments[1:]:
             if segment.name == "PID":
@@ -159,26 +168,34 @@ class _Walk:
             yield Version(origin=origin, updated=context.sent, events=events)
 
     def _patient(self, pid: Segment) -> Iterator[Version]:
-        self._subject, self._visit = None, pid.text(18)
+        self._identity, self._subject, self._visit = None, None, pid.text(18)
+        self._traits = []
         self._common = self._specimen = None
         self._orders.append(_Order("", "", "", None, "", None))
         try:
-            self._subject = patient_of(pid, self._context, self._whose, self._pseudonyms)
+            self._identity = patient_of(pid, self._context, self._whose)
         except UnusableError as error:
-            raw = self._message.written()
-            self._context.tally.put_aside(error.reason, pid.place, raw)
+            self._context.tally.wrong(error.reason, pid.place)
             return
+        self._subject = self._pseudonyms.of(self._identity)
         for version in traits(pid, self._subject, self._context):
+            self._traits.append(version.origin.rpartition("/")[2])
             if self._said.is_news(version):
                 yield version
 
     def _merge(self, segment: Segment) -> None:
-        """Told, for a person to act on: rows of two patients are never joined by a message."""
-        if self._event in _MERGES:
-            reason = f"{MERGE} (ADT^{self._event}): nothing was moved"
-            self._context.tally.put_aside(reason, segment.place, self._message.written())
-        else:
-            self._context.tally.skip("segment MRG is not read", segment.place)
+        """Two patients who are one: of the former nothing stays that PID has said of the other."""
+        context = self._context
+        if self._type != "ADT" or not is_merge(self._event):
+            context.tally.skip("segment MRG is not read", segment.place)
+            return
+        if self._identity is None:
+            context.tally.skip("of a patient who cannot be told", segment.place)
+            return
+        former = merge(segment, self._event, self._identity, self._whose, context, self._pseudonyms)
+        if former is not None:
+            for code in self._traits:
+                self._found.setdefault(context.origin("patient", str(former), code), [])
 
     def _visited(self, segment: Segment) -> None:
         self._visit = segment.text(19) or self._visit

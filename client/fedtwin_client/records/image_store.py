@@ -22,7 +22,7 @@ from fedtwin_client.records.reading import UnusableError
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 FOLDER: Final = "images"
-_PART: Final = ".part"
+PART: Final = ".part"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,10 +56,10 @@ class ImageStore:
         self._refuse_erased(subject)
         path = self.place(subject, series) / name
         if path.exists():
-            if hashlib.sha256(self._read(path)).digest() == hashlib.sha256(data).digest():
+            if hashlib.sha256(self.opened(path)).digest() == hashlib.sha256(data).digest():
                 return False
             raise UnusableError("an image that is here already, with other content")
-        self._write(path, data)
+        self.write(path, data)
         self._take_back_erased(subject)
         return True
 
@@ -71,7 +71,7 @@ class ImageStore:
             RecordError: the disk refuses.
         """
         self._refuse_erased(subject)
-        self._write(self.place(subject, series) / name, data)
+        self.write(self.place(subject, series) / name, data)
         self._take_back_erased(subject)
 
     def describe(self, subject: int, series: str, about: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ class ImageStore:
         path = self.place(subject, series) / f"{series}.json"
         if not path.exists():
             return None
-        found: dict[str, Any] = json.loads(self._read(path))
+        found: dict[str, Any] = json.loads(self.opened(path))
         return found
 
     def whose(self, series: str) -> int:
@@ -114,7 +114,7 @@ class ImageStore:
     def names(self, subject: int, series: str) -> list[str]:
         """The names of a series' files, but for its description."""
         place = self.place(subject, series)
-        named = (path.name for path in place.iterdir() if not path.name.endswith(_PART))
+        named = (path.name for path in place.iterdir() if not path.name.endswith(PART))
         return sorted(name for name in named if name != f"{series}.json")
 
     def read(self, subject: int, series: str, name: str) -> bytes:
@@ -124,10 +124,16 @@ class ImageStore:
             RecordError: the file that was left in its place is gone, or is another now.
             ConfigurationError: it does not open.
         """
-        data = self._read(self.place(subject, series) / name)
+        data = self.opened(self.place(subject, series) / name)
         return _linked(json.loads(data)) if name.endswith(".link") else data
 
-    def _read(self, path: Path) -> bytes:
+    def opened(self, path: Path) -> bytes:
+        """What a file holds.
+
+        Raises:
+            RecordError: the disk refuses.
+            ConfigurationError: it does not open.
+        """
         try:
             if self.keyring is not None and is_sealed(path):
                 return b"".join(read_sealed(path, self.keyring))
@@ -139,8 +145,13 @@ class ImageStore:
         except OSError as error:
             raise RecordError(f"cannot read the image {path}: {error.strerror}") from error
 
-    def _write(self, path: Path, data: bytes) -> None:
-        draft = path.with_name(path.name + _PART)
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file in one step; durable on return.
+
+        Raises:
+            RecordError: the disk refuses.
+        """
+        draft = path.with_name(path.name + PART)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.keyring is not None:
@@ -154,7 +165,7 @@ class ImageStore:
                     plain.flush()
                     os.fsync(plain.fileno())
             draft.replace(path)
-            _settle(path.parent)
+            settle(path.parent)
         except OSError as error:
             raise RecordError(
                 f"cannot keep an image in {self.folder}: {error.strerror}; free space or mend the "
@@ -190,7 +201,7 @@ def remove_images(store: Path, subject: int) -> int:
     try:
         if place.exists():
             shutil.rmtree(place)
-            _settle(place.parent)
+            settle(place.parent)
     except OSError as error:
         raise RecordError(f"cannot remove the images {place}: {error}") from error
     return number
@@ -199,7 +210,7 @@ def remove_images(store: Path, subject: int) -> int:
 def image_files(store: Path) -> Iterator[Path]:
     """All files of the images, for encrypting them anew; what a kill left half-written goes."""
     for path in sorted((store / FOLDER).rglob("*")):
-        if path.name.endswith(_PART):
+        if path.name.endswith(PART):
             path.unlink()
         elif path.is_file() and not path.name.endswith(".sealing"):
             yield path
@@ -228,7 +239,7 @@ def link_to(path: Path, data: bytes) -> bytes:
     return json.dumps(link, sort_keys=True).encode()
 
 
-def _settle(folder: Path) -> None:
+def settle(folder: Path) -> None:
     """Make names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -16,6 +16,7 @@ from fedtwin_protocol.errors import RecordError
 
 ENDINGS = (".json", ".ndjson", ".jsonl", ".json.gz", ".ndjson.gz", ".jsonl.gz")
 _LINE_LIMIT = 16 * 1024 * 1024
+_SHOWN = 800_000  # bytes: more characters than a quarantine keeps, which then says so
 _FILE_LIMIT = 512 * 1024 * 1024
 
 
@@ -77,9 +78,12 @@ def _lines(stream: BinaryIO, file: Path, tally: Tally) -> Iterator[Item]:
         number += 1
         place = Place(file.name, number)
         if len(line) > _LINE_LIMIT:
+            beginning = line[:_SHOWN]
             while line and not line.endswith(b"\n"):
                 line = stream.readline(_LINE_LIMIT)
-            tally.put_aside("a line longer than 16 MiB", place, "")
+            tally.put_aside(
+                "a line longer than 16 MiB", place, beginning.decode("utf-8", "surrogateescape")
+            )
         elif line.strip():
             value = parse_json(line)
             cut = value is None and not line.endswith(b"\n")
@@ -108,5 +112,5 @@ def _object(value: Any, place: Place, tally: Tally, raw: bytes, reason: str = ""
     if isinstance(value, dict):
         yield Item(value, place)
         return
-    text = raw[:20_000].decode("utf-8", errors="replace") if raw else value
+    text = raw[:_SHOWN].decode("utf-8", errors="surrogateescape") if raw else value
     tally.put_aside(reason or "not a JSON object", place, text)

@@ -305,10 +305,27 @@ def read_mapping(path: Path) -> TableMapping:
         RecordError: it cannot be read, is not YAML, or a key is wrong (named in the text).
     """
     try:
-        value = load_strictly(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise RecordError(f"cannot read the mapping {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise RecordError(f"the mapping {path} is not YAML: {error}") from error
+    return parse_mapping(text, path)
+
+
+def parse_mapping(text: str, path: Path) -> TableMapping:
+    """Read what stands in a mapping file.
+
+    Args:
+        text: YAML.
+        path: what errors call it.
+
+    Raises:
+        RecordError: it is not YAML, or a key is wrong (named in the text).
+    """
+    try:
+        value = load_strictly(text)
+    except yaml.YAMLError as error:
         raise RecordError(f"the mapping {path} is not YAML: {error}") from error
     if not isinstance(value, dict):
         raise RecordError(f"the mapping {path} holds no keys; expected 'name', 'subject', 'time' …")

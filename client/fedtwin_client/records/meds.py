@@ -10,22 +10,20 @@ so patients get pseudonyms of this site made from them.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedtwin_client.records.codes import standard_code
-from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import DEATH, Event
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import UnusableError, checked_number, finite
 from fedtwin_client.records.report import Place
-from fedtwin_client.records.source import Desk, OpenSource, Version
+from fedtwin_client.records.source import ByNumber, Desk, OpenSource, Version
 from fedtwin_protocol.errors import RecordError
 
 DOUBLE: Final = "numeric_value_double"
@@ -67,17 +65,12 @@ def meds_data(folder: Path, name: str) -> OpenSource:
     return lambda desk: MedsData(folder, files, f"{name}{extra}", desk)
 
 
-class MedsData:
+class MedsData(ByNumber):
     """Reads patient by patient, as the files have them.
 
     Attributes:
         title: what is imported, in words.
-        learned: nothing.
-        consents: none.
     """
-
-    learned: Mapping[str, Identity] = MappingProxyType({})
-    consents: Mapping[str, Consent] = MappingProxyType({})
 
     def __init__(self, folder: Path, files: list[Path], title: str, desk: Desk) -> None:
         self.title = f"MEDS data set {title}"

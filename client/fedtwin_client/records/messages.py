@@ -2,7 +2,7 @@
 
 A plain value is `{"code": "LOINC//8867-4", "value": 71, "unit": "/min", "time":
 "2026-03-01T08:30:00Z"}`, perhaps with `id`, `patient` and `comparator`. A message of another form,
-or that no reader can use, is put aside; whatever it holds, reading it raises nothing.
+or that no reader can use, is put aside as a whole; whatever it holds, reading it raises nothing.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from fedtwin_client.records.codes import standard_code
@@ -25,6 +26,7 @@ from fedtwin_client.records.report import Place
 from fedtwin_client.records.resources import Found, parse_json, resources_of
 from fedtwin_client.records.source import Desk, Version
 from fedtwin_client.records.subjects import Subjects
+from fedtwin_client.records.whole import Whole
 
 _CODE = re.compile(r"[A-Za-z0-9_.\-]{1,60}//[^\s#]{1,120}\Z")
 _COMPARATORS = ("<", "<=", ">", ">=")  # compared, not looked up: a message may hold anything
@@ -96,11 +98,16 @@ class MessageReader:
             patient: whom the topic names; none if the message does.
             now: nothing may lie after it.
         """
-        desk = replace(self._desk, reading=self._desk.reading.at(now))
+        tally = Whole(self._desk.reading.tally)
+        desk = replace(self._desk, reading=self._desk.reading.at(now, tally))
+        read = self._read(desk, payload, place, patient)
+        tally.end(place, partial(payload.decode, "utf-8", "surrogateescape"), patient)
+        return read
+
+    def _read(self, desk: Desk, payload: bytes, place: Place, patient: str | None) -> Read:
         value = parse_json(payload)
         if not isinstance(value, dict):
-            text = payload[:20_000].decode("utf-8", errors="replace")
-            desk.reading.tally.put_aside("not a JSON object", place, text)
+            desk.reading.tally.wrong("not a JSON object", place)
             return Read([], {}, {})
         if "resourceType" in value:
             return self._fhir(desk, value, place, patient)

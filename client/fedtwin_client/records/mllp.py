@@ -20,11 +20,12 @@ from pathlib import Path
 from fedtwin_client.records.door import Keep
 from fedtwin_client.records.fhir_files import check_server
 from fedtwin_client.records.hl7_files import LARGEST, check_encoding
+from fedtwin_client.records.hl7_merges import MERGE
 from fedtwin_client.records.hl7_patients import Whose
-from fedtwin_client.records.hl7_text import read_message
-from fedtwin_client.records.hl7v2 import MERGE, REMOVAL, Hl7Reader
+from fedtwin_client.records.hl7_text import read_message, shown_message
+from fedtwin_client.records.hl7v2 import REMOVAL, Hl7Reader
 from fedtwin_client.records.mllp_acks import Outcome, acknowledgements, received_of
-from fedtwin_client.records.mllp_frames import END, START, Frame, frames
+from fedtwin_client.records.mllp_frames import END, KEPT, START, Frame, frames
 from fedtwin_client.records.reading import Reading, UnusableError
 from fedtwin_client.records.report import Place
 from fedtwin_client.records.source import Desk, Version
@@ -245,14 +246,16 @@ class MllpDoor:
         )
         if frame.kind != "message":
             reading.tally.read["message"] += 1
-            error = UnusableError(_REASONS[frame.kind])
-            reading.unusable(error, place, frame.data.decode("utf-8", "replace"))
-            return [], "aside", error.reason
+            reason = _REASONS[frame.kind]
+            cut = frame.kind != "stray" or len(frame.data) >= KEPT
+            told.wrong(reason, place)
+            told.set_aside([reason], place, shown_message(frame.data), cut=cut)
+            return [], "aside", reason
         try:
             message = read_message(frame.data, place, self._settings.encoding)
         except UnusableError as error:
             reading.tally.read["message"] += 1
-            reading.unusable(error, place, frame.data.decode("utf-8", "replace"))
+            reading.unusable(error, place, shown_message(frame.data))
             return [], "aside", error.reason
         versions = Hl7Reader(reading, desk.pseudonyms, self._whose).read(message)
         wrong = _faults(told)

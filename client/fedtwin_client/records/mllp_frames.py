@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 
 START, END = b"\x0b", b"\x1c"
 _CHUNK = 65_536
-_KEPT = 20_000
+KEPT = 20_000
+"""Bytes that are kept of what is no message."""
 _BLANK = b"\r\n \t\x00\x1c"
 
 
@@ -38,7 +39,7 @@ class FrameCutter:
             largest: bytes of a message.
         """
         self._largest = largest
-        self._shown = min(_KEPT, largest)
+        self._shown = min(KEPT, largest)
         self._buffer = bytearray()
         self._scanned = 0
         self._inside = False
@@ -69,11 +70,11 @@ class FrameCutter:
     def _between(self, found: list[Frame]) -> bool:
         """Look for the start of a frame; whether to go on."""
         start = self._buffer.find(START)
-        if start < 0 and len(self._buffer) <= _KEPT:
+        if start < 0 and len(self._buffer) <= KEPT:
             return False
         stray = bytes(self._buffer[:start] if start >= 0 else self._buffer)
         if stray.strip(_BLANK):
-            found.append(Frame("stray", stray[:_KEPT]))
+            found.append(Frame("stray", stray[:KEPT]))
         if start < 0:
             self._buffer.clear()
             return False

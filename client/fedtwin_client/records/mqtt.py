@@ -22,7 +22,7 @@ from fedtwin_client.records.door import Keep
 from fedtwin_client.records.messages import MessageReader, Read
 from fedtwin_client.records.mqtt_link import Broker, BrokerLink, Message
 from fedtwin_client.records.pseudonyms import Identity
-from fedtwin_client.records.report import Place
+from fedtwin_client.records.report import Place, Tally
 from fedtwin_client.records.secret_file import read_secret
 from fedtwin_client.records.source import Desk, Version
 from fedtwin_protocol.errors import ConfigurationError, RecordError
@@ -186,15 +186,22 @@ class MqttDoor:
         now = self._clock() + self._settings.ahead
         for message in batch:
             place = Place(f"{self.name} message", message.number)
-            if len(message.payload) > _LARGEST:
-                desk.reading.tally.put_aside("a message larger than 1 MiB", place, "")
-                continue
             patient = self._topic.patient(message.topic)
+            if len(message.payload) > _LARGEST:
+                _put_aside_large(message, place, patient, desk.reading.tally)
+                continue
             read = reader.read(message.payload, place, patient, now)
             versions += read.versions
             learned |= read.learned
             consents |= read.consents
         return Read(versions, learned, consents)
+
+
+def _put_aside_large(message: Message, place: Place, patient: str | None, tally: Tally) -> None:
+    reason = "a message larger than 1 MiB"
+    beginning = message.payload[:_LARGEST].decode("utf-8", "surrogateescape")
+    tally.wrong(reason, place)
+    tally.set_aside([reason], place, beginning, patient, cut=True)
 
 
 async def _keep_at_last(read: Callable[[], Read], keep: Keep, name: str) -> None:

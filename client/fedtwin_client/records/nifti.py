@@ -7,12 +7,10 @@ it (see `structures.py`). The file does not say whose it is or when it was taken
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
-from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.dicom import series_version
 from fedtwin_client.records.dicom_series import MODALITIES
 from fedtwin_client.records.image_store import ImageStore
@@ -25,10 +23,9 @@ from fedtwin_client.records.nifti_reading import (
     read_nifti,
 )
 from fedtwin_client.records.people import People
-from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import Times, UnusableError
 from fedtwin_client.records.report import Place
-from fedtwin_client.records.source import Desk, OpenSource, Version
+from fedtwin_client.records.source import ByNumber, Desk, OpenSource, Version
 from fedtwin_client.records.structures import (
     Structure,
     counts,
@@ -86,17 +83,12 @@ def nifti_files(
     return lambda desk: NiftiFiles(paths, images, people, options, table, desk)
 
 
-class NiftiFiles:
+class NiftiFiles(ByNumber):
     """Reads file after file; each is one version.
 
     Attributes:
         title: what is imported, in words.
-        learned: nothing: patients are given by their number.
-        consents: none.
     """
-
-    learned: Mapping[str, Identity] = MappingProxyType({})
-    consents: Mapping[str, Consent] = MappingProxyType({})
 
     def __init__(
         self,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +24,6 @@ from fedtwin_client.records.blocks import (
     event_table,
     rows_table,
 )
-from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.omop_batches import NO_END, TableReading
 from fedtwin_client.records.omop_codes import Concept, Concepts
@@ -46,9 +44,8 @@ from fedtwin_client.records.omop_tables import (
     Table,
 )
 from fedtwin_client.records.omop_times import NO_TIME
-from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.report import Place
-from fedtwin_client.records.source import Desk, OpenSource, Version
+from fedtwin_client.records.source import ByNumber, Desk, OpenSource, Version
 from fedtwin_protocol.errors import RecordError
 
 _VERSION = re.compile(r"\D*(\d+)\.(\d+)")
@@ -94,17 +91,12 @@ def omop_source(opening: OpenDatabase, wishes: Wishes) -> OpenSource:
     return lambda desk: OmopReader(opening, wishes, desk)
 
 
-class OmopReader:
+class OmopReader(ByNumber):
     """Reads one database.
 
     Attributes:
         title: what is imported, in words.
-        learned: nothing: every import reads the table of persons.
-        consents: none: the model has no place for them.
     """
-
-    learned: Mapping[str, Identity] = MappingProxyType({})
-    consents: Mapping[str, Consent] = MappingProxyType({})
 
     def __init__(self, opening: OpenDatabase, wishes: Wishes, desk: Desk) -> None:
         self.title = "an OMOP database"

@@ -1,15 +1,13 @@
 """Files of Open mHealth and IEEE 1752.1 data points as a source."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
-from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.json_files import find_json, read_items
 from fedtwin_client.records.openmhealth import PointReader
-from fedtwin_client.records.pseudonyms import Identity
-from fedtwin_client.records.source import Desk, OpenSource, Version
+from fedtwin_client.records.source import ByNumber, Desk, OpenSource, Version
+from fedtwin_client.records.whole import Whole
 from fedtwin_protocol.errors import RecordError
 
 Progress = Callable[[int, int], None]
@@ -44,17 +42,12 @@ class Owner(NamedTuple):
     system: str | None
 
 
-class OpenmhealthFiles:
+class OpenmhealthFiles(ByNumber):
     """Reads data points from files.
 
     Attributes:
         title: what is imported, in words.
-        learned: nothing: points name patients by their own number.
-        consents: none.
     """
-
-    learned: Mapping[str, Identity] = MappingProxyType({})
-    consents: Mapping[str, Consent] = MappingProxyType({})
 
     def __init__(
         self, files: Sequence[Path], owner: Owner, desk: Desk, progress: Progress | None
@@ -64,7 +57,9 @@ class OpenmhealthFiles:
         self._tally = desk.reading.tally
         self._progress = progress
         system = owner.system or desk.reading.source
-        self._reader = PointReader(desk.reading, desk.pseudonyms, system, owner.patient)
+        self._whole = Whole(self._tally)
+        reading = desk.reading.at(desk.reading.now, self._whole)
+        self._reader = PointReader(reading, desk.pseudonyms, system, owner.patient)
 
     def versions(self) -> Iterator[Version]:
         """Every data point.
@@ -81,6 +76,7 @@ class OpenmhealthFiles:
                     events = list(version.events)
                     used += len(events)
                     yield Version(origin=version.origin, updated=version.updated, events=events)
+                self._whole.end(item.place, item.value)
         if not used:
             raise RecordError(
                 f"found no data point that can be used in {len(self._files)} files"

@@ -7,16 +7,13 @@ found is put aside: the share counts how much the found variants can matter, out
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
-from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.people import People, Person
-from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import Times, UnusableError
 from fedtwin_client.records.report import Place
 from fedtwin_client.records.score_files import Score, read_score
-from fedtwin_client.records.source import Desk, OpenSource, Version
+from fedtwin_client.records.source import ByNumber, Desk, OpenSource, Version
 from fedtwin_client.records.variant_files import VcfFile, VcfRecord
 from fedtwin_client.records.variants import read_call
 from fedtwin_protocol.errors import RecordError
@@ -62,17 +59,12 @@ def polygenic_scores(
     return lambda desk: PolygenicScores(paths, score, people, options, desk)
 
 
-class PolygenicScores:
+class PolygenicScores(ByNumber):
     """Reads the score, then all files, then gives one event pair for each patient.
 
     Attributes:
         title: what is imported, in words.
-        learned: nothing: patients are given by their number.
-        consents: none.
     """
-
-    learned: Mapping[str, Identity] = MappingProxyType({})
-    consents: Mapping[str, Consent] = MappingProxyType({})
 
     def __init__(
         self,

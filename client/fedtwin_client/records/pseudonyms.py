@@ -292,6 +292,10 @@ class Pseudonyms:
         self._given.clear()
         return None
 
+    def formers(self, subject: int) -> frozenset[int]:
+        """The pseudonyms that a patient had before they were merged."""
+        return frozenset(self.own(one) for one in list(self._into) if self.of(one) == subject)
+
     def own(self, identity: Identity) -> int:
         """The pseudonym that an identity has, or would have, by itself."""
         return pseudonym(self._secret, identity)
@@ -300,6 +304,12 @@ class Pseudonyms:
         """Who was found to be whom since the last time."""
         found, self.merges = self.merges, {}
         return found
+
+    def settled(self, merges: Mapping[Identity, Identity]) -> None:
+        """Forget merges that are on the disk; another thread may have found more meanwhile."""
+        for one, into in merges.items():
+            if self.merges.get(one) == into:
+                del self.merges[one]
 
     def keyed(self, purpose: str, text: str) -> str:
         """A name for something that leads back to it only with the site's secret: 32 hex digits.

@@ -1,13 +1,14 @@
 """What an import did, and everything it did not use, with the reason and the place.
 
 Three ways to account for something: `skip` (absent or withdrawn: counted), `put_aside` (wrong:
-counted and written to the quarantine file), `note` (used, but worth a look).
+counted and written to the quarantine file), `note` (used, but worth a look). Of a message or a row
+each fault is counted by itself, and the whole of it is written once (`whole.Whole`).
 """
 
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -46,16 +47,29 @@ class Recipe:
     zone: str
     settings: Mapping[str, object]
 
-    def to_bytes(self) -> bytes:
-        """As JSON."""
-        return json.dumps(
-            {
-                "kind": self.kind,
-                "source": self.source,
-                "zone": self.zone,
-                "settings": dict(self.settings),
-            }
-        ).encode()
+    def to_text(self) -> str:
+        """As JSON; of equal recipes it is equal."""
+        value = {
+            "kind": self.kind,
+            "source": self.source,
+            "zone": self.zone,
+            "settings": dict(self.settings),
+        }
+        return json.dumps(value, sort_keys=True)
+
+    @classmethod
+    def of(cls, value: Mapping[str, object]) -> "Recipe | None":
+        """The recipe in parsed JSON; none if there is none."""
+        kind, source, zone = value.get("kind"), value.get("source"), value.get("zone")
+        settings = value.get("settings")
+        if not (isinstance(kind, str) and isinstance(source, str) and isinstance(zone, str)):
+            return None
+        return cls(
+            kind=kind,
+            source=source,
+            zone=zone,
+            settings=settings if isinstance(settings, dict) else {},
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,22 +161,50 @@ class Tally:
 
     def put_aside(self, reason: str, place: Place, raw: object) -> None:
         """Count something wrong, and write it to the quarantine file."""
+        self.wrong(reason, place)
+        self.set_aside([reason], place, raw)
+
+    def wrong(self, reason: str, place: Place) -> None:
+        """Count something wrong, which is written to the quarantine file as part of a whole."""
         self.skip(reason, place)
+
+    def set_aside(
+        self,
+        reasons: Sequence[str],
+        place: Place,
+        raw: object,
+        patient: str | None = None,
+        *,
+        cut: bool = False,
+    ) -> None:
+        """Write something to the quarantine file whose faults were counted.
+
+        Args:
+            reasons: at least one.
+            place: where it stands.
+            raw: all of it.
+            patient: whose it is, where that was said beside it.
+            cut: whether `raw` is only its beginning, which must not be read again as it is.
+        """
         if self.quarantine is None:
             return
         if self._file is None:
             self.quarantine.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.recipe is not None:
                 beside = self.quarantine.with_suffix(".json")
-                write_whole(beside, self.recipe.to_bytes(), self.keyring)
+                write_whole(beside, self.recipe.to_text().encode(), self.keyring)
             if self.keyring is not None:
                 self._file = SealedWriter(self.quarantine, self.keyring)
             else:
                 handle = os.open(self.quarantine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 self._file = os.fdopen(handle, "w", encoding="utf-8")
         text = raw_text(raw)
-        line = {"file": place.file, "line": place.line, "reason": reason, "raw": text}
-        if len(text) == _RAW_LIMIT:
+        line = {"file": place.file, "line": place.line, "reason": reasons[0], "raw": text}
+        if len(reasons) > 1:
+            line["also"] = list(reasons[1:])
+        if patient is not None:
+            line["patient"] = patient
+        if cut or len(text) == _RAW_LIMIT:
             line["cut"] = True
         self._file.write(json.dumps(line, ensure_ascii=True) + "\n")
 
@@ -172,9 +214,13 @@ class Tally:
         return f": {', '.join(reasons)}" if reasons else ""
 
     def close(self) -> None:
-        """Finish the quarantine file."""
-        if self._file is not None:
-            self._file.close()
+        """Finish the quarantine file; it is on the disk on return."""
+        if self._file is None:
+            return
+        if not isinstance(self._file, SealedWriter) and not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self._file.close()
 
     def report(self, *, origin: str, events: int, patients: int, withdrawn: int) -> ImportReport:
         """Close the account.

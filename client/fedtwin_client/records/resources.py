@@ -315,4 +315,5 @@ def _deletion(entry: Any, place: Place) -> Found | None:
 
 
 def _text(data: bytes) -> str:
-    return data.decode("utf-8", errors="replace")
+    """Bytes as text, from which they can be had again."""
+    return data.decode("utf-8", errors="surrogateescape")

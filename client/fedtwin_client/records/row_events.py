@@ -58,6 +58,13 @@ class RowReader:
                 known=desk.known,
             )
 
+    def hear(self, subject: int, born: datetime | None, sex: str | None) -> None:
+        """Note what earlier rows have said of a patient, which is then not said again."""
+        if born is not None:
+            self._births.setdefault(subject, born)
+        if sex is not None:
+            self._sexes.setdefault(subject, sex)
+
     def events(self, row: Row, source: str) -> list[Event]:
         """The events of one row; what of it cannot be used is accounted for.
 
@@ -187,11 +194,12 @@ class RowReader:
             assert block.age_column is not None
             assert start.time is not None
             born = years_before(start.time, self._age(row.cells[block.age_column]))
-        first = self._births.setdefault(start.subject_id, born)
-        if abs(first - born) > timedelta(days=367):
-            self._reading.tally.note("birth differs from an earlier line's", row.place)
-        if first is not born:
+        first = self._births.get(start.subject_id)
+        if first is not None:
+            if abs(first - born) > timedelta(days=367):
+                self._reading.tally.note("birth differs from an earlier line's", row.place)
             return None
+        self._births[start.subject_id] = born
         return replace(
             start, time=born, available_time=born, code=BIRTH, source=f"{start.source}/birth"
         )

@@ -8,6 +8,7 @@ import csv
 import re
 from collections.abc import Iterator
 from datetime import date, datetime
+from io import StringIO
 from os import SEEK_END
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -67,14 +68,39 @@ def spell_cell(cell: Any) -> str:
     return str(cell).strip()
 
 
-def _account_for_lines(reason: str, path: Path, lines: tuple[int, int], tally: Tally) -> None:
+def other_number(names: list[str], cells: list[str]) -> str:
+    """Why a line is not read that has more or fewer cells than there are names."""
+    return f"expected {len(names)} cells, found {min(len(cells), 10_000)}"
+
+
+def _written(names: list[str], delimiter: str, *lines: list[str]) -> str:
+    """Lines as CSV below the names of the columns, to be mended and read again."""
+    text = StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows([names, *lines])
+    return text.getvalue()
+
+
+class _Swallowed:
+    """The lines that were read since the last row, to have them where no row can be made."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.lines: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._file:
+            self.lines.append(line)
+            yield line
+
+
+def _put_aside_lines(reason: str, place: Place, names: str, lines: list[str], tally: Tally) -> None:
     """Put aside what a quote without its end has swallowed: every line of it is counted."""
-    before, last = lines
-    count = max(1, last - before)
+    count = max(1, len(lines))
     tally.read["rows"] += count
-    tally.put_aside(reason, Place(path.name, before + 1), f"lines {before + 1} to {last}")
-    for number in range(before + 2, before + count + 1):
-        tally.skip(reason, Place(path.name, number))
+    tally.wrong(reason, place)
+    for number in range(1, count):
+        tally.skip(reason, Place(place.file, place.line + number))
+    tally.set_aside([reason], place, names + "".join(lines))
 
 
 def _has_end(path: Path) -> bool:
@@ -87,17 +113,20 @@ def _has_end(path: Path) -> bool:
 
 
 def _csv(file: TextIO, path: Path, mapping: TableMapping, tally: Tally) -> Iterator[Row]:
-    reader = csv.reader(file, delimiter=mapping.delimiter, strict=True)
+    lines = _Swallowed(file)
+    reader = csv.reader(lines, delimiter=mapping.delimiter, strict=True)
     names = list(mapping.column_names)
     if mapping.header:
         names = _header(reader, path)
     _check_columns(names, path, mapping)
     while True:
-        before = reader.line_num
+        place = Place(path.name, reader.line_num + 1)
+        lines.lines.clear()
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            _account_for_lines(f"not CSV: {error}", path, (before, reader.line_num), tally)
+            head = _written(names, mapping.delimiter)
+            _put_aside_lines(f"not CSV: {error}", place, head, lines.lines, tally)
             continue
         if cells is None:
             if not _has_end(path):
@@ -109,8 +138,8 @@ def _csv(file: TextIO, path: Path, mapping: TableMapping, tally: Tally) -> Itera
         tally.read["rows"] += 1
         place = Place(path.name, reader.line_num)
         if len(cells) != len(names):
-            reason = f"expected {len(names)} cells, found {min(len(cells), 10_000)}"
-            tally.put_aside(reason, place, mapping.delimiter.join(cells))
+            raw = _written(names, mapping.delimiter, cells)
+            tally.put_aside(other_number(names, cells), place, raw)
             continue
         yield Row(place, {name: cell.strip() for name, cell in zip(names, cells, strict=True)})
 

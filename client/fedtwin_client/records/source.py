@@ -8,6 +8,7 @@ the store. A version replaces what earlier ones of the same origin made, also if
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
 from fedtwin_client.records.consent import Consent
@@ -22,7 +23,7 @@ class Version:
 
     Attributes:
         origin: the record, `<source>:<what>/<id>` without '#'; its newest version replaces all
-            earlier ones.
+            earlier ones. `<origin>#<part>`, such as a row of a table: that part alone is replaced.
         updated: when the source says it was last changed; none if it does not.
         events: what it makes, perhaps nothing; their `source` is `<origin>#<part>`. It is gone
             through once, before the next version is asked for.
@@ -73,3 +74,15 @@ class Desk:
 
 
 OpenSource = Callable[[Desk], Source]
+
+
+class ByNumber:
+    """What a source inherits that names patients by their own numbers, and holds no Consents.
+
+    Attributes:
+        learned: nothing.
+        consents: none.
+    """
+
+    learned: Mapping[str, Identity] = MappingProxyType({})
+    consents: Mapping[str, Consent] = MappingProxyType({})

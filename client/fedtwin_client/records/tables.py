@@ -1,31 +1,25 @@
 """A CSV or Parquet table as a source, by the hospital's mapping; all of it is one record."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
-from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.mapping import TableMapping
-from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.row_events import RowReader
-from fedtwin_client.records.rows import read_rows
-from fedtwin_client.records.source import Desk, Version
+from fedtwin_client.records.rows import Row, read_rows
+from fedtwin_client.records.source import ByNumber, Desk, Version
+from fedtwin_client.records.whole import Whole
 from fedtwin_protocol.errors import RecordError
 
 
-class TableReader:
+class TableReader(ByNumber):
     """Reads one table by one mapping; all of it is one record.
 
     Attributes:
         title: what is imported, in words.
-        learned: nothing: tables name patients by their own number.
-        consents: none.
     """
-
-    learned: Mapping[str, Identity] = MappingProxyType({})
-    consents: Mapping[str, Consent] = MappingProxyType({})
 
     def __init__(self, path: Path, mapping: TableMapping, desk: Desk) -> None:
         """Start a reader.
@@ -36,11 +30,13 @@ class TableReader:
             desk: the import's rules, account and pseudonyms.
         """
         self.title = f"{path.name} as {mapping.name}"
-        self.origin = f"{desk.reading.source}/{path.name}".replace("#", "%23")
+        self.origin = table_origin(desk.reading.source, path.name)
         self._path = path
         self._mapping = mapping
         self._reading = desk.reading
-        self._rows = RowReader(mapping, desk, drop_repeats=True)
+        self._whole = Whole(desk.reading.tally)
+        of_rows = replace(desk, reading=desk.reading.at(desk.reading.now, self._whole))
+        self._rows = RowReader(mapping, of_rows, drop_repeats=True)
         self._used = 0
 
     def versions(self) -> Iterator[Version]:
@@ -59,10 +55,25 @@ class TableReader:
 
     def _events(self) -> Iterator[Event]:
         for row in read_rows(self._path, self._mapping, self._reading.tally):
-            try:
-                events = self._rows.events(row, f"{self.origin}#{row.place.line}")
-            except UnusableError as error:
-                self._reading.unusable(error, row.place, row.cells)
-                continue
+            events = row_events(self._rows, row, self.origin, self._whole)
             self._used += len(events)
             yield from events
+
+
+def table_origin(source: str, file: str) -> str:
+    """The record that a table is."""
+    return f"{source}/{file}".replace("#", "%23")
+
+
+def row_events(rows: RowReader, row: Row, origin: str, whole: Whole) -> list[Event]:
+    """The events of one row of a table; it is set aside as a whole if anything in it is wrong."""
+    try:
+        events = rows.events(row, f"{origin}#{row.place.line}")
+    except UnusableError as error:
+        events = []
+        if error.wrong:
+            whole.wrong(error.reason, row.place)
+        else:
+            whole.skip(error.reason, row.place)
+    whole.end(row.place, row.cells)
+    return events

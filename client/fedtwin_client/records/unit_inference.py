@@ -110,7 +110,8 @@ def values_put_aside(lines: Iterator[str]) -> Iterator[tuple[str, float]]:
     for line in lines:
         try:
             entry = json.loads(line)
-            aside = str(entry["reason"]).startswith("no unit for ")
+            reasons = [entry["reason"], *entry.get("also", ())]
+            aside = any(str(reason).startswith("no unit for ") for reason in reasons)
             resource = json.loads(entry["raw"]) if aside else None
         except (ValueError, KeyError, TypeError, RecursionError):
             continue

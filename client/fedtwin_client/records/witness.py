@@ -4,6 +4,7 @@ A door answers its sender: with it, a door knows what the reader has put aside, 
 the message at hand, while the import's own account still gets all of it.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fedtwin_client.records.report import Place, Tally
@@ -35,7 +36,19 @@ class Witness(Tally):
         self.remarks.append(Remark("noted", reason))
         self._behind.note(reason, place, count)
 
-    def put_aside(self, reason: str, place: Place, raw: object) -> None:
-        """Count something wrong, and write it to the quarantine file."""
+    def wrong(self, reason: str, place: Place) -> None:
+        """Count something wrong."""
         self.remarks.append(Remark("wrong", reason))
-        self._behind.put_aside(reason, place, raw)
+        self._behind.wrong(reason, place)
+
+    def set_aside(
+        self,
+        reasons: Sequence[str],
+        place: Place,
+        raw: object,
+        patient: str | None = None,
+        *,
+        cut: bool = False,
+    ) -> None:
+        """Write something wrong to the quarantine file."""
+        self._behind.set_aside(reasons, place, raw, patient, cut=cut)

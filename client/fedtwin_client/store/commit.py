@@ -37,7 +37,7 @@ from fedtwin_client.store.manifest import (
     write_manifest,
 )
 from fedtwin_client.store.ordering import in_order
-from fedtwin_client.store.replacing import Renewed, origins_of
+from fedtwin_client.store.replacing import Renewed
 from fedtwin_client.store.staging import SCHEMA, Staging
 from fedtwin_protocol.errors import RecordError
 
@@ -313,7 +313,7 @@ class _Writing:
         if old is None:
             return SCHEMA.empty_table(), False
         events = open_tables([old.opened(self._folder, self._keyring)], SCHEMA)
-        places = self.renewed.places(origins_of(events.to_table(columns=["source"])["source"]))
+        places = self.renewed.places(events.to_table(columns=["source"])["source"])
         replaced = places >= 0
         self._gone.append(np.unique(places[replaced]))
         if not replaced.any():

@@ -2,13 +2,15 @@
 
 1. The newest version of each live record takes the place of what the files hold of it, in one step
    with the number that the files have taken over through (`commit.take_over`).
-2. What was put aside goes into a quarantine file.
+2. What was put aside goes into quarantine files.
 3. What the files have held since the step before is removed from the tail.
 
 A kill between two steps loses nothing and doubles no event: the number decides what counts. At most
 something that was put aside stands in two quarantine files.
 """
 
+import json
+from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
 from fedtwin_client.records.blocks import VERSION, VERSIONS, Block, rows_table
 from fedtwin_client.records.merges import Merges
-from fedtwin_client.records.report import Place, Tally
+from fedtwin_client.records.report import Place, Recipe, Tally
+from fedtwin_client.store.asides import Aside
 from fedtwin_client.store.commit import moved, take_over
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.jobs import job_in, staging_in
@@ -107,15 +110,28 @@ def _block(origins: list[str], events: pa.Table) -> Block:
 
 
 def _keep_asides(store: Path, tail: Tail, keyring: Keyring | None, now: datetime) -> list[int]:
-    """Write what was put aside into a quarantine file; the numbers of what it holds."""
-    asides = tail.asides()
-    if not asides:
-        return []
-    last = asides[-1][0]
-    name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-live-{last:06d}.ndjson"
-    tally = Tally(quarantine=store / "quarantine" / name, keyring=keyring)
-    for _, door, aside in asides:
-        where = aside.file if aside.file.startswith(door) else f"{door}: {aside.file}"
-        tally.put_aside(aside.reason, Place(where, aside.line), aside.raw)
-    tally.close()
-    return [number for number, _, _ in asides]
+    """Write what was put aside into quarantine files, one a recipe; the numbers of what they hold.
+
+    Which of them was read how must be known for it to be read again.
+    """
+    kept: list[int] = []
+    by_recipe: dict[str, list[tuple[int, str, Aside]]] = defaultdict(list)
+    for number, door, aside in tail.asides():
+        by_recipe[aside.recipe].append((number, door, aside))
+    for recipe, asides in by_recipe.items():
+        last = asides[-1][0]
+        name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-live-{last:06d}.ndjson"
+        tally = Tally(
+            quarantine=store / "quarantine" / name,
+            keyring=keyring,
+            recipe=Recipe.of(json.loads(recipe)) if recipe else None,
+        )
+        for number, door, aside in asides:
+            where = aside.file if aside.file.startswith(door) else f"{door}: {aside.file}"
+            reasons = (aside.reason, *aside.also)
+            tally.set_aside(
+                reasons, Place(where, aside.line), aside.raw, aside.patient, cut=aside.cut
+            )
+            kept.append(number)
+        tally.close()
+    return kept

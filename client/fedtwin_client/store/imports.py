@@ -103,9 +103,16 @@ def import_table(
         ConfigurationError: the secret or the time handed in is not usable.
     """
     with using(site_tables(store)):
-        opening, meaning = mapped_file(path, mapping)
-    source, zone = f"table:{meaning.name}", meaning.timezone
-    return import_source(opening, store, secret=secret, now=now, source=source, zone=zone)
+        opening, meaning, recipe = mapped_file(path, mapping)
+    return import_source(
+        opening,
+        store,
+        secret=secret,
+        now=now,
+        source=recipe.source,
+        zone=meaning.timezone,
+        recipe=recipe,
+    )
 
 
 def import_source(

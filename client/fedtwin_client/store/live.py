@@ -16,17 +16,20 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
+from fedtwin_client.records.code_check import CodeWatch
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.door import Keep
+from fedtwin_client.records.events import Event
 from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.plausible import implausible
 from fedtwin_client.records.pseudonyms import Identity, IdentityMap
 from fedtwin_client.records.reading import Reading
-from fedtwin_client.records.report import Place, Tally, raw_text
+from fedtwin_client.records.report import Place, Recipe, Tally, raw_text
 from fedtwin_client.records.source import Desk, Version
+from fedtwin_client.store.asides import Aside
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.merging import pseudonyms_of
-from fedtwin_client.store.tail import Aside, Batch, Tail
+from fedtwin_client.store.tail import Batch, Tail
 from fedtwin_protocol.errors import FedtwinError, RecordError
 
 _MOST_AT_ONCE: Final = 2000
@@ -39,11 +42,28 @@ class LiveTally(Tally):
     quarantine: Path | None = None
     waiting: list[Aside] = field(default_factory=list)
 
-    def put_aside(self, reason: str, place: Place, raw: object) -> None:
-        """Count something wrong, and hold it until it is kept."""
-        self.skip(reason, place)
-        text = raw_text(raw)
-        self.waiting.append(Aside(file=place.file, line=place.line, reason=reason, raw=text))
+    def set_aside(
+        self,
+        reasons: Sequence[str],
+        place: Place,
+        raw: object,
+        patient: str | None = None,
+        *,
+        cut: bool = False,
+    ) -> None:
+        """Hold something wrong until it is kept."""
+        self.waiting.append(
+            Aside(
+                file=place.file,
+                line=place.line,
+                reason=reasons[0],
+                raw=raw_text(raw),
+                also=tuple(reasons[1:]),
+                patient=patient,
+                cut=cut,
+                recipe="" if self.recipe is None else self.recipe.to_text(),
+            )
+        )
 
     def hand_over(self) -> tuple[list[Aside], Counter[tuple[str, str]]]:
         """What was put aside and counted since the last time."""
@@ -99,6 +119,7 @@ class LiveStore:
         self._identities = IdentityMap(store / "identities.sqlite")
         self._known = self._identities.known()
         self._addresses = self._identities.addresses()
+        self._codes = CodeWatch(store)
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="live records", daemon=True)
         self._thread.start()
@@ -114,14 +135,16 @@ class LiveStore:
         self._calls.put(None)
         self._thread.join()
 
-    def desk(self, source: str, zone: ZoneInfo) -> Desk:
+    def desk(self, source: str, zone: ZoneInfo, recipe: Recipe | None = None) -> Desk:
         """A desk for one door.
 
         Args:
             source: its name, with which every event's `source` starts.
             zone: of times that name none.
+            recipe: how to read again what it puts aside; none: it cannot be.
         """
-        reading = Reading(source=source, zone=zone, now=self._clock, tally=LiveTally())
+        tally = LiveTally(recipe=recipe)
+        reading = Reading(source=source, zone=zone, now=self._clock, tally=tally)
         return Desk(reading=reading, pseudonyms=self._pseudonyms, known=self._addresses)
 
     def keep(self, desk: Desk) -> Keep:
@@ -136,10 +159,7 @@ class LiveStore:
             consents: Mapping[str, Consent] | None = None,
         ) -> None:
             settled = [_settled(version) for version in versions]
-            for event in (event for version in settled for event in version.events):
-                odd = implausible(event.code, event.numeric_value, event.comparator)
-                if odd is not None:
-                    tally.notes[odd] += 1
+            self._look([event for version in settled for event in version.events], tally)
             asides, account = tally.hand_over()
             loop = asyncio.get_running_loop()
             done: asyncio.Future[None] = loop.create_future()
@@ -153,6 +173,15 @@ class LiveStore:
             await done
 
         return keep
+
+    def _look(self, events: Sequence[Event], tally: Tally) -> None:
+        """Count what is worth a look; all of it is kept."""
+        for event in events:
+            odd = implausible(event.code, event.numeric_value, event.comparator)
+            if odd is not None:
+                tally.notes[odd] += 1
+        for fault in self._codes.faults(event.code for event in events):
+            tally.notes[fault] += 1
 
     def _write_all(self) -> None:
         with Tail(self._store, self._keyring) as tail, Consents(self._store, self._keyring) as said:
@@ -207,8 +236,23 @@ class LiveStore:
             for version in call.batch.versions
             for event in version.events
         }
+        self._keep_merges(said)
         self._keep_identities(subjects - erased, calls, erased)
         tail.add((call.batch for call in calls), erased, self._clock())
+
+    def _keep_merges(self, said: Consents) -> None:
+        """Who is one person: what one of them has said of research holds at once.
+
+        Merges are forgotten once they are on the disk: a write that failed is tried again.
+        """
+        found = dict(self._pseudonyms.merges)
+        if not found:
+            return
+        merges = Merges(self._store)
+        merges.record(found, self._secret, self._clock())
+        for subject, into in merges.pending().items():
+            said.hand_over(subject, into)
+        self._pseudonyms.settled(found)
 
     def _keep_identities(
         self, subjects: set[int], calls: list[_Call], erased: frozenset[int]
@@ -221,11 +265,6 @@ class LiveStore:
             if self._addresses.get(address) != identity
             and self._pseudonyms.of(identity) not in erased
         }
-        merges = self._pseudonyms.merges
-        if merges:
-            # Taken out once they are on the disk: a write that failed is tried again.
-            Merges(self._store).record(dict(merges), self._secret, self._clock())
-            self._pseudonyms.take_merges()
         if fresh or learned:
             self._identities.record(fresh, learned)
             self._known |= fresh.keys()

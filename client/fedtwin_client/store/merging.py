@@ -3,10 +3,12 @@
 1. Which events are moved is noted beside the way back to the patients.
 2. What Consents and the list of objections say of the one holds for the other.
 3. The files that hold either are written anew, in one step.
-4. That it is done is noted. A kill before leaves it to the next import, or to the next time that
+4. Their images are moved.
+5. That it is done is noted. A kill before leaves it to the next import, or to the next time that
    the live tail is written; each step may be repeated.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +18,8 @@ import pyarrow.compute as pc
 
 from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.at_rest.tables import open_tables
+from fedtwin_client.records.image_moves import move_images
+from fedtwin_client.records.image_store import FOLDER, ImageStore
 from fedtwin_client.records.merges import FILE, Merges
 from fedtwin_client.records.pseudonyms import Pseudonyms
 from fedtwin_client.store.commit import move
@@ -24,6 +28,7 @@ from fedtwin_client.store.jobs import job_in
 from fedtwin_client.store.manifest import Manifest
 from fedtwin_client.store.staging import BUCKETS
 
+_OF_IMAGES = re.compile(r":(?:series|segmentation|label-map)/([0-9a-f]{32})#")
 _MOVES = pa.schema(
     [("moving", pa.int64()), ("moving_to", pa.int64()), ("moving_source", pa.string())]
 )
@@ -47,6 +52,7 @@ def finish_merges(store: Path, manifest: Manifest) -> Manifest:
     merges = Merges(store)
     pending = merges.pending()
     if not pending:
+        _move_images(store, merges)
         return manifest
     merges.note_moved(_events_of(store, manifest, pending))
     with Consents(store) as consents:
@@ -54,8 +60,30 @@ def finish_merges(store: Path, manifest: Manifest) -> Manifest:
             consents.hand_over(subject, into)
     rows = [(subject, into, None) for subject, into in pending.items()]
     manifest = move(store, manifest, keyring_of(store), _table(rows))
+    _move_images(store, merges)
     merges.done(pending)
     return manifest
+
+
+def _move_images(store: Path, merges: Merges) -> None:
+    """Give the images of merged patients to those who stand for them.
+
+    Of merges that were moved before too: a door that does not know of one yet may have kept more.
+    """
+    if not (store / FOLDER).is_dir():
+        return
+    images = ImageStore(folder=store / FOLDER, keyring=keyring_of(store))
+    for subject, into in merges.wholes().items():
+        move_images(images, subject, into)
+
+
+def merges_wait(store: Path) -> bool:
+    """Whether events of merged patients are still to be moved.
+
+    Raises:
+        RecordError: the identity map cannot be read.
+    """
+    return (store / FILE).exists() and bool(Merges(store).pending())
 
 
 def pseudonyms_of(store: Path, secret: bytes) -> Pseudonyms:
@@ -97,8 +125,16 @@ def unmerge(store: Path, subject: int, now: datetime) -> int:
                 consents.part(into, subject, now)
             rows = [(into, subject, source) for source in sources]
             move(store, manifest, keyring_of(store), _table(rows))
+            images = ImageStore(folder=store / FOLDER, keyring=keyring_of(store))
+            move_images(images, into, subject, _image_folders(sources))
         merges.undo(subject)
         return len(sources)
+
+
+def _image_folders(sources: Sequence[str]) -> frozenset[str]:
+    """The folders of the images that events are of."""
+    found = (_OF_IMAGES.search(source) for source in sources)
+    return frozenset(match[1] for match in found if match is not None)
 
 
 def _events_of(

@@ -1,15 +1,16 @@
 """What imports put aside: looking at it, handing it out to be mended, and reading it again.
 
-Each quarantine file has a recipe beside it (`.json`): how its import read. Lines that are handed
-out bear the name of their file and a digest of their own, by which they find back. Once a mended
-line was imported it leaves its file; if something is still wrong with it, the import that replayed
-it has put it aside anew, in a file of its own. The recipe notes what was replayed, and when.
+Each quarantine file has a recipe beside it (`.json`): how its import or its door read. Lines that
+are handed out bear the name of their file and a digest of their own, by which they find back. Once
+a mended line was imported it leaves its file; if something is still wrong with it, the import that
+replayed it has put it aside anew, in a file of its own. The recipe notes what was replayed, and
+when.
 """
 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,15 +18,12 @@ from typing import Any, Final
 
 from fedtwin_client.at_rest.files import open_file, read_whole, write_whole
 from fedtwin_client.at_rest.keyring import keyring_of
-from fedtwin_client.records import fhir_lines
+from fedtwin_client.records.mended import MendedLine
 from fedtwin_client.records.report import ImportReport, Place, Recipe
-from fedtwin_client.records.source import OpenSource
 from fedtwin_client.store.imports import import_source
+from fedtwin_client.store.rereading import KINDS, opened_again, trusted
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
-_OPENERS: Final[Mapping[str, Callable[[Sequence[fhir_lines.Line], Recipe], OpenSource]]] = {
-    fhir_lines.KIND: fhir_lines.fhir_lines
-}
 _LARGEST: Final = 256 * 1024 * 1024
 
 
@@ -99,7 +97,9 @@ def export(store: Path, name: str, target: Path) -> int:
     return len(found)
 
 
-def replay(store: Path, mended: Path, secret: bytes, now: datetime) -> Replayed:
+def replay(
+    store: Path, mended: Path, secret: bytes, now: datetime, *, merges: bool = False
+) -> Replayed:
     """Import mended lines as the import that put them aside would have.
 
     Args:
@@ -107,6 +107,7 @@ def replay(store: Path, mended: Path, secret: bytes, now: datetime) -> Replayed:
         mended: lines of `export`, whose `raw` a person has mended.
         secret: the site's 32 bytes that pseudonyms are made with.
         now: aware; records that lie after it are put aside.
+        merges: believe HL7 v2 messages among them that two numbers are one patient.
 
     Raises:
         RecordError: the file is none of `export`, its import cannot be repeated, or an import runs.
@@ -115,7 +116,10 @@ def replay(store: Path, mended: Path, secret: bytes, now: datetime) -> Replayed:
     for name, entries in _by_file(mended).items():
         known = {_digest(line): json.loads(line) for line in lines_of(store, name)}
         recipe = _recipe(store, name)
-        lines, ids = [], []
+        if merges:
+            recipe = trusted(recipe)
+        lines: list[MendedLine] = []
+        ids: list[str] = []
         for entry in entries:
             before = known.get(entry["id"])
             reason = _unfit(entry, before)
@@ -124,12 +128,12 @@ def replay(store: Path, mended: Path, secret: bytes, now: datetime) -> Replayed:
                 continue
             assert before is not None
             if entry["id"] not in ids:
-                lines.append((Place(str(before["file"]), int(before["line"])), entry["raw"]))
+                lines.append(_mended(entry, before))
                 ids.append(entry["id"])
         if not lines:
             continue
         report = import_source(
-            _OPENERS[recipe.kind](lines, recipe),
+            opened_again(lines, recipe, store),
             store,
             secret=secret,
             now=now,
@@ -142,12 +146,22 @@ def replay(store: Path, mended: Path, secret: bytes, now: datetime) -> Replayed:
     return done
 
 
+def _mended(entry: Mapping[str, Any], before: Mapping[str, Any]) -> MendedLine:
+    patient = entry.get("patient", before.get("patient"))
+    return MendedLine(
+        place=Place(str(before["file"]), int(before["line"])),
+        text=entry["raw"],
+        before=str(before["raw"]),
+        patient=None if patient is None else str(patient),
+    )
+
+
 def _unfit(entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> str | None:
     """Why a mended line is not read, if so."""
     if before is None:
         return "lines that are not in quarantine any more: they were replayed before"
     if before.get("cut") and entry["raw"] == before["raw"]:
-        return "lines that were too long to be kept whole: put the whole text into 'raw'"
+        return "lines of which only the beginning was kept: put the whole text into 'raw'"
     return None
 
 
@@ -189,25 +203,13 @@ def _entry(line: str, where: str) -> dict[str, Any]:
 
 
 def _recipe(store: Path, name: str) -> Recipe:
-    value = _beside(store, name)
-    kind, source, zone = value.get("kind"), value.get("source"), value.get("zone")
-    settings = value.get("settings")
-    if (
-        not isinstance(kind, str)
-        or kind not in _OPENERS
-        or not isinstance(source, str)
-        or not isinstance(zone, str)
-    ):
+    recipe = Recipe.of(_beside(store, name))
+    if recipe is None or recipe.kind not in KINDS:
         raise RecordError(
             f"what is in {name} cannot be replayed line by line: mend it where it comes from, and "
             "import that again, which replaces what was imported of it"
         )
-    return Recipe(
-        kind=kind,
-        source=source,
-        zone=zone,
-        settings=settings if isinstance(settings, dict) else {},
-    )
+    return recipe
 
 
 def _beside(store: Path, name: str) -> dict[str, Any]:

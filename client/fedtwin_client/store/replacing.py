@@ -1,7 +1,8 @@
 """Which records an import renews: a set of origins that is small however long their names are.
 
-An origin is known by two hashes of 64 bits each, so that ten thousand million records on either
-side are told apart; memory is 20 bytes for each version of the import.
+A version of `<origin>#<part>` renews that part alone: the events whose source is it, or goes on
+with `/` after it. An origin is known by two hashes of 64 bits each, so that ten thousand million
+records on either side are told apart; memory is 20 bytes for each version of the import.
 """
 
 from collections.abc import Iterator
@@ -45,19 +46,28 @@ class Renewed:
         self.made = np.zeros(staging.count, dtype=np.bool_)
         ones = np.zeros(staging.count, dtype=np.uint64)
         twos = np.zeros(staging.count, dtype=np.uint64)
+        parts = False
         for piece in staging.versions():
             numbers = piece["version"].to_numpy()
+            parts = parts or bool(pc.any(pc.match_substring(piece["origin"], "#")).as_py())
             ones[numbers], twos[numbers] = self._hashes(piece.select(["origin"]))
         self._mark_outdated(staging, ones)
         self._ones, self._twos = ones, twos
+        self._parts = parts
         self._versions: NDArray[np.uint32] | None = None
 
-    def places(self, sources: pa.Table) -> NDArray[np.int64]:
-        """For each row, the version that renews its record, or -1.
+    def places(self, sources: pa.ChunkedArray) -> NDArray[np.int64]:
+        """For each event, the version that renews its record, or the part it is of, or -1.
 
         Args:
-            sources: one column `origin`.
+            sources: of events.
         """
+        found = self._places(origins_of(sources))
+        if self._parts:
+            found = np.maximum(found, self._places(parts_of(sources)))
+        return found
+
+    def _places(self, sources: pa.Table) -> NDArray[np.int64]:
         found = np.full(sources.num_rows, -1, dtype=np.int64)
         if not sources.num_rows or not len(self._ones):
             return found
@@ -105,3 +115,9 @@ def _among(pieces: Iterator[pa.Table], wanted: NDArray[np.bool_]) -> Iterator[pa
 def origins_of(sources: pa.ChunkedArray) -> pa.Table:
     """The origins of events' sources."""
     return pa.table({"origin": pc.list_element(pc.split_pattern(sources, "#", max_splits=1), 0)})
+
+
+def parts_of(sources: pa.ChunkedArray) -> pa.Table:
+    """The parts of records that events are of: `<origin>#<part>`."""
+    found = pc.extract_regex(sources, r"^(?P<origin>[^#]*#[^/]*)")
+    return pa.table({"origin": pc.struct_field(found, "origin")})

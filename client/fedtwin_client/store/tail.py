@@ -25,6 +25,8 @@ from fedtwin_client.at_rest.database import ERRORS, connect
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
+from fedtwin_client.store import asides
+from fedtwin_client.store.asides import Aside
 from fedtwin_client.store.staging import SCHEMA
 from fedtwin_protocol.errors import RecordError
 
@@ -42,9 +44,6 @@ CREATE TABLE IF NOT EXISTS events (
     comparator TEXT, source TEXT NOT NULL, status TEXT);
 CREATE INDEX IF NOT EXISTS events_by_subject ON events (subject_id);
 CREATE INDEX IF NOT EXISTS events_by_seq ON events (seq);
-CREATE TABLE IF NOT EXISTS aside (
-    number INTEGER PRIMARY KEY, door TEXT NOT NULL, file TEXT NOT NULL, line INTEGER NOT NULL,
-    reason TEXT NOT NULL, raw TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS account (
     door TEXT NOT NULL, kind TEXT NOT NULL, what TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (door, kind, what));
@@ -64,16 +63,6 @@ _NEWEST: Final = (
     "seq > ? AND seq <= ? AND NOT EXISTS (SELECT 1 FROM versions AS later"
     " WHERE later.origin = versions.origin AND later.seq > versions.seq AND later.seq <= ?)"
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Aside:
-    """Something wrong that a door put aside."""
-
-    file: str
-    line: int
-    reason: str
-    raw: str
 
 
 @dataclass(kw_only=True, slots=True)
@@ -130,6 +119,7 @@ class Tail:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA secure_delete=ON")
             self._db.executescript(_SCHEMA)
+            asides.make_table(self._db)
         except (OSError, *ERRORS) as error:
             raise self._fault(error) from error
 
@@ -161,7 +151,7 @@ class Tail:
                 account = Counter(batch.account)
                 for version in batch.versions:
                     rows.take(version, account)
-                rows.asides += [(batch.door, a.file, a.line, a.reason, a.raw) for a in batch.asides]
+                rows.asides += [asides.row(batch.door, aside) for aside in batch.asides]
                 rows.account += [(batch.door, *key, number) for key, number in account.items()]
             for statement, values in rows.written():
                 db.executemany(statement, values)
@@ -208,6 +198,12 @@ class Tail:
             schema=SCHEMA,
         )
 
+    def changed(self, origin: str) -> datetime | None:
+        """When the newest live version of a record was changed, as its source says, if it does."""
+        with self._read() as db:
+            found = db.execute("SELECT updated FROM newest WHERE origin = ?", (origin,)).fetchone()
+        return None if not found or found[0] is None else _EPOCH + found[0] * _MICROSECOND
+
     def rows(self, after: int) -> int:
         """How many events came after a number, of older versions too."""
         with self._read() as db:
@@ -228,11 +224,7 @@ class Tail:
     def asides(self) -> list[tuple[int, str, Aside]]:
         """What was put aside: number, door and what it is."""
         with self._read() as db:
-            found = db.execute("SELECT number, door, file, line, reason, raw FROM aside").fetchall()
-        return [
-            (number, door, Aside(file=file, line=line, reason=reason, raw=raw))
-            for number, door, file, line, reason, raw in found
-        ]
+            return asides.read(db)
 
     def account(self) -> dict[tuple[str, str, str], int]:
         """How often what happened since the node was set up: (door, kind, what) -> times."""
@@ -333,7 +325,7 @@ class _Rows:
         self._versions: list[tuple[int, str]] = []
         self._events: list[tuple[object, ...]] = []
         self._changed: set[str] = set()
-        self.asides: list[tuple[str, str, int, str, str]] = []
+        self.asides: list[tuple[object, ...]] = []
         self.account: list[tuple[str, str, str, int]] = []
 
     def take(self, version: Version, account: Counter[tuple[str, str]]) -> None:
@@ -363,7 +355,7 @@ class _Rows:
         )
         yield "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._events
         yield (
-            "INSERT INTO aside (door, file, line, reason, raw) VALUES (?, ?, ?, ?, ?)",
+            asides.INSERT,
             self.asides,
         )
         yield (

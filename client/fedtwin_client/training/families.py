@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from fedtwin_client.training.gradients import clipped_gradient_sum, clipped_signed_sum
 from fedtwin_client.training.hazard import clipped_hazard_sum, person_intervals
+from fedtwin_client.training.population import moments_of
 from fedtwin_client.training.training_rows import TrainingRows
 from fedtwin_protocol.parameters import flatten
 from fedtwin_protocol.payload import Array
 from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.study_population import MECHANISM as MOMENTS
 
 Parameters = Mapping[str, Array]
 SumOfPatients = NDArray[np.floating[Any]]
@@ -35,6 +37,8 @@ def gradient_of(plan: StudyPlan) -> GradientOf:
         return network_gradient(plan)
     if family == "discrete_hazard":
         return _hazard_gradient(clip, plan.endpoint.interval_days)
+    if plan.training.mechanism == MOMENTS:
+        return lambda rows, _: moments_of(plan, rows)
     if plan.training.mechanism == "mean_vector":
         return lambda rows, _: clipped_signed_sum(rows.features, rows.outcomes, clip)
     return lambda rows, parameters: clipped_gradient_sum(

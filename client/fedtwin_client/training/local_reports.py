@@ -15,10 +15,14 @@ from typing import Any
 import numpy as np
 
 from fedtwin_client.training.noise import Floats
+from fedtwin_client.training.population import values_of
 from fedtwin_client.training.training_rows import TrainingRows
 from fedtwin_protocol.payload import Array
 from fedtwin_protocol.study import StudyPlan
+from fedtwin_protocol.study_population import FAMILY as POPULATION
+from fedtwin_protocol.transforms import backward
 from fedtwin_twins.families import RecordRows, predicted, scores_of
+from fedtwin_twins.population.site_effect import site_effect
 from fedtwin_twins.regression import (
     count_quality,
     recalibrate_counts,
@@ -52,6 +56,8 @@ def local_report(
         `study`, `kind` and `unit` of the endpoint, `training_patients`, `held_out_patients`,
         `before`, `after` and `no_model` (the same figures each), and `recalibration` (slope and
         intercept: of log-odds, of values in the endpoint's unit, or of the logarithm of counts).
+        Of a population study also `site_effect`: on the scale of the endpoint's transform, this
+        site's shift with its sd, and the sd between sites and between patients.
     """
     report: Report = {
         "study": plan.study,
@@ -60,6 +66,8 @@ def local_report(
         "training_patients": len(training),
         "held_out_patients": len(held_out),
     }
+    if plan.model.family == POPULATION:
+        return report | _of_population(plan, parameters, training, held_out)
     fit, tried = (scores_for(plan, parameters, rows) for rows in (training, held_out))
     if plan.endpoint.kind == "value":
         return report | _of_values(plan, fit, tried, training.outcomes, held_out.outcomes)
@@ -100,13 +108,10 @@ def _of_times(
 def _of_values(
     plan: StudyPlan, fit: Floats, tried: Floats, training: Floats, held_out: Floats
 ) -> Report:
-    family, endpoint = plan.model.family, plan.endpoint
+    family = plan.model.family
 
-    def in_unit(scaled: Floats) -> Floats:
-        return np.asarray(scaled * endpoint.scale + endpoint.center, np.float64)
-
-    fit, tried = in_unit(predicted(family, fit)), in_unit(predicted(family, tried))
-    training, held_out = in_unit(training), in_unit(held_out)
+    fit, tried = (in_unit(plan, predicted(family, scores)) for scores in (fit, tried))
+    training, held_out = in_unit(plan, training), in_unit(plan, held_out)
     local = recalibrate_values(fit, training)
     mean = float(training.mean()) if len(training) else float("nan")
     after = local.slope * tried + local.intercept
@@ -115,6 +120,41 @@ def _of_values(
         "after": asdict(value_quality(after, held_out, mean)),
         "no_model": asdict(value_quality(np.full(len(held_out), mean), held_out, mean)),
         "recalibration": asdict(local),
+    }
+
+
+def in_unit(plan: StudyPlan, scaled: Floats) -> Floats:
+    """Values in the endpoint's unit of what is learned of them, (patients,)."""
+    endpoint = plan.endpoint
+    return backward(endpoint.transform, scaled * endpoint.scale + endpoint.center)
+
+
+def _of_population(
+    plan: StudyPlan, parameters: Mapping[str, Array], training: TrainingRows, held_out: TrainingRows
+) -> Report:
+    """Medians of a typical site before, of this site after; its effect is on the learned scale."""
+    values = values_of(plan, parameters)
+    effect = site_effect(values, training.features, training.outcomes)
+    tried = values.expected(held_out.features)
+    seen, alone = (in_unit(plan, rows.outcomes) for rows in (held_out, training))
+    mean = float(alone.mean()) if len(alone) else float("nan")
+    foretold = {
+        "before": in_unit(plan, tried),
+        "after": in_unit(plan, tried + effect.mean),
+        "no_model": np.full(len(seen), mean),
+    }
+    figures = {name: asdict(value_quality(one, seen, mean)) for name, one in foretold.items()}
+    scale = plan.endpoint.scale
+    return {
+        **figures,
+        "recalibration": {"slope": 1.0, "intercept": effect.mean * scale},
+        "site_effect": {
+            "scale": plan.endpoint.transform,
+            "mean": effect.mean * scale,
+            "sd": float(np.sqrt(effect.variance)) * scale,
+            "sd_between_sites": float(np.sqrt(values.site_variance)) * scale,
+            "sd_between_patients": float(np.sqrt(values.residual_variance)) * scale,
+        },
     }
 
 

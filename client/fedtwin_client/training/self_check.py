@@ -6,7 +6,7 @@ nothing of a program that the site has installed for another model family.
 """
 
 from dataclasses import replace
-from math import ceil, sqrt
+from math import ceil, prod, sqrt
 from typing import Any, Final
 
 import numpy as np
@@ -14,12 +14,19 @@ import numpy as np
 from fedtwin_client.training.built_in import BuiltIn
 from fedtwin_client.training.noise import Floats
 from fedtwin_client.training.trial_rounds import FAR, REPORTED, AppOf, Made, TrialRounds, make_up
-from fedtwin_protocol.parameters import flatten, initial_parameters
+from fedtwin_protocol.parameters import flatten, initial_parameters, parameter_shapes
 from fedtwin_protocol.payload import Array
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.votes import VOTE_TASK
 from fedtwin_twins.audits.finding import Finding
-from fedtwin_twins.audits.independence import Rows, measure_mixing, mixing_finding
+from fedtwin_twins.audits.independence import (
+    ExactSum,
+    Rows,
+    measure_mixing,
+    measure_move,
+    mixing_finding,
+    move_finding,
+)
 from fedtwin_twins.audits.moments import (
     Probe,
     measure_moments,
@@ -42,6 +49,8 @@ def check_privacy(plan: StudyPlan, seed: int, app_of: AppOf = BuiltIn) -> list[F
         PlanError: the model family is not built in.
     """
     findings = [check_independence(plan, seed, app_of)]
+    if _shares_a_shift(plan):
+        findings.append(check_move(plan, seed, app_of))
     if plan.privacy.mode == "none":
         return findings
     findings.append(check_training(plan, seed, app_of))
@@ -55,6 +64,29 @@ def check_privacy(plan: StudyPlan, seed: int, app_of: AppOf = BuiltIn) -> list[F
 
 def check_independence(plan: StudyPlan, seed: int, app_of: AppOf = BuiltIn) -> Finding:
     """The exact sums of one step, with everybody and without noise, must be additive."""
+    whole, rows = _exact_sum(plan, seed, app_of)
+    shared = prod(parameter_shapes(plan)["site_moments"]) if _shares_a_shift(plan) else 0
+
+    def additive(some: Rows) -> Floats:
+        summed = whole(some)
+        return summed[: len(summed) - shared]
+
+    mixing = measure_mixing(additive, rows, plan.privacy.clipping_norm, seed)
+    return mixing_finding("independence", mixing)
+
+
+def check_move(plan: StudyPlan, seed: int, app_of: AppOf = BuiltIn) -> Finding:
+    """What a site's patients share must stay within the bound of the whole sum."""
+    whole, rows = _exact_sum(plan, seed, app_of)
+    return move_finding("site-shift", measure_move(whole, rows, plan.privacy.clipping_norm))
+
+
+def _shares_a_shift(plan: StudyPlan) -> bool:
+    return plan.population is not None and plan.population.site_variance_ratio > 0
+
+
+def _exact_sum(plan: StudyPlan, seed: int, app_of: AppOf) -> tuple[ExactSum, Rows]:
+    """The sum of one step, with everybody and without noise, and made-up patients for it."""
     bare = _changed(plan, "privacy", mode="none", sampling_rate=1.0)
     # So long a step that it is the sum itself, not a small difference of parameters.
     bare = _changed(_audited(bare), "training", local_steps=1, learning_rate=REPORTED)
@@ -66,9 +98,7 @@ def check_independence(plan: StudyPlan, seed: int, app_of: AppOf = BuiltIn) -> F
     made = make_up(bare, _PATIENTS, seed)
     features = made.features.copy()
     features[::7] *= FAR  # some unlike the others, so that shared statistics move
-    rows = made.arrays() | {"features": features}
-    mixing = measure_mixing(exact_sum, rows, plan.privacy.clipping_norm, seed)
-    return mixing_finding("independence", mixing)
+    return exact_sum, made.arrays() | {"features": features}
 
 
 def check_training(plan: StudyPlan, seed: int, app_of: AppOf = BuiltIn) -> Finding:

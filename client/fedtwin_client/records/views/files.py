@@ -4,7 +4,8 @@ A resource replaces what an earlier import made of it, also if the view now make
 was withdrawn, and what its `where` no longer picks, must not live on.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -12,18 +13,30 @@ from typing import Any
 
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import Event
-from fedtwin_client.records.mapping import TableMapping
+from fedtwin_client.records.mapping import TableMapping, parse_mapping
+from fedtwin_client.records.mended import MendedLine, in_place_of
 from fedtwin_client.records.pseudonyms import Identity
-from fedtwin_client.records.reading import UnusableError
-from fedtwin_client.records.report import Place
-from fedtwin_client.records.resources import Found, find_files, mentions, own_id, read_resources
+from fedtwin_client.records.reading import Reading, UnusableError
+from fedtwin_client.records.report import Place, Recipe, Tally
+from fedtwin_client.records.resources import (
+    Found,
+    find_files,
+    mentions,
+    own_id,
+    read_resources,
+    resources_of_text,
+)
 from fedtwin_client.records.row_events import RowReader
 from fedtwin_client.records.rows import Row
 from fedtwin_client.records.source import Desk, OpenSource, Version
-from fedtwin_client.records.views.definition import ViewDefinition, read_view
+from fedtwin_client.records.subjects import Subjects
+from fedtwin_client.records.views.definition import ViewDefinition, parse_view, read_view
 from fedtwin_client.records.views.functions import EvaluationError
 from fedtwin_client.records.views.running import View
+from fedtwin_client.records.whole import Whole
 from fedtwin_protocol.errors import RecordError
+
+KIND = "view"
 
 
 def view_files(path: Path, mapping: TableMapping, view: Path) -> OpenSource:
@@ -41,7 +54,43 @@ def view_files(path: Path, mapping: TableMapping, view: Path) -> OpenSource:
     definition = read_view(view)
     _check_columns(definition, mapping, view)
     files = find_files([path])
-    return lambda desk: ViewReader(files, mapping, definition, view, desk)
+
+    def opened(desk: Desk) -> ViewReader:
+        return ViewReader(files, ViewRows(definition, mapping, str(view), desk), desk.reading)
+
+    return opened
+
+
+def view_recipe(recipe: Recipe, view: Path) -> Recipe:
+    """How resources are read through a view.
+
+    Args:
+        recipe: that of the mapping.
+        view: the ViewDefinition's file.
+
+    Raises:
+        RecordError: the view cannot be read any more, or is wrong.
+    """
+    written = read_view(view).model_dump(mode="json", by_alias=True, exclude_unset=True)
+    settings = {**recipe.settings, "view": written, "view_file": str(view)}
+    return replace(recipe, kind=KIND, settings=settings)
+
+
+def view_lines(lines: Sequence[MendedLine], recipe: Recipe) -> OpenSource:
+    """Mended resources.
+
+    Raises:
+        RecordError: the recipe's view or mapping is wrong.
+    """
+    name = str(recipe.settings.get("view_file"))
+    definition = parse_view(recipe.settings.get("view"), name)
+    file = Path(str(recipe.settings.get("file")))
+    mapping = parse_mapping(str(recipe.settings.get("mapping")), file)
+
+    def opened(desk: Desk) -> ViewLines:
+        return ViewLines(lines, ViewRows(definition, mapping, name, desk), desk.reading)
+
+    return opened
 
 
 class ViewReader:
@@ -54,34 +103,18 @@ class ViewReader:
 
     consents: Mapping[str, Consent] = MappingProxyType({})
 
-    def __init__(
-        self,
-        files: list[Path],
-        mapping: TableMapping,
-        definition: ViewDefinition,
-        view: Path,
-        desk: Desk,
-    ) -> None:
+    def __init__(self, files: list[Path], rows: "ViewRows", reading: Reading) -> None:
         """Start a reader.
 
         Args:
             files: the resources.
-            mapping: what the view's columns mean.
-            definition: the view.
-            view: its file, for messages.
-            desk: the import's rules, account and pseudonyms.
-
-        Raises:
-            RecordError: an expression of the view is wrong.
+            rows: the view at work.
+            reading: the import's rules and account.
         """
-        self.title = f"{len(files)} FHIR files through {view.name} as {mapping.name}"
+        self.title = f"{len(files)} FHIR files through {rows.title}"
         self._files = files
-        self._view = View(definition, str(view), desk.reading.now)
-        self._reading = desk.reading
-        self._rows = RowReader(mapping, desk, drop_repeats=False)
-        self._needed = mapping.needed()
-        self._fitted = 0
-        self._unfit = 0
+        self._rows = rows
+        self._reading = reading
 
     @property
     def learned(self) -> Mapping[str, Identity]:
@@ -98,39 +131,115 @@ class ViewReader:
             for file in self._files:
                 for found in mentions(file, ("Patient",)):
                     self._rows.subjects.learn(found)
-        kind = self._view.definition.resource
         for file in self._files:
             for found in read_resources(file, self._reading.tally):
-                self._reading.tally.read[found.resource["resourceType"]] += 1
-                if found.resource["resourceType"] == kind:
-                    yield self._version(found)
-                else:
-                    other = found.resource["resourceType"][:40]
-                    self._reading.tally.skip(f"resource type {other} is not read", found.place)
-        if not self._fitted:
-            what = "that the view can read" if self._unfit else "of the view's type"
+                yield from self._rows.versions(found)
+        if not self._rows.fitted:
+            what = "that the view can read" if self._rows.unfit else "of the view's type"
             raise RecordError(
-                f"found no {kind} {what}{self._reading.tally.commonest()}; nothing was imported, "
-                "and what came before is still there"
+                f"found no {self._rows.kind} {what}{self._reading.tally.commonest()}; nothing was "
+                "imported, and what came before is still there"
             )
 
-    def _version(self, found: Found) -> Version:
-        origin = f"{self._reading.source}:{self._view.definition.resource}/{own_id(found)}"
-        return Version(
-            origin=origin,
-            updated=self._updated(found.resource),
-            events=self._events(found, origin),
-        )
 
-    def _events(self, found: Found, origin: str) -> list[Event]:
+class ViewLines:
+    """Reads mended resources as the import that put them aside would have done.
+
+    Attributes:
+        title: what is imported, in words.
+        consents: none.
+    """
+
+    consents: Mapping[str, Consent] = MappingProxyType({})
+
+    def __init__(self, lines: Sequence[MendedLine], rows: "ViewRows", reading: Reading) -> None:
+        self.title = f"{len(lines)} mended resources through {rows.title}"
+        self._lines = lines
+        self._rows = rows
+        self._reading = reading
+
+    @property
+    def learned(self) -> Mapping[str, Identity]:
+        """Addresses under which the lines speak of patients, if the mapping names their server."""
+        return {} if self._rows.subjects is None else self._rows.subjects.learned
+
+    def versions(self) -> Iterator[Version]:
+        """Every resource of the view's type."""
+        for line in self._lines:
+            before = [
+                self._rows.origin(found)
+                for found in resources_of_text(line.before, line.place, Tally(quarantine=None))
+                if found.resource["resourceType"] == self._rows.kind
+            ]
+            found = resources_of_text(line.text, line.place, self._reading.tally)
+            after = [version for one in found for version in self._rows.versions(one)]
+            yield from in_place_of(before, after)
+
+
+class ViewRows:
+    """A view and a mapping at work: from a resource to its version.
+
+    Attributes:
+        title: of both, in words.
+        kind: the type of resource that the view reads.
+        fitted: resources that it could read.
+        unfit: resources that it could not.
+    """
+
+    def __init__(
+        self, definition: ViewDefinition, mapping: TableMapping, name: str, desk: Desk
+    ) -> None:
+        """Start at work.
+
+        Args:
+            definition: the view.
+            mapping: what its columns mean.
+            name: the view's, for messages.
+            desk: the import's rules, account and pseudonyms.
+
+        Raises:
+            RecordError: an expression of the view is wrong.
+        """
+        self.title = f"{Path(name).name} as {mapping.name}"
+        self.kind = definition.resource
+        self.fitted = self.unfit = 0
+        self._view = View(definition, name, desk.reading.now)
+        self._whole = Whole(desk.reading.tally)
+        self._reading = desk.reading.at(desk.reading.now, self._whole)
+        of_rows = replace(desk, reading=self._reading)
+        self._rows = RowReader(mapping, of_rows, drop_repeats=False)
+        self._needed = mapping.needed()
+
+    @property
+    def subjects(self) -> Subjects | None:
+        """The patients of the server that the mapping names; none if it names none."""
+        return self._rows.subjects
+
+    def origin(self, found: Found) -> str:
+        """The record that a resource is."""
+        return f"{self._reading.source}:{self.kind}/{own_id(found)}"
+
+    def versions(self, found: Found) -> Iterator[Version]:
+        """The version of a resource; nothing for other types."""
+        kind = found.resource["resourceType"]
+        self._reading.tally.read[kind] += 1
+        if kind != self.kind:
+            reason = f"resource type {kind[:40]} is not read"
+            self._reading.tally.skip(reason, found.place)
+            return
+        events = self._events(found)
+        self._whole.end(found.place, found.resource)
+        updated = self._updated(found.resource)
+        yield Version(origin=self.origin(found), updated=updated, events=events)
+
+    def _events(self, found: Found) -> list[Event]:
         try:
             rows = self._view.rows(found.resource)
         except EvaluationError as error:
-            self._unfit += 1
-            reason = f"does not fit the view: {error}"
-            self._reading.tally.put_aside(reason, found.place, found.resource)
+            self.unfit += 1
+            self._whole.wrong(f"does not fit the view: {error}", found.place)
             return []
-        self._fitted += 1
+        self.fitted += 1
         if not rows:
             self._reading.tally.skip("the view makes no row of it", found.place)
         events: list[Event] = []
@@ -138,7 +247,7 @@ class ViewReader:
             self._reading.tally.read["rows"] += 1
             row = self._row(found.place, cells)
             try:
-                events += self._rows.events(row, f"{origin}#{number}")
+                events += self._rows.events(row, f"{self.origin(found)}#{number}")
             except UnusableError as error:
                 self._reading.unusable(error, row.place, row.cells)
         return events

@@ -1,0 +1,60 @@
+"""A tally for what can only be read again as a whole: a message, a data point, a row of a table.
+
+Each fault in it is counted where it is found. The quarantine file gets the whole of it, once, with
+every reason: a person mends it there, and it is read again by the same adapter.
+"""
+
+from collections.abc import Sequence
+
+from fedtwin_client.records.report import Place, Tally
+
+
+class Whole(Tally):
+    """Passes on to another tally, and keeps back what would be written to the quarantine file."""
+
+    def __init__(self, behind: Tally) -> None:
+        """Start with the first whole.
+
+        Args:
+            behind: the account.
+        """
+        super().__init__(quarantine=None)
+        self._behind = behind
+        self._reasons: list[str] = []
+        self.read = behind.read
+
+    def skip(self, reason: str, place: Place, count: int = 1) -> None:
+        """Count something that made no event though nothing is wrong with it."""
+        self._behind.skip(reason, place, count)
+
+    def note(self, reason: str, place: Place, count: int = 1) -> None:
+        """Count something that was used and is worth a look."""
+        self._behind.note(reason, place, count)
+
+    def wrong(self, reason: str, place: Place) -> None:
+        """Count something wrong, and remember it until the end of the whole."""
+        self._reasons.append(reason)
+        self._behind.wrong(reason, place)
+
+    def set_aside(
+        self,
+        reasons: Sequence[str],
+        place: Place,
+        raw: object,
+        patient: str | None = None,
+        *,
+        cut: bool = False,
+    ) -> None:
+        """Nothing yet: the whole follows."""
+
+    def end(self, place: Place, raw: object, patient: str | None = None) -> None:
+        """The whole was read: it is set aside if anything in it was wrong, and the next one begins.
+
+        Args:
+            place: where it stands.
+            raw: all of it; called only if it is needed, where it is a function.
+            patient: whose it is, where that was said beside it.
+        """
+        if self._reasons:
+            reasons, self._reasons = self._reasons, []
+            self._behind.set_aside(reasons, place, raw() if callable(raw) else raw, patient)

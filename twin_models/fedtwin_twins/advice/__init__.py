@@ -1,0 +1,1 @@
+"""Which schedule serves a patient best, within hard limits, and why."""

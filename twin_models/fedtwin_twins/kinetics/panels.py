@@ -1,0 +1,122 @@
+"""Time cut into pieces between events, and each piece into panels with Gauss points.
+
+Panels are narrow at first, in proportion to the fastest rate, and then grow, because what is fast
+fades first; they never outgrow the fastest loss. Long pieces are cut, so that patients with long
+gaps do not make everybody's pieces long.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+POINTS = 3
+"""Gauss points in a panel: exact for polynomials up to degree 5."""
+FIRST = 0.5
+"""Width of the first panel, in units of 1/(fastest rate)."""
+GROWTH = 2.0
+"""Width of a panel as a multiple of the one before it."""
+WIDEST = 1.0
+"""Width of the widest panel, in units of 1/(fastest loss)."""
+CUTS = 10
+"""How often the longest piece may be halved."""
+
+
+def _rule() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points, weights, and weights of the integrals up to each point, on [0, 1]."""
+    points, weights = np.polynomial.legendre.leggauss(POINTS)
+    points, weights = (points + 1) / 2, weights / 2
+    powers = np.arange(POINTS)
+    until = points[:, None] ** (powers + 1) / (powers + 1)
+    return points, weights, until @ np.linalg.inv(points[:, None] ** powers)
+
+
+NODES, WEIGHTS, UNTIL = _rule()
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What decides how fine panels must be.
+
+    Attributes:
+        fastest: 1/h, of absorption and disposition.
+        loss: 1/h, of the responses.
+        stages: the longest absorption chain: what it delivers does not fade before it is through.
+    """
+
+    fastest: float
+    loss: float
+    stages: int
+
+
+def edges(length: float, rates: Rates) -> np.ndarray:
+    """Fractions of a piece at which its panels begin and end, (panels + 1,)."""
+    width = min(FIRST / rates.fastest, WIDEST / rates.loss)
+    found = [0.0]
+    while found[-1] < length:
+        found.append(found[-1] + width)
+        if found[-1] >= 2 * rates.stages / rates.fastest:
+            width = min(width * GROWTH, WIDEST / rates.loss)
+    return np.array(found) / found[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Each tensor (patients, pieces); unused ones, of length 0, stand behind.
+
+    Attributes:
+        begin: h.
+        length: h.
+        place: the event that each follows.
+        edges: of its panels, as `edges`.
+    """
+
+    begin: Tensor
+    length: Tensor
+    place: Tensor
+    edges: np.ndarray
+
+    def some(self, rows: slice) -> "Pieces":
+        """Of some of the patients."""
+        return Pieces(self.begin[rows], self.length[rows], self.place[rows], self.edges)
+
+
+def pieces(time: Tensor, since: float, horizon: Tensor, rates: Rates) -> Pieces:
+    """Between events, from an hour to a horizon.
+
+    Args:
+        time: h, of events, (patients, events), ascending.
+        since: h.
+        horizon: h, (patients, 1).
+        rates: see there.
+    """
+    low = time.clamp(min=since)
+    high = torch.cat([time[:, 1:], torch.maximum(horizon, time[:, -1:])], 1).clamp(min=since)
+    gap = high - low
+    known = gap.detach()
+    longest = _longest(known, rates)
+    count = (known / longest - 1e-9).ceil().clamp(min=0.0)
+    last = count.cumsum(1)
+    total = last[:, -1:]
+    most = max(1, int(total.max()))
+    slot = torch.arange(most, dtype=time.dtype, device=time.device)
+    slots = slot.expand(time.shape[0], most).contiguous()
+    place = torch.searchsorted(last, slots, right=True).clamp(max=time.shape[1] - 1)
+    within = slots - (last - count).gather(1, place)
+    size = (gap / count.clamp(min=1.0)).gather(1, place)
+    used = slots < total
+    begin = torch.where(used, low.gather(1, place) + within * size, horizon.clamp(min=since))
+    return Pieces(begin, torch.where(used, size, 0.0), place, edges(longest, rates))
+
+
+def _longest(gap: Tensor, rates: Rates) -> float:
+    """The longest that a piece may be: what makes pieces times panels fewest."""
+    whole = max(float(gap.max()), 1e-6)
+    options = [whole / 2.0**cut for cut in range(CUTS)]
+
+    def panels(longest: float) -> float:
+        most = float((gap / longest - 1e-9).ceil().clamp(min=0.0).sum(1).max())
+        return most * float(len(edges(longest, rates)) - 1)
+
+    return min(options, key=panels)

@@ -1,0 +1,72 @@
+"""A published model as data: everything that a dose computed from it depends on, in one file.
+
+A card loads only if every field is there, every unit measures what the structure needs, every name
+that it uses exists, and its covariances are positive definite. What a paper leaves open is written
+into `open_questions`, and travels beside every result.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedtwin_twins.pharmacology.card_parts import (
+    Analyte,
+    CovariateCard,
+    DerivedCard,
+    Drug,
+    Name,
+    ObservableCard,
+    OccasionVariability,
+    ParameterCard,
+    Part,
+    Reference,
+    RouteCard,
+    Target,
+    Variability,
+    Words,
+    one_of,
+)
+from fedtwin_twins.pharmacology.structures import DISPOSITIONS, EFFECTS
+from fedtwin_twins.twin.model import CarryRule
+
+
+class ModelCard(Part):
+    """One model of one drug in one population."""
+
+    format: Literal["fedtwin-model-card/1"]
+    id: Name
+    version: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
+    title: Words
+    drug: Drug
+    population: Words
+    analyte: Analyte
+    disposition: Annotated[str, one_of(DISPOSITIONS, "a disposition")]
+    effect: Annotated[str, one_of(EFFECTS, "an effect")]
+    routes: tuple[RouteCard, ...] = Field(min_length=1)
+    covariates: tuple[CovariateCard, ...]
+    derived: tuple[DerivedCard, ...]
+    covariate_rule: CarryRule
+    record_order: Literal["observation_before_dose", "dose_before_observation"]
+    parameters: tuple[ParameterCard, ...] = Field(min_length=1)
+    between_patients: Variability | None
+    between_occasions: OccasionVariability | None
+    observables: tuple[ObservableCard, ...] = Field(min_length=1)
+    targets: tuple[Target, ...]
+    references: dict[Name, Reference] = Field(min_length=1)
+    transcribed_in: Words
+    deviations: tuple[Words, ...]
+    open_questions: tuple[Words, ...]
+    verified_by: tuple[Words, ...]
+
+    @property
+    def amount_unit(self) -> str:
+        """UCUM, of the first route's doses: concentrations are per litre of it."""
+        return self.routes[0].unit
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all content, whatever the file's layout and comments."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,112 @@
+"""What concentrations do: clotting, glucose, blood pressure; each with its equations and source.
+
+`coagulation_chains` (Hamberg 2010, doi 10.1038/clpt.2010.37): a drug that inhibits the making of
+clotting factors by E = Emax C^g / (EC50^g + C^g) drives two chains of three stages, each at rest
+at 1, with rates 3/MTT:
+
+    dX1/dt = k (1 - E - X1),  dX2/dt = k (X1 - X2),  dX3/dt = k (X2 - X3)
+    INR = baseline + shift (1 - (X3 fast + X3 slow) / 2)
+
+`signal_transduction` (Chae 2012, doi 10.1111/j.1365-2125.2012.04260.x, after Sun and Jusko 1998):
+
+    dM1/dt = (E - M1)/tau,  dM2/dt = (M1 - M2)/tau,  dM3/dt = (M2 - M3)/tau,  change = M3
+
+`daily_rhythm_and_linear_effect` (Mukherjee 2018, doi 10.1007/s10928-018-9574-0, Figure S2):
+
+    P = P0 + A cos(2 pi f (hour of the day)) + slope C (1 - exp(-k (hours since the first dose)))
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from fedtwin_twins.kinetics.events import at_spans, span_places
+from fedtwin_twins.kinetics.quadrature import responses
+from fedtwin_twins.kinetics.turnover import Moment, Stage, Values, sigmoid, transit
+from fedtwin_twins.pharmacology.course import Course
+
+_STAGES: Final = 3
+_HOURS_OF_DAY: Final = 24.0
+_STEEP: Final = 8.0
+
+
+def inr(course: Course, times: Tensor) -> Tensor:
+    """International normalised ratio, (patients, times)."""
+    by = course.parameters
+    stages = [
+        *_clotting(course, by["fast_mean_transit_time"]),
+        *_clotting(course, by["slow_mean_transit_time"]),
+    ]
+    found = _along(course, times, stages)
+    left = (found[..., _STAGES - 1] + found[..., -1]) / 2.0
+    baseline, shift = (_at(course, name, times) for name in ("baseline_inr", "maximal_inr_shift"))
+    return baseline + shift * (1.0 - left)
+
+
+def _clotting(course: Course, transit_time: Tensor) -> tuple[Stage, ...]:
+    names = ("maximal_effect", "half_maximal_concentration", "hill_exponent")
+    values = {name: course.parameters[name] for name in names}
+    start = torch.ones_like(transit_time)
+    return transit(_STAGES / transit_time, _STAGES, _made, values=values, start=start)
+
+
+def _made(moment: Moment) -> Tensor:
+    return 1.0 - _inhibition(moment)
+
+
+def _inhibition(moment: Moment) -> Tensor:
+    by = moment.values
+    return sigmoid(
+        moment.concentration,
+        by["maximal_effect"],
+        by["half_maximal_concentration"],
+        by["hill_exponent"],
+    )
+
+
+def glucose_change(course: Course, times: Tensor) -> Tensor:
+    """Percent by which glucose falls, (patients, times)."""
+    names = ("maximal_effect", "half_maximal_concentration", "hill_exponent")
+    values = {name: course.parameters[name] for name in names}
+    chain = transit(1.0 / course.parameters["transit_time"], _STAGES, _inhibition, values=values)
+    # An exponent below 1 is infinitely steep where the drug begins: shorter steps.
+    return _along(course, times, [replace(stage, fastest=_finer) for stage in chain])[..., -1]
+
+
+def _finer(values: Values) -> Tensor:
+    return _STEEP * values["rate"]
+
+
+def systolic_pressure(course: Course, times: Tensor) -> Tensor:
+    """mm[Hg], (patients, times)."""
+    by = {name: _at(course, name, times) for name in _RHYTHM}
+    hour = torch.remainder(times, _HOURS_OF_DAY)
+    turns = by["rhythm_frequency"] * hour / _HOURS_OF_DAY
+    rhythm = by["rhythm_amplitude"] * torch.cos(2.0 * math.pi * turns)
+    since = (times - course.first_dose).clamp(min=0.0)
+    onset = 1.0 - torch.exp(-by["effect_onset_rate"] * since)
+    level = course.kinetics.concentrations(course.doses, times)
+    return by["baseline_pressure"] + rhythm + by["effect_slope"] * level * onset
+
+
+_RHYTHM: Final = (
+    "rhythm_frequency",
+    "rhythm_amplitude",
+    "effect_onset_rate",
+    "baseline_pressure",
+    "effect_slope",
+)
+
+
+def _along(course: Course, times: Tensor, stages: Sequence[Stage]) -> Tensor:
+    return responses(course.kinetics, course.written_doses, times, stages, since=course.begins)
+
+
+def _at(course: Course, name: str, times: Tensor) -> Tensor:
+    """A parameter in force at each time."""
+    values = course.parameters[name]
+    return at_spans(values, span_places(course.traits.starts, times))

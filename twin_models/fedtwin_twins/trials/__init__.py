@@ -1,0 +1,1 @@
+"""Virtual patients and in-silico trials: populations, arms, endpoints, and their analysis."""

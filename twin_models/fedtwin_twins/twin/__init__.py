@@ -1,0 +1,1 @@
+"""The twin's spine: what every twin model states, and what is asked of every twin."""
