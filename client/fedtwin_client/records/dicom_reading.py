@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, Final
 import pydicom
 from pydicom import Dataset
 from pydicom.encaps import generate_frames
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
 from fedtwin_client.records.codestreams import claimed_size
@@ -113,6 +115,18 @@ def attribute(dataset: Dataset, keyword: str) -> Any:
     except Exception:  # a value of another kind than its VR says
         return None
     return None if value is None or value == "" else value
+
+
+def items_of(dataset: Dataset, keyword: str) -> Sequence:
+    """The items of a sequence; none if it is absent, or its VR says that it is something else."""
+    value = attribute(dataset, keyword)
+    return value if isinstance(value, Sequence) else Sequence()
+
+
+def parts_of(dataset: Dataset, keyword: str) -> list[str]:
+    """The values of an attribute that may have several, as texts."""
+    value = attribute(dataset, keyword)
+    return list(map(str, value)) if isinstance(value, MultiValue) else [str(value or "")]
 
 
 def text_of(dataset: Dataset, keyword: str) -> str:
@@ -260,11 +274,9 @@ def find_dicom(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
 
 def _named_in(directory: Path) -> list[Path]:
     dataset = read_dataset(directory.read_bytes())
-    records = attribute(dataset, "DirectoryRecordSequence") or []
     named = []
-    for record in records:
-        parts = attribute(record, "ReferencedFileID")
-        parts = [parts] if isinstance(parts, str) else list(parts or [])
-        if parts and not any(part in {"", ".", ".."} or "/" in part for part in map(str, parts)):
-            named.append(directory.parent.joinpath(*map(str, parts)))
+    for record in items_of(dataset, "DirectoryRecordSequence"):
+        parts = parts_of(record, "ReferencedFileID")
+        if not any(part in {"", ".", ".."} or "/" in part for part in parts):
+            named.append(directory.parent.joinpath(*parts))
     return named

@@ -10,19 +10,19 @@ from typing import Final
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.sequence import Sequence
 
 from fedtwin_client.records.dicom_reading import (
     LARGEST_BYTES,
     attribute,
     decoded,
     identifier,
+    items_of,
     text_of,
     whole,
 )
 from fedtwin_client.records.dicom_series import described
 from fedtwin_client.records.events import Event
-from fedtwin_client.records.image_geometry import Frame, Grid, frames_of
+from fedtwin_client.records.image_geometry import WIDEST_MM, Frame, Grid, frames_of
 from fedtwin_client.records.reading import Reading, Times, UnusableError
 from fedtwin_client.records.report import Place
 from fedtwin_client.records.source import Version
@@ -30,6 +30,7 @@ from fedtwin_client.records.structures import composed, volume_event
 
 _SNOMED: Final = "SCT"
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,15}\Z")
+_CLOSEST_MM: Final = 1e-4
 _NEAR: Final = 0.1
 """Part of a voxel by which planes may lie beside those of the series that was outlined."""
 
@@ -68,7 +69,7 @@ def segment_codes(dataset: Dataset) -> dict[int, str]:
         UnusableError: a segment's number comes twice.
     """
     found: dict[int, str] = {}
-    for segment in attribute(dataset, "SegmentSequence") or []:
+    for segment in items_of(dataset, "SegmentSequence"):
         number = whole(segment, "SegmentNumber")
         if number in found:
             raise UnusableError("two segments of one number")
@@ -130,9 +131,9 @@ def labels_of(dataset: Dataset) -> tuple[np.ndarray, Grid]:
     along = np.array([float(frames[0].normal @ frame.position) for frame in frames])
     places = np.rint((along - along.min()) / gap).astype(int)
     rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
-    labels = np.zeros((int(places.max()) + 1, rows, columns), dtype=np.uint16)
-    if labels.nbytes > LARGEST_BYTES:
+    if (int(places.max()) + 1) * rows * columns * 2 > LARGEST_BYTES:
         raise UnusableError("planes so far apart that they make more than 2 GiB of voxels")
+    labels = np.zeros((int(places.max()) + 1, rows, columns), dtype=np.uint16)
     for plane, number, index in zip(pixels, numbers, places, strict=True):
         inside = plane != 0
         if (labels[index][inside] != 0).any():
@@ -157,7 +158,7 @@ def _planes(dataset: Dataset) -> tuple[np.ndarray, list[Frame], list[int], float
     if text_of(dataset, "SegmentationType").upper() != "BINARY":
         raise UnusableError("a segmentation that is not BINARY: where it ends is not said")
     frames = frames_of(dataset)
-    groups = attribute(dataset, "PerFrameFunctionalGroupsSequence") or []
+    groups = items_of(dataset, "PerFrameFunctionalGroupsSequence")
     if len(groups) != len(frames):
         raise UnusableError("frames that do not say of which segment they are")
     numbers = [_segment_number(group) for group in groups]
@@ -182,6 +183,8 @@ def _gap(dataset: Dataset, frames: list[Frame]) -> float:
         between = thick[0] if thick and np.isfinite(thick[0]) and thick[0] > 0 else 0.0
     if not between:
         raise UnusableError("the distance of its planes is not said")
+    if not _CLOSEST_MM <= between <= WIDEST_MM:
+        raise UnusableError("an impossible distance of its planes")
     steps = (along - along[0]) / between
     if np.abs(steps - np.rint(steps)).max() > _NEAR:
         raise UnusableError("planes that are not evenly apart, as it says they are")
@@ -198,8 +201,8 @@ def _segment_number(group: Dataset) -> int:
 
 def _first(dataset: Dataset | None, keyword: str) -> Dataset | None:
     """The first item of a sequence."""
-    items = None if dataset is None else attribute(dataset, keyword)
-    return items[0] if isinstance(items, Sequence) and len(items) else None
+    items = [] if dataset is None else items_of(dataset, keyword)
+    return items[0] if len(items) else None
 
 
 def _code(item: Dataset | None) -> tuple[str, str]:

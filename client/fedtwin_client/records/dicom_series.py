@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydicom import Dataset
 
-from fedtwin_client.records.dicom_reading import attribute, identifier, text_of
+from fedtwin_client.records.dicom_reading import identifier, parts_of, text_of
 from fedtwin_client.records.pseudonyms import Identity, written_identity
 from fedtwin_client.records.reading import Reading, Times, UnusableError
 
@@ -122,10 +122,7 @@ def series_times(dataset: Dataset, reading: Reading) -> Times:
 
 def flags(dataset: Dataset, class_name: str) -> list[str]:
     """Why people's names may stand in the pixels; empty where nothing says so."""
-    image_type = attribute(dataset, "ImageType") or []
-    kinds = {
-        str(part).upper() for part in ([image_type] if isinstance(image_type, str) else image_type)
-    }
+    kinds = {part.upper() for part in parts_of(dataset, "ImageType")}
     found = []
     if text_of(dataset, "BurnedInAnnotation").upper() == "YES":
         found.append("the file says that its pixels hold text (Burned In Annotation)")

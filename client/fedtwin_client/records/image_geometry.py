@@ -11,10 +11,14 @@ from typing import Any, Final
 import numpy as np
 from pydicom import Dataset
 
-from fedtwin_client.records.dicom_reading import attribute, text_of, whole
+from fedtwin_client.records.dicom_reading import attribute, items_of, text_of, whole
 from fedtwin_client.records.dicom_series import described
 from fedtwin_client.records.reading import UnusableError
 
+FARTHEST_MM: Final = 1e6
+"""Beyond it no scanner places an image; numbers of any size would overflow in what follows."""
+WIDEST_MM: Final = 1000.0
+"""Of a pixel, and between planes."""
 _SAME_DIRECTION: Final = 1e-3
 _SAME_PLACE_MM: Final = 1e-3
 _SAME_SPACING: Final = 0.01
@@ -126,11 +130,13 @@ def _frame(dataset: Dataset, index: int) -> Frame:
     spacing = numbers("PixelMeasuresSequence", "PixelSpacing", 2)
     if position is None or directions is None or spacing is None:
         raise UnusableError("no Image Position, Image Orientation or Pixel Spacing")
+    if np.abs(position).max() > FARTHEST_MM:
+        raise UnusableError("an impossible Image Position")
     rows, columns = directions[:3], directions[3:]
     lengths = np.linalg.norm(rows), np.linalg.norm(columns)
     if abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01 or abs(rows @ columns) > 0.01:
         raise UnusableError("an Image Orientation that is not two perpendicular unit vectors")
-    if spacing.min() <= 0 or spacing.max() > 1000:
+    if spacing.min() <= 0 or spacing.max() > WIDEST_MM:
         raise UnusableError("an impossible Pixel Spacing")
     slope, intercept = (
         _scale(dataset, index, "RescaleSlope", 1.0),
@@ -163,9 +169,9 @@ def _group_value(dataset: Dataset, index: int, group: str, keyword: str) -> Any:
         ("PerFrameFunctionalGroupsSequence", index),
         ("SharedFunctionalGroupsSequence", 0),
     ):
-        groups = attribute(dataset, sequence) or []
+        groups = items_of(dataset, sequence)
         if place < len(groups):
-            inner = attribute(groups[place], group) or []
+            inner = items_of(groups[place], group)
             if len(inner):
                 value = attribute(inner[0], keyword)
                 if value is not None:

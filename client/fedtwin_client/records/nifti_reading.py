@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import nibabel
 import numpy as np
 
-from fedtwin_client.records.image_geometry import Grid
+from fedtwin_client.records.image_geometry import FARTHEST_MM, WIDEST_MM, Grid
 from fedtwin_client.records.reading import UnusableError
 
 LARGEST_BYTES: Final = 2 * 1024**3
@@ -117,8 +117,9 @@ def labels_from(nifti: Nifti) -> np.ndarray:
 def cleaned(nifti: Nifti, values: np.ndarray) -> bytes:
     """The volume as it is kept: voxels and place alone, none of the header's texts."""
     affine = _TO_DICOM @ nifti.grid.affine
-    make: Any = nibabel.Nifti1Image
-    fresh = make(values.transpose(2, 1, 0), affine)
+    # The first format counts voxels along an axis in 16 bits.
+    make: Any = nibabel.Nifti1Image if max(values.shape) < 2**15 else nibabel.Nifti2Image
+    fresh = make(values.transpose(2, 1, 0), affine, dtype=values.dtype)
     fresh.header.set_xyzt_units("mm")
     return bytes(fresh.to_bytes())
 
@@ -186,6 +187,10 @@ def _affine(
     if not np.allclose(lengths, zooms, rtol=0.01):
         raise UnusableError("its matrix and its voxel sizes (pixdim) disagree")
     affine[:3] *= _TO_MM.get(unit, 1.0)
+    if np.linalg.norm(affine[:3, :3], axis=0).max() > WIDEST_MM:
+        raise UnusableError("impossible voxel sizes")
+    if np.abs(affine[:3, 3]).max() > FARTHEST_MM:
+        raise UnusableError("an impossible place")
     return affine, remarks
 
 
@@ -193,9 +198,7 @@ def _label_table(header: Any) -> dict[int, str]:
     """The table of labels in an extension, as Caret and TotalSegmentator write it."""
     names: dict[int, str] = {}
     for extension in header.extensions:
-        text = extension.get_content()
-        raw = text if isinstance(text, bytes) else str(text).encode()
-        raw = raw.strip(b"\0 \n")
+        raw = extension.content.strip(b"\0 \n")  # as it lies there, never unpacked by its kind
         if b"<LabelTable" not in raw or _ENTITY.search(raw):
             continue
         try:

@@ -21,6 +21,7 @@ from fedtwin_client.records.dicom_reading import (
     text_of,
     whole,
 )
+from fedtwin_client.records.dicom_series import described
 from fedtwin_client.records.image_geometry import Frame, Grid, frames_of, grid_of
 from fedtwin_client.records.image_store import FOLDER, ImageStore
 from fedtwin_client.records.nifti_reading import read_nifti
@@ -97,6 +98,8 @@ def open_series(store: Path, series: str, *, with_names: bool = False) -> Volume
     try:
         if about["kind"] == "nifti":
             return _nifti_volume(images.read(subject, series, f"{series}.nii"), about)
+        if about["kind"] != "dicom":
+            raise UnusableError("it is a label map: open it with open_labels")
         return _dicom_volume(datasets_of(images, subject, series), about)
     except UnusableError as error:
         raise RecordError(f"series {series} is no volume: {error.reason}") from error
@@ -171,8 +174,8 @@ def _alike(datasets: list[Dataset]) -> tuple[list[Dataset], list[str]]:
     kinds: dict[str, list[Dataset]] = {}
     for dataset in datasets:
         told = [text_of(dataset, name) for name in ("Rows", "Columns")]
-        directions = attribute(dataset, "ImageOrientationPatient")
-        told.append(str([round(float(part), 3) for part in directions or []]))
+        directions = described(attribute(dataset, "ImageOrientationPatient"))
+        told.append(str([round(part, 3) for part in directions]))
         kinds.setdefault(" ".join(told), []).append(dataset)
     if not kinds:
         raise UnusableError("none of its images is here")
