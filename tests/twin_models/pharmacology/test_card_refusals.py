@@ -280,3 +280,24 @@ def test_a_case_that_a_card_claims_to_meet_exists() -> None:
     claimed = {name for card in shipped().values() for name in card.verified_by}
     assert claimed
     assert [name for name in claimed if not (cases / f"{name}.json").is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("id: a\nid: b\n", "the key 'id' is given twice"),
+        ("id: 2026-02-30\n", "day is out of range"),
+        (f"id: {'9' * 5000}\n", "integer string conversion"),
+        ("id: &a [*a]\n", "write out what they stand for"),
+        (
+            "a0: &a0 [x, x]\n"
+            + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)),
+            "write out what they stand for",
+        ),
+    ],
+)
+def test_yaml_that_is_lost_or_never_ends(text: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text(text)
+    with pytest.raises(Refusal, match=sentence):
+        read_card(path)

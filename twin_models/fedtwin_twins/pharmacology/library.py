@@ -10,26 +10,16 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
 from fedtwin_twins.pharmacology.card import ModelCard
 from fedtwin_twins.pharmacology.reading_cards import card_from
+from fedtwin_twins.pharmacology.strict_yaml import load_strictly
 from fedtwin_twins.twin.refusals import Problem, Refusal
 
 _LARGEST: Final = 1_000_000
-
-
-class _OnceOnly(yaml.SafeLoader):
-    """YAML lets the last of two equal keys win in silence; here it is an error."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = [str(key) for key in dict.fromkeys(keys) if keys.count(key) > 1]
-        if twice:
-            raise yaml.YAMLError(f"the key '{twice[0]}' is given twice{node.start_mark}")
-        return super().construct_mapping(node, deep)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +50,8 @@ def read_card(path: Path | Traversable) -> ModelCard:
             raise Refusal(
                 Problem(field=where, value=f"{len(data)} bytes", allowed=f"at most {_LARGEST}")
             )
-        content = yaml.load(data.decode("utf-8"), _OnceOnly)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        content = load_strictly(data.decode("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise Refusal(Problem(field=where, value="unreadable", remedy=str(error))) from None
     card = card_from(content, where)
     if f"{card.id}.yaml" != where:
