@@ -183,6 +183,27 @@ def test_patients_may_be_drawn_from_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("age,name\n50,x,y,z\n", "line 2: expected 2 cells, .* found 4"),
+        ("age,age\n50,51\n", "has several columns age; it has age, age"),
+        ("name\nx\n", "has no column age; it has name"),
+        ("age,name\n50,x\n,y\n", "line 3: expected a number in column age"),
+        ("age,name\n", "holds no patients"),
+        ("", "holds no patients"),
+    ],
+)
+def test_rows_that_are_no_table(data: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(data)
+    rows = {"file": "rows.csv", "units": {"age": "a"}, "source": "a register"}
+    content = plain(what_if=[])
+    for name, expected in (("rows.csv", sentence), ("rows\0.csv", "cannot read population.rows")):
+        content["population"] = {"ancestry": {"EUR": 1.0}, "rows": rows | {"file": name}}
+        with pytest.raises(PlanError, match=expected):
+            read_plan(written(tmp_path, content))
+
+
+@pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"arms": None}, "arms: "),

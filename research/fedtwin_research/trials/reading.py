@@ -90,9 +90,12 @@ def _read_rows(named: RowsFile, beside: Path) -> tuple[Rows, str]:
     path = beside / named.file
     try:
         data = path.read_bytes()
-        table = list(csv.DictReader(data.decode("utf-8-sig").splitlines()))
     except OSError as error:
         raise PlanError(f"cannot read population.rows {path}: {error.strerror}") from error
+    except ValueError as error:  # such as a name with a NUL
+        raise PlanError(f"cannot read population.rows {str(path)!r}: {error}") from error
+    try:
+        table = _table(path, data.decode("utf-8-sig"), named)
     except (UnicodeDecodeError, csv.Error) as error:
         raise PlanError(f"{path} is no CSV file in UTF-8: {error}") from error
     digest = hashlib.sha256(data).hexdigest()
@@ -100,11 +103,26 @@ def _read_rows(named: RowsFile, beside: Path) -> tuple[Rows, str]:
         raise PlanError(f"{path} is not the file that the plan means: its SHA-256 is {digest}")
     if not table:
         raise PlanError(f"{path} holds no patients: expected a line of names and one for each")
-    absent = [name for name in named.units if name not in table[0]]
-    if absent:
-        raise PlanError(f"{path} has no column {absent[0]}; it has {', '.join(table[0])}")
     values = {name: _column(path, name, table) for name in named.units}
     return Rows(values=values, units=dict(named.units)), digest
+
+
+def _table(path: Path, text: str, named: RowsFile) -> list[dict[str, str]]:
+    reader = csv.DictReader(text.splitlines())
+    columns = list(reader.fieldnames or [])
+    for name in named.units if columns else ():
+        if columns.count(name) != 1:
+            found = "several columns" if name in columns else "no column"
+            raise PlanError(f"{path} has {found} {name}; it has {', '.join(columns)}")
+    table = []
+    for row in reader:
+        if None in row:  # where DictReader puts cells without a column
+            raise PlanError(
+                f"{path}, line {reader.line_num}: expected {len(columns)} cells, one for each "
+                f"name in the first line, found {len(columns) + len(row[None])}"
+            )
+        table.append(row)
+    return table
 
 
 def _column(path: Path, name: str, table: list[dict[str, str]]) -> np.ndarray:
