@@ -27,10 +27,17 @@ class Exponentials:
 
     def after(self, elapsed: Tensor) -> Tensor:
         """So many hours later."""
-        found = self.amplitudes[0] * (elapsed * -self.rates[0]).exp()
+        found = self.amplitudes[0] * _fading(self.rates[0], elapsed)
         for amplitude, rate in zip(self.amplitudes[1:], self.rates[1:], strict=True):
-            found = torch.addcmul(found, amplitude, (elapsed * -rate).exp())
+            found.addcmul_(amplitude, _fading(rate, elapsed))
         return found
+
+
+def _fading(rate: Tensor, elapsed: Tensor) -> Tensor:
+    """e^(-rate t); of hours that all patients share, they lie side by side in memory."""
+    if elapsed.shape[-2] == 1 and rate.shape[-2] > 1:
+        return (elapsed.mT * -rate.mT).exp_().mT
+    return (elapsed * -rate).exp_()
 
 
 @dataclass(frozen=True, slots=True)
