@@ -27,17 +27,26 @@ class Exponentials:
 
     def after(self, elapsed: Tensor) -> Tensor:
         """So many hours later."""
-        found = self.amplitudes[0] * _fading(self.rates[0], elapsed)
+        if elapsed.shape[-2] == 1:
+            elapsed = once(elapsed)
+        found = self.amplitudes[0] * outer(elapsed, -self.rates[0]).exp_()
         for amplitude, rate in zip(self.amplitudes[1:], self.rates[1:], strict=True):
-            found.addcmul_(amplitude, _fading(rate, elapsed))
+            found.addcmul_(amplitude, outer(elapsed, -rate).exp_())
         return found
 
 
-def _fading(rate: Tensor, elapsed: Tensor) -> Tensor:
-    """e^(-rate t); of hours that all patients share, they lie side by side in memory."""
-    if elapsed.shape[-2] == 1 and rate.shape[-2] > 1:
-        return (elapsed.mT * -rate.mT).exp_().mT
-    return (elapsed * -rate).exp_()
+def once(hours: Tensor) -> Tensor:
+    """One column, (..., 1), if all columns of (..., times) are equal and nobody derives by them."""
+    if hours.shape[-1] == 1 or hours.requires_grad:
+        return hours
+    return hours[..., :1] if bool((hours == hours[..., :1]).all()) else hours
+
+
+def outer(hours: Tensor, rate: Tensor) -> Tensor:
+    """Hours x rate; of hours that all patients share, patients lie side by side in memory."""
+    if hours.shape[-2] == 1 and rate.shape[-2] > 1:
+        return (hours.mT * rate.mT).mT
+    return hours * rate
 
 
 @dataclass(frozen=True, slots=True)
