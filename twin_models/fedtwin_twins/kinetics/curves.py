@@ -7,7 +7,6 @@ one exponential for each mode and each depot, which is what can be worked out qu
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from fedtwin_twins.kinetics.medium import Medium

@@ -103,7 +103,7 @@ def doses_of_rows(doses: Doses, rows: slice) -> Doses:
 
 
 def alike(values: Tensor) -> Tensor:
-    """One row, (1, ...), for all patients, if theirs are equal and no derivative is asked of them."""
+    """One row, (1, ...), if the rows of all patients are equal and nobody derives by them."""
     if values.shape[0] == 1 or values.requires_grad:
         return values
     same = values.stride(0) == 0 or bool((values == values[:1]).all())

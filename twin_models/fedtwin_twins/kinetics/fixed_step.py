@@ -214,13 +214,11 @@ def _walked(system: System, walk: Steps, by: Advancing) -> States:
             values = _values(system, span_places(starts, now))
         states = by.step(begin[place], widths[place], states, values, running)
     position = torch.bucketize(walk.asked.contiguous(), wanted)
-    return tuple(
-        _picked([one[number] for one in kept], position) for number in range(len(states))
-    )
+    return tuple(_picked([one[number] for one in kept], position) for number in range(len(states)))
 
 
 def _picked(kept: Sequence[Tensor], position: Tensor) -> Tensor:
-    """(patients, times) out of what was kept, each (patients,), by place, (patients or 1, times)."""
+    """(patients, times) of what was kept, each (patients,), by place, (patients or 1, times)."""
     if position.shape[0] == 1:
         return torch.stack([kept[place] for place in position[0].tolist()]).t()
     return torch.stack(list(kept), dim=1).gather(1, position)

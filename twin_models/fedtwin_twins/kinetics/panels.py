@@ -75,7 +75,7 @@ def edges(length: float, rates: Rates) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Each tensor (patients, pieces), or (1, pieces) for all; unused ones, of length 0, stand behind.
+    """Each tensor (patients, pieces), (1, pieces) for all; unused ones, of length 0, stand behind.
 
     Attributes:
         begin: h.
