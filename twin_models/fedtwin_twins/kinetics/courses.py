@@ -145,9 +145,9 @@ def course(given: CourseInput, times: Tensor, *, amounts: bool, areas: bool) -> 
     shared = [] if spans else [alike(one) for one in clocks]
     if shared and all(one.shape[0] == 1 for one in shared):
         clocks, horizon, first = shared, horizon.amax(0, keepdim=True), first.amin(0, keepdim=True)
-    rows = max(one.shape[0] for one in (first, *clocks))
-    first = torch.cat([one.expand(rows, -1) for one in (first, *clocks)], 1).amin(1, keepdim=True)
-    time = torch.cat([first, changes[:rows].expand(rows, -1), *clocks], 1)
+    lines = max(one.shape[0] for one in (first, *clocks))
+    first = torch.cat([one.expand(lines, -1) for one in (first, *clocks)], 1).amin(1, keepdim=True)
+    time = torch.cat([first, changes[:lines].expand(lines, -1), *clocks], 1)
     late = time > horizon
     time = torch.where(late, horizon, time)
     lead = 1 + changes.shape[1]
@@ -216,7 +216,7 @@ def _factors(after: Medium, elapsed: Tensor, *, inflow: bool) -> Sequence[Passag
     """Of each stretch, (stretches, patients or 1); equal ones of all patients only once."""
     if elapsed.shape[1] > 1 or elapsed.requires_grad or after.modes.rates[0].shape[0] > 1:
         return after.over(elapsed, inflow=inflow).split()
-    unlike, places = elapsed[:, 0].unique(return_inverse=True)
+    unlike, places = torch.unique(elapsed[:, 0], return_inverse=True)
     known = after.over(unlike[:, None], inflow=inflow).split()
     return [known[place] for place in places.tolist()]
 

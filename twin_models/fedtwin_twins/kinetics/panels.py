@@ -58,7 +58,7 @@ class Rates:
     @property
     def wider(self) -> float:
         """Width of panels as a multiple of that for `TOLERANCE`: errors grow by its power of 6."""
-        return (self.tolerance / TOLERANCE) ** (1 / (2 * POINTS))
+        return float((self.tolerance / TOLERANCE) ** (1 / (2 * POINTS)))
 
 
 def edges(length: float, rates: Rates) -> np.ndarray:
