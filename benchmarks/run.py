@@ -42,6 +42,12 @@ MODULES = {
         "secure-sum-coordinator-cpu-s",
         "secure-sum-upload-ratio",
     ),
+    "kinetics_engines": (
+        "closed-form-per-s",
+        "kinetics-effect-per-s",
+        "ode-eager-per-s",
+        "ode-compiled-per-s",
+    ),
     "lira": ("lira-tpr",),
     "fhir_ingest": ("fhir-ingest-over-parse", "fhir-ingest-peak-mb"),
     "cohort_scale": ("cohort-over-pandas", "cohort-cpu-s"),
@@ -49,6 +55,9 @@ MODULES = {
     "patient_timeline": ("patient-timeline-ms",),
     "mqtt": ("mqtt-per-s",),
     "procova": ("procova-type1", "procova-variance"),
+    "belief_published": ("map-max-eta-difference",),
+    "belief_speed": ("map-per-s",),
+    "belief_coverage": ("interval-coverage",),
     "at_rest": ("at-rest-import-ratio", "at-rest-scan-ratio", "at-rest-sqlite-ratio"),
 }
 WHAT = {
@@ -82,6 +91,10 @@ WHAT = {
     "secure-sum-site-cpu-s": "CPU of a site in a secure sum of 25 M values, 10 sites, 3 vanish",
     "secure-sum-coordinator-cpu-s": "CPU of the coordinator in that sum, unmasking included",
     "secure-sum-upload-ratio": "bytes that a site sends in it over those of a float32 model",
+    "closed-form-per-s": "patients a CPU second: 2 compartments, oral, 60 doses, 200 times",
+    "kinetics-effect-per-s": "the same with an indirect response along it; baseline: equations",
+    "ode-eager-per-s": "all of that by Runge-Kutta in steps of .3 h, operation by operation",
+    "ode-compiled-per-s": "the same with the step compiled; baseline: not compiled",
     "lira-tpr": "members found by LiRA at epsilon 1 where 1 % of others are taken for members",
     "transformer-dp-step-ratio": "the same, transformer of 2 layers of 64, 128 records, batch 64",
     "fhir-ingest-over-parse": "import of 1 M Observations, encrypted, over simdjson's bare parse",
@@ -90,6 +103,9 @@ WHAT = {
     "cohort-cpu-s": "CPU seconds of that, selection of the patients included; baseline: pandas",
     "patient-timeline-ms": "one patient of 100,000, 17 million events encrypted, live ones too",
     "mqtt-per-s": "messages of QoS 1 a second, each on disk before its ack, real broker",
+    "map-max-eta-difference": "most probable effects beside NONMEM's and Monolix's, the worst",
+    "map-per-s": "most probable effects, 5 levels, 5 effects, 10 doses; baseline: scipy",
+    "interval-coverage": "90 % intervals of 1,000 patients, worst of 5 effects; baseline: normal",
     "at-rest-import-ratio": "an import of 100,000 values into encrypted timelines over plain ones",
     "at-rest-scan-ratio": "a cohort's scan of encrypted timelines over plain ones",
     "at-rest-sqlite-ratio": "100,200 rows written and read by SQLCipher over plain SQLite",
@@ -124,6 +140,13 @@ def main() -> int:
         default=None,
         metavar="DIR",
         help="FLamby's brca.csv and train_test_split.csv",
+    )
+    parser.add_argument(
+        "--pharmacology-cases",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="published cases of pharmacokinetics, such as M03_tobramycin.json",
     )
     parser.add_argument(
         "--iwpc",

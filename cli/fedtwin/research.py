@@ -9,8 +9,11 @@ import typer
 
 from fedtwin.paper import data_folder, now, say, show_table
 from fedtwin.research_drugs import add_drug_commands
+from fedtwin.research_models import add_model_commands
+from fedtwin.research_trial import trial
 
 app = typer.Typer(rich_markup_mode=None)
+app.command()(trial)
 Home = Annotated[
     Path,
     typer.Option(
@@ -314,6 +317,7 @@ def _subject(study: str, trust: Path | None, draft: bool) -> Any:
 
 
 add_drug_commands(app)
+add_model_commands(app)
 
 data = typer.Typer(
     help="Public data sets, by URL with checksums.\n\nExample: fedtwin research data heart-disease",

@@ -176,3 +176,35 @@ def test_lines_fit_the_width():
     lines = as_text(describe(plan()), width=60).splitlines()
     prose = [line for line in lines if not line.startswith("  ")]
     assert max(map(len, prose)) <= 60
+
+
+def test_a_population_study_is_told_with_what_leaves_and_what_does_not():
+    study = plan(
+        privacy={
+            "mode": "local",
+            "epsilon": 1,
+            "delta": 1e-5,
+            "clipping_norm": 2,
+            "noise_multiplier": 12,
+        },
+        question="population",
+        population={"site_variance_ratio": 0.1},
+        model={"family": "linear_mixed_model"},
+        training={"mechanism": "moments", "rounds": 1, "learning_rate": 1},
+        endpoint={
+            "name": "dose",
+            "kind": "value",
+            "codes": ["LOCAL//dose"],
+            "horizon_days": 30,
+            "unit": "mg",
+            "transform": "square_root",
+            "center": 6,
+        },
+    )
+    text = " ".join(as_text(describe(study)).split())
+    assert "What is learned: the population's values of 'dose'" in text
+    assert "It is learned as its square root." in text
+    # 3 columns, an intercept and the outcome make 15 products, twice, beside how many there are.
+    assert "31 numbers, sums over all patients of products of two of the items read" in text
+    assert "and products of two such sums of this hospital" in text
+    assert "by how much its patients differ from the population" in text

@@ -22,6 +22,7 @@ AGE = {"name": "age", "kind": "age", "unit": "a", "center": 60.0, "scale": 10.0}
 SMOKES = {"name": "smokes", "kind": "flag", "codes": ["TEST//smoking"], "missing": "center"}
 ENDPOINTS: dict[str, dict[str, Any]] = {
     "linear_regression": {"kind": "value", "unit": "mmol/L", "center": 5.0, "scale": 2.0},
+    "linear_mixed_model": {"kind": "value", "unit": "mmol/L", "center": 5.0, "scale": 2.0},
     "poisson_regression": {"kind": "count", "most": 50},
     "discrete_hazard": {"kind": "time_to_event", "interval_days": [90, 180, 365]},
 }
@@ -67,6 +68,9 @@ def a_plan(family: str, **changes: Any) -> StudyPlan:
         "endpoint": endpoint | ENDPOINTS.get(family, {}),
         "model": {"family": family, "hidden": [3] if family == "network" else [], "width": 4},
     }
+    if family == "linear_mixed_model":
+        value |= {"question": "population", "population": {}}
+        value["training"] = {"mechanism": "moments", "rounds": 1, "learning_rate": 1}
     return StudyPlan.model_validate(value | changes)
 
 

@@ -138,9 +138,10 @@ def converted(
         return made
     with np.errstate(all="ignore"):
         size = np.floor(np.log10(np.abs(made)))
-        tidied = np.isfinite(size) & ((factor != 1.0) | (shift != 0.0))
+        tidied = np.isfinite(size) & (size > _DIGITS - len(_POWERS))  # no power is larger
+        tidied &= (factor != 1.0) | (shift != 0.0)
         digits = np.where(tidied, _DIGITS - 1 - size, 0.0).astype(np.int64)
-        power = _POWERS[np.minimum(np.abs(digits), len(_POWERS) - 1)]
+        power = _POWERS[np.abs(digits)]
         shifted = np.where(digits >= 0, made * power, made / power)
         whole = np.trunc(shifted + np.copysign(0.5, shifted))
         rounded = np.where(digits >= 0, whole / power, whole * power)

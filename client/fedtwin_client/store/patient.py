@@ -5,11 +5,14 @@ Only the patient's bucket is opened, and of it only the row groups whose statist
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fedtwin_client.at_rest.tables import open_reader
+from fedtwin_client.records.blocks import REPEATED
+from fedtwin_client.store.replacing import origins_of
 from fedtwin_client.store.staging import BUCKETS, SCHEMA
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import RecordError
@@ -36,30 +39,41 @@ def patient_events(timeline: Timeline, subject_id: int) -> pa.Table:
     Raises:
         RecordError: a file cannot be read.
     """
-    live = timeline.live(subject_id)
-    parts = [live.events]
+    parts, origins = [], set[str]()
     for file in timeline.manifest.files:
         if file.bucket == subject_id % BUCKETS:
             path, key = file.opened(timeline.folder, timeline.keyring)
-            parts.append(_written(path, key, subject_id, live.origins))
-    found = pa.concat_tables([part for part in parts if part.num_rows] or [live.events])
+            parts.append(_written(path, key, subject_id))
+            origins.update(_origins(parts[-1]).to_pylist())
+    live = timeline.live(subject_id, origins)
+    if live.origins:
+        parts = [_without(part, live.origins) for part in parts]
+    found = pa.concat_tables(parts or [SCHEMA.empty_table()])
     if not live.events.num_rows:
         return found  # one file alone is in order
+    found = pa.concat_tables([found, live.events])
     return found.take(pc.sort_indices(found, sort_keys=_ORDER))
 
 
-def _written(path: Path, key: bytes | None, subject_id: int, replaced: list[str]) -> pa.Table:
+def _written(path: Path, key: bytes | None, subject_id: int) -> pa.Table:
     try:
-        with open_reader(path, key) as reader:
+        with open_reader(path, key, repeated=REPEATED) as reader:
             groups = _groups(reader.metadata, subject_id)
             found = reader.read_row_groups(groups, columns=SCHEMA.names, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise RecordError(f"cannot read {path}: {error}") from error
-    found = found.filter(pc.equal(found["subject_id"], subject_id))
-    if replaced and found.num_rows:
-        origins = pc.list_element(pc.split_pattern(found["source"], "#", max_splits=1), 0)
-        found = found.filter(pc.invert(pc.is_in(origins, pa.array(replaced, origins.type))))
-    return found.cast(SCHEMA)
+    subjects = found["subject_id"].to_numpy()
+    first, end = np.searchsorted(subjects, (subject_id, subject_id + 1))
+    return found.slice(first, end - first).cast(SCHEMA)
+
+
+def _origins(events: pa.Table) -> pa.ChunkedArray:
+    return origins_of(events["source"])["origin"]
+
+
+def _without(events: pa.Table, replaced: list[str]) -> pa.Table:
+    out_of_date = pc.is_in(_origins(events), pa.array(replaced, pa.string()))
+    return events.filter(pc.invert(out_of_date))
 
 
 def _groups(metadata: pq.FileMetaData, subject_id: int) -> list[int]:

@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -53,6 +53,12 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _REMEMBERED: Final = timedelta(days=30)
 """How long a record's newest version is remembered, to know a late older one by."""
 _EVENTS: Final = f"SELECT {', '.join(SCHEMA.names)} FROM events JOIN versions USING (seq)"  # noqa: S608
+_ORIGINS: Final = "SELECT DISTINCT origin FROM versions WHERE seq > ? AND seq <= ? ORDER BY origin"
+# By the index of origins; of a number with a plus SQLite asks no index.
+_THESE_ORIGINS: Final = (
+    "SELECT DISTINCT origin FROM versions WHERE origin IN (SELECT value FROM json_each(?))"
+    " AND +seq > ? AND +seq <= ? ORDER BY origin"
+)
 _NEWEST: Final = (
     "seq > ? AND seq <= ? AND NOT EXISTS (SELECT 1 FROM versions AS later"
     " WHERE later.origin = versions.origin AND later.seq > versions.seq AND later.seq <= ?)"
@@ -155,14 +161,20 @@ class Tail:
         with self._read() as db:
             return self._last(db)
 
-    def origins(self, after: int, through: int) -> list[str]:
-        """Records with a version in a range of numbers."""
+    def origins(self, after: int, through: int, among: Collection[str] | None = None) -> list[str]:
+        """Records with a version in a range of numbers.
+
+        Args:
+            after: exclusive.
+            through: inclusive.
+            among: of these only, which is quick if they are few; none: of all.
+        """
+        sql = _ORIGINS
+        asked: tuple[object, ...] = (after, through)
+        if among is not None:
+            sql, asked = _THESE_ORIGINS, (json.dumps(sorted(among)), *asked)
         with self._read() as db:
-            found = db.execute(
-                "SELECT DISTINCT origin FROM versions WHERE seq > ? AND seq <= ? ORDER BY origin",
-                (after, through),
-            )
-            return [str(origin) for (origin,) in found]
+            return [str(origin) for (origin,) in db.execute(sql, asked)]
 
     def events(self, after: int, through: int, subject: int | None = None) -> pa.Table:
         """Events of the newest version of each record in a range of numbers.

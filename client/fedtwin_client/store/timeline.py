@@ -6,7 +6,7 @@ number is read before the list: what the files have taken over in between is the
 counted in the files alone. Times are UTC.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,11 +77,12 @@ class Timeline:
         """How many events there are; a live record that replaces an older one is counted twice."""
         return sum(file.rows for file in self.manifest.files) + int(self.live().events.num_rows)
 
-    def live(self, subject: int | None = None) -> Live:
+    def live(self, subject: int | None = None, among: Collection[str] | None = None) -> Live:
         """What came in since the files were written.
 
         Args:
-            subject: of this pseudonym only; none: of everybody.
+            subject: events of this pseudonym only; none: of everybody.
+            among: only of these records it is said that they are out of date; none: of all.
 
         Raises:
             RecordError: the file cannot be read.
@@ -91,7 +92,8 @@ class Timeline:
             return Live(events=SCHEMA.empty_table(), origins=[])
         with Tail(self.folder, self.keyring) as tail:
             return Live(
-                events=tail.events(after, through, subject), origins=tail.origins(after, through)
+                events=tail.events(after, through, subject),
+                origins=tail.origins(after, through, among),
             )
 
     def connect(self) -> duckdb.DuckDBPyConnection:

@@ -4,7 +4,7 @@ Drawn in the page's own colour, so that they follow light and dark and print on 
 lines apart is dash and label, never colour alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import floor, isfinite, log10
@@ -14,12 +14,12 @@ import numpy as np
 
 from fedtwin_twins.trials.streams import Floats
 
-_LEFT: Final = 210
+_LETTER: Final = 6.6
 _WIDTH: Final = 420
 _RIGHT: Final = 90
 _ROW: Final = 24
 _TOP: Final = 10
-_FOOT: Final = 36
+_FOOT: Final = 40
 _PANEL: Final = (250, 150)
 
 
@@ -61,19 +61,20 @@ def intervals(title: str, rows: Sequence[Interval], unit: str, zero: bool = Fals
         return ""
     ends = [end for one in there for end in (one.low, one.high, one.value) if isfinite(end)]
     low, high = _round_range([*ends, 0.0] if zero else ends)
-    axis = _Axis(low=low, high=high, start=_LEFT, end=_LEFT + _WIDTH)
+    left = _room_for(one.label for one in there)
+    axis = _Axis(low=low, high=high, start=left, end=left + _WIDTH)
     foot = _TOP + _ROW * len(there)
     drawn = [_vertical(axis(0.0), foot, "2 3")] if zero else []
     for place, one in enumerate(there):
         y = _TOP + _ROW * place + _ROW / 2
         first = axis(one.low if isfinite(one.low) else one.value)
         last = axis(one.high if isfinite(one.high) else one.value)
-        drawn.append(_text(_LEFT - 8, y + 4, one.label, "end"))
+        drawn.append(_text(left - 8, y + 4, one.label, "end"))
         drawn.append(_line(((first, y), (last, y))))
         drawn.append(f'<circle cx="{axis(one.value):.1f}" cy="{y:.1f}" r="4"/>')
-        drawn.append(_text(_LEFT + _WIDTH + 8, y + 4, f"{one.value:.3g}"))
+        drawn.append(_text(left + _WIDTH + 8, y + 4, f"{one.value:.3g}"))
     drawn += _horizontal_axis(axis, foot, unit)
-    return _figure(title, "".join(drawn), _LEFT + _WIDTH + _RIGHT, foot + _FOOT)
+    return _figure(title, "".join(drawn), left + _WIDTH + _RIGHT, foot + _FOOT)
 
 
 def tornado(title: str, rows: Sequence[tuple[str, float, float]], middle: float, unit: str) -> str:
@@ -87,12 +88,13 @@ def tornado(title: str, rows: Sequence[tuple[str, float, float]], middle: float,
     """
     ordered = sorted(rows, key=lambda row: -abs(row[2] - row[1]))
     low, high = _round_range([middle, *(end for row in rows for end in row[1:])])
-    axis = _Axis(low=low, high=high, start=_LEFT, end=_LEFT + _WIDTH)
+    left = _room_for(row[0] for row in ordered)
+    axis = _Axis(low=low, high=high, start=left, end=left + _WIDTH)
     foot = _TOP + _ROW * len(ordered)
     drawn = []
     for place, (label, at_low, at_high) in enumerate(ordered):
         y = _TOP + _ROW * place + 4
-        drawn.append(_text(_LEFT - 8, y + 12, label, "end"))
+        drawn.append(_text(left - 8, y + 12, label, "end"))
         for value, filled in ((at_low, 'fill="none"'), (at_high, 'opacity="0.5"')):
             first, last = sorted((axis(middle), axis(value)))
             drawn.append(
@@ -101,7 +103,7 @@ def tornado(title: str, rows: Sequence[tuple[str, float, float]], middle: float,
             )
     drawn.append(_vertical(axis(middle), foot, "none"))
     drawn += _horizontal_axis(axis, foot, unit)
-    return _figure(title, "".join(drawn), _LEFT + _WIDTH + _RIGHT, foot + _FOOT)
+    return _figure(title, "".join(drawn), left + _WIDTH + _RIGHT, foot + _FOOT)
 
 
 def bands(
@@ -128,11 +130,11 @@ def bands(
     drawn, columns = [], 2
     for place, (label, values) in enumerate(panels):
         left = 60 + (place % columns) * (width + 80)
-        top = 24 + (place // columns) * (height + 64)
+        top = 24 + (place // columns) * (height + 56)
         drawn.append(_panel(label, values, hours, (left, top, high), window))
-    drawn.append(_text(4, 12, f"{unit} over days"))
     rows = -(-len(panels) // columns)
-    return _figure(title, "".join(drawn), 60 + columns * (width + 80), rows * (height + 64) + 24)
+    caption = f"{title}; {unit} over days"
+    return _figure(caption, "".join(drawn), 60 + columns * (width + 80), rows * (height + 56))
 
 
 def _panel(
@@ -207,8 +209,13 @@ def _horizontal_axis(axis: _Axis, foot: float, unit: str) -> list[str]:
     for value in _ticks(axis.low, axis.high):
         drawn.append(_line(((axis(value), foot), (axis(value), foot + 4))))
         drawn.append(_text(axis(value), foot + 17, f"{value:g}", "middle"))
-    drawn.append(_text(axis.end + 8, foot + 17, unit))
+    if unit != "1":
+        drawn.append(_text((axis.start + axis.end) / 2, foot + 33, unit, "middle"))
     return drawn
+
+
+def _room_for(labels: Iterable[str]) -> float:
+    return 16 + _LETTER * max((len(label) for label in labels), default=0)
 
 
 def _round_range(values: Sequence[float]) -> tuple[float, float]:
@@ -221,14 +228,14 @@ def _round_range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _step(width: float) -> float:
-    rough = width / 4
+    rough = width / 6
     power = 10.0 ** floor(log10(rough))
     return next(power * one for one in (1, 2, 5, 10) if power * one >= rough - 1e-12)
 
 
 def _ticks(low: float, high: float) -> list[float]:
     step = _step(high - low)
-    first = -floor(-low / step - 1e-9)
+    first = -floor(-low / step + 1e-9)
     last = floor(high / step + 1e-9)
     return [round(place * step, 12) + 0.0 for place in range(first, last + 1)]
 

@@ -7,10 +7,12 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from fedtwin_protocol.errors import PlanError
-from fedtwin_twins.trials.conduct import Laboratory
+from fedtwin_twins.trials.conduct import Conduct, Laboratory
+from fedtwin_twins.trials.dosing import first_amounts
 from fedtwin_twins.trials.drug import cautions_of
 from fedtwin_twins.trials.executor import Executor, run_all
 from fedtwin_twins.trials.plan import TrialPlan
@@ -20,6 +22,9 @@ from fedtwin_twins.trials.replicate import Replicate, Work, chunks, learn_histor
 from fedtwin_twins.trials.streams import Streams
 from fedtwin_twins.trials.summary import TrialResult, summarise
 from fedtwin_twins.twin.refusals import Refusal
+
+_FEW = 64
+"""Patients that a plan is tried out with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +86,40 @@ def pieces_of(plan: TrialPlan) -> int:
     return plan.replicates + 2 * len(plan.what_if) * plan.what_if_replicates
 
 
+def check_trial(plan: TrialPlan, laboratory: Laboratory) -> list[str]:
+    """Whether the plan, its models and its population fit one another; cautions, as sentences.
+
+    Raises:
+        PlanError: they do not.
+    """
+    torch.set_num_threads(1)
+    try:
+        cautions = _cautions(plan, laboratory)
+        for variant in (plan, *_variants(plan)):
+            _try_out(variant, laboratory)
+    except Refusal as error:
+        raise PlanError(f"the trial {plan.name} cannot be run:\n{error}") from error
+    return cautions
+
+
+def _try_out(plan: TrialPlan, laboratory: Laboratory) -> None:
+    """Few patients, their truth, and the first dose of every arm."""
+    conduct = Conduct(plan, laboratory)
+    streams = Streams(seed=plan.seed, replicates=(0,), first=0, count=_FEW)
+    patients = draw_population(plan.population, streams, laboratory.rows)
+    leaves = plan.population.dropout.days(patients.covariates, streams)
+    truth = conduct.truth_of(patients, streams, conduct.truth)
+    group = conduct.group(patients, np.arange(_FEW), streams, truth, leaves)
+    for arm in plan.arms:
+        first_amounts(arm, patients, group.doser)
+
+
+def _variants(plan: TrialPlan) -> list[TrialPlan]:
+    return [
+        plan.changed(one.setting, value) for one in plan.what_if for value in (one.low, one.high)
+    ]
+
+
 def run_trial(
     plan: TrialPlan,
     laboratory: Laboratory,
@@ -112,9 +151,7 @@ def _run(
     done: Callable[[int], None] | None,
 ) -> Finished:
     cautions = _cautions(plan, laboratory)
-    variants = [
-        plan.changed(one.setting, value) for one in plan.what_if for value in (one.low, one.high)
-    ]
+    variants = _variants(plan)
     lessons = [_Lesson(plan=one, laboratory=laboratory) for one in (plan, *variants)]
     learned = run_all(_learn, lessons, executor)
     pieces = []

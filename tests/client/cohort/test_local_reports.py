@@ -217,3 +217,34 @@ def test_held_out_patients_put_nothing_right(hospital: Timeline, kind: str) -> N
     if kind in {"value", "count"}:
         alone = [report["no_model"]["mean_predicted"] for report in reports]
         assert alone[0] == alone[1]
+
+
+def test_a_population_study_reports_the_hospitals_own_shift(hospital: Timeline) -> None:
+    """Later weight is 75 + 8 s: of a population that is 3 kg lighter, this hospital is +3 kg."""
+    asked = asked_of(
+        "value",
+        "linear_mixed_model",
+        question="population",
+        population={
+            "intercept": {"mean": 72 - 56, "sd": 0.05},
+            "coefficients": {"weight": {"mean": 0.8, "sd": 0.01}},
+            "site_variance_ratio": 1.0,
+        },
+        training={"mechanism": "moments", "rounds": 1, "learning_rate": 1},
+    )
+    rows = build_cohort(hospital, asked, NOW)
+    app = BuiltIn(asked, rows, SeededNoise(3))
+    task = TaskInput(kind="train", round_number=1, payload=Payload(), reported_count=300.0)
+    total = np.asarray(app.answer(task).arrays["arrays"]["gradient_sum"])
+    arrays = initial_parameters(asked)
+    sites = arrays.pop("sites")
+    report = app.local_report(unflatten(total, arrays) | {"sites": sites + 2})
+    effect = report["site_effect"]
+    assert effect["mean"] == pytest.approx(3.0, abs=0.8)
+    assert effect["scale"] == "none"
+    assert 0 < effect["sd"] < effect["sd_between_patients"]
+    before, after = report["before"], report["after"]
+    assert after["mean_absolute_error"] < before["mean_absolute_error"]
+    assert after["mean_predicted"] == pytest.approx(
+        before["mean_predicted"] + effect["mean"], abs=1e-6
+    )

@@ -1,5 +1,6 @@
 """Values, counts and times from a patient's records to the rows that are learned from."""
 
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,22 @@ def test_an_index_event_that_was_not_known_by_now_is_none(tmp_path: Path) -> Non
     rows = build_cohort(store, plan("value"), NOW)
     assert (rows.subject_ids.tolist(), rows.labels.tolist()) == ([ids[0]], [1.0])
     assert rows.exclusions == {"no index event": 1}
+
+
+def test_a_value_is_learned_on_the_scale_of_its_transform(tmp_path: Path) -> None:
+    """Of 64 the root is 8, and of 0 it is 0; of 0 there is no logarithm."""
+    patients: list[tuple[list[Record], float | None]] = [
+        ([weight(1, 64)], None),
+        ([weight(1, 0)], None),
+    ]
+    scaled = {"endpoint__center": 6, "endpoint__scale": 2}
+    (tmp_path / "roots").mkdir()
+    (tmp_path / "logs").mkdir()
+    root = plan("value", endpoint__transform="square_root", **scaled)
+    assert outcomes(tmp_path / "roots", root, patients)[1] == [(1.0,), (-3.0,)]
+    logarithm = plan("value", endpoint__transform="logarithm", **scaled)
+    rows, found = outcomes(tmp_path / "logs", logarithm, patients)
+    assert found == [(pytest.approx((log(64) - 6) / 2),), None]
+    assert list(rows.exclusions) == [
+        "no value of the endpoint within the horizon, or none above 0 with a logarithm"
+    ]

@@ -77,7 +77,7 @@ def test_a_patients_draws_are_the_same_in_any_company() -> None:
 def test_resampled_draws_weigh_the_same() -> None:
     model = one_effect()
     asked = evidence_of(model, batch_of(DOSE), observed_of([(20.0, 30.0)]))
-    found = draw(asked, laplace(asked, find_mode(asked).effects), seeded())
+    found = draw(asked, laplace(asked, find_mode(asked)), seeded())
     even = resampled(found, seeded(), draws=4000)
     assert even.shape == (1, 4000, 1)
     mean = float((found.weights[:, :, None] * found.effects).sum())
@@ -127,7 +127,7 @@ def test_the_models_own_patients_are_seldom_doubted(error: ResidualError) -> Non
     observed, _ = simulated(model, batch, [1.5, 4.0, 9.0, 24.0], seed=8)
     asked = evidence_of(model, batch, observed)
     mode = find_mode(asked)
-    drawn = draw(asked, laplace(asked, mode.effects), seeded(), draws=128)
+    drawn = draw(asked, laplace(asked, mode), seeded(), draws=128)
     fit = check_fit(asked, mode.effects, drawn)
     assert float((fit.prior_p < 0.01).double().mean()) < 0.02
     assert 0.4 < float(fit.prior_p.median()) < 0.65

@@ -1,12 +1,15 @@
 """Kinetics done another way: one patient, a matrix exponential from event to event."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from scipy.linalg import expm
 
+from fedtwin_twins.kinetics.disposition import Disposition
+from fedtwin_twins.kinetics.events import OBSERVATION_FIRST, Order, Route
+from fedtwin_twins.kinetics.linear import LinearKinetics
 from fedtwin_twins.twin.batch import Doses
 
 DOUBLE = torch.float64
@@ -146,3 +149,57 @@ def make_doses(doses: Sequence[Sequence[Dose]], intervals: Sequence[float] = ())
 def column(*values: float) -> torch.Tensor:
     """One value for each patient, (patients, 1)."""
     return torch.tensor(values, dtype=DOUBLE)[:, None]
+
+
+Bodies = Sequence[tuple[float, Body]]
+
+
+def make_kinetics(patients: Sequence[Bodies], order: Order = OBSERVATION_FIRST) -> LinearKinetics:
+    """Patients of one structure, each with parameters by span."""
+    spans = max(len(bodies) for bodies in patients)
+
+    def tensor(read: Callable[[Body], float]) -> torch.Tensor:
+        rows = [
+            [read(bodies[min(place, len(bodies) - 1)][1]) for place in range(spans)]
+            for bodies in patients
+        ]
+        return torch.tensor(rows, dtype=DOUBLE)
+
+    model = patients[0][0][1]
+    starts = [
+        [bodies[place][0] if place < len(bodies) else np.inf for place in range(spans)]
+        for bodies in patients
+    ]
+    routes = tuple(
+        Route(
+            stages=way.stages,
+            rate=tensor(lambda body, r=r: body.ways[r].rate) if way.stages else None,
+            bioavailability=tensor(lambda body, r=r: body.ways[r].fraction),
+            lag=tensor(lambda body, r=r: body.ways[r].lag),
+            duration=None
+            if way.duration is None
+            else tensor(lambda body, r=r: body.ways[r].duration),
+        )
+        for r, way in enumerate(model.ways)
+    )
+    return LinearKinetics(
+        disposition=Disposition(
+            clearance=tensor(lambda body: body.clearance),
+            volume=tensor(lambda body: body.volume),
+            exchanges=tuple(
+                (
+                    tensor(lambda body, j=j: body.exchanges[j][0]),
+                    tensor(lambda body, j=j: body.exchanges[j][1]),
+                )
+                for j in range(len(model.exchanges))
+            ),
+        ),
+        routes=routes,
+        starts=torch.tensor(starts, dtype=DOUBLE) if spans > 1 else None,
+        order=order,
+    )
+
+
+def row(times: Sequence[float]) -> torch.Tensor:
+    """Asked times of one patient, (1, times)."""
+    return torch.tensor([list(times)], dtype=DOUBLE)

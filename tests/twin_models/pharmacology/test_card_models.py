@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedtwin_twins.pharmacology.card_model import CardModel
@@ -197,6 +197,7 @@ def test_the_same_patient_in_other_units() -> None:
     assert found[0].tolist() == pytest.approx(expected[0].tolist(), rel=1e-12)
 
 
+@settings(max_examples=20)
 @given(st.floats(0.5, 2.0), st.floats(-0.5, 0.5))
 def test_twice_the_dose_is_twice_the_level(times_more: float, effect: float) -> None:
     twin = CardModel(load_card("vancomycin_goti_2018"))

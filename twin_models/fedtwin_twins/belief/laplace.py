@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedtwin_twins.belief.likelihood import Evidence
-from fedtwin_twins.belief.whitened import whitened
+from fedtwin_twins.belief.mode import Mode
 
 WIDEST: Final = 10.0
 """Where the curvature is not positive, no direction is wider than so many of the prior's sd."""
@@ -36,23 +36,22 @@ class Laplace:
     sound: Tensor
 
 
-def laplace(evidence: Evidence, effects: Tensor) -> Laplace:
-    """The normal approximation at `effects`, (patients, effects), the patients' modes.
+def laplace(evidence: Evidence, mode: Mode) -> Laplace:
+    """The normal approximation around the patients' modes.
 
     Where the curvature is not finite, the prior's stands; both that and a curvature that is not
     positive are marked as not `sound`.
     """
-    question = whitened(evidence)
-    hessian = question.hessian(question.points(effects))
+    factor, hessian = torch.linalg.cholesky(evidence.covariance), mode.hessian
     finite = hessian.isfinite().all(dim=2).all(dim=1)
     without_data = torch.eye(evidence.effects, dtype=hessian.dtype)
     precision = torch.where(finite[:, None, None], hessian / 2.0, without_data)
     curvatures, axes = torch.linalg.eigh(precision)
     least = WIDEST**-2
     bounded = curvatures.clamp(min=least)
-    spread = question.factor @ (axes / bounded.sqrt()[:, None, :])
+    spread = factor @ (axes / bounded.sqrt()[:, None, :])
     return Laplace(
-        mode=effects,
+        mode=mode.effects,
         covariance=spread @ spread.mT,
         spread=spread,
         log_determinant=bounded.log().sum(dim=1),

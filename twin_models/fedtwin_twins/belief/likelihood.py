@@ -266,25 +266,16 @@ def _outside(field: str, value: float, allowed: str) -> Problem:
     return Problem(field=field, value=f"{value:g}", allowed=allowed)
 
 
-def _refuse_no_covariance(covariance: Tensor) -> None:
-    square = covariance.ndim == 2 and covariance.shape[0] == covariance.shape[1]
-    if not square or bool(torch.linalg.cholesky_ex(covariance).info > 0):
-        raise Refusal(
-            Problem(
-                field="prior covariance",
-                value=f"{tuple(covariance.shape)}" if not square else "not positive definite",
-                allowed="a square, symmetric, positive definite matrix",
-                remedy="an effect that does not vary is left out of the model's effects",
-            )
-        )
-
-
 def _wrong_values(observed: Observed, errors: tuple[ErrorModel, ...]) -> list[Problem]:
     """One problem for every filled slot that cannot be compared with the model."""
-    logarithmic = torch.tensor([one.convention == "on_logarithm" for one in errors])
     known = (observed.kind >= 0) & (observed.kind < len(errors))
-    positive = ~logarithmic[observed.kind.clamp(0, len(errors) - 1)] | (observed.value > 0.0)
     finite = observed.value.isfinite() & observed.time.isfinite()
+    positive = torch.ones_like(known)
+    for kind, error in enumerate(errors):
+        if error.convention == "on_logarithm":
+            positive &= (observed.kind != kind) | (observed.value > 0.0)
+    if bool((known & finite & positive | ~observed.present).all()):
+        return []
     checks = (
         (known, "kind", f"0 to {len(errors) - 1}, the model's observables", observed.kind),
         (finite, "value", "a finite number at a finite time", observed.value),
@@ -299,3 +290,16 @@ def _wrong_values(observed: Observed, errors: tuple[ErrorModel, ...]) -> list[Pr
         for good, field, allowed, values in checks
         for patient, place in (observed.present & ~good).nonzero().tolist()
     ]
+
+
+def _refuse_no_covariance(covariance: Tensor) -> None:
+    square = covariance.ndim == 2 and covariance.shape[0] == covariance.shape[1] > 0
+    if not square or bool(torch.linalg.cholesky_ex(covariance).info > 0):
+        raise Refusal(
+            Problem(
+                field="prior covariance",
+                value="not positive definite" if square else f"{tuple(covariance.shape)}",
+                allowed="a symmetric, positive definite matrix of one effect or more",
+                remedy="an effect that does not vary is left out of the model's effects",
+            )
+        )

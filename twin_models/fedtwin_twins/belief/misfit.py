@@ -1,6 +1,6 @@
 """Does the model explain this patient at all? Checks of each measurement and of all together.
 
-1. Prior predictive. At the mode, Q = sum of squared residuals + eta' Omega^-1 eta. If the model is
+1. Prior predictive. At the mode, Q = sum of squared residuals + eta' Omega^-1 eta. If a model is
    true, linear and normal, Q is the squared Mahalanobis distance of the n measurements from what
    the population predicts, so that it is chi-square with n degrees of freedom, whatever the
    effects are. For other models that is an approximation.
@@ -69,7 +69,8 @@ def check_fit(evidence: Evidence, mode: Tensor, draws: Draws) -> Fit:
         count = evidence.observed.present.sum(dim=1).to(torch.float64)
         factor = torch.linalg.cholesky(evidence.covariance)
         points = torch.linalg.solve_triangular(factor, mode.mT, upper=False)
-        distance = (residual**2).sum(dim=1) + (points**2).sum(dim=0)
+        prior = evidence.flattening * (points**2).sum(dim=0)
+        distance = (residual**2).sum(dim=1) + prior
         return Fit(
             residual=residual,
             far=far & evidence.observed.present,

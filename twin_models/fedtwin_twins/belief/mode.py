@@ -17,7 +17,7 @@ from fedtwin_twins.belief.likelihood import Evidence
 from fedtwin_twins.belief.nets import plain_normal
 from fedtwin_twins.belief.whitened import Whitened, whitened
 
-NEAR: Final = 1e-3
+NEAR: Final = 3e-4
 """Standard deviations of the posterior from the mode where Newton's steps begin."""
 ARRIVED: Final = 1e-6
 """Standard deviations of the posterior from the mode that do not matter."""
@@ -47,12 +47,16 @@ class Mode:
         distance: from the true mode, as Newton's method estimates it, in standard deviations of
             the posterior, (patients,).
         converged: (patients,).
+        hessian: exact second derivatives of the objective in whitened effects (see `whitened`) at
+            the mode or within `NEAR` of it, (patients, effects, effects); not numbers where the
+            objective is not finite.
     """
 
     effects: Tensor
     objective: Tensor
     distance: Tensor
     converged: Tensor
+    hessian: Tensor
 
 
 @dataclass(kw_only=True, slots=True)
@@ -64,23 +68,28 @@ class _Search:
     point: Tensor
     value: Tensor
     gradient: Tensor
+    hessian: Tensor
     inverse: Tensor
     step: Tensor
 
+    def direction(self) -> Tensor:
+        """Where the mode lies, if the objective were quadratic, (patients, effects)."""
+        return -_times(self.inverse, self.gradient)
+
     def distance(self) -> Tensor:
-        """Of each patient from the mode, if the objective were quadratic; (patients,)."""
-        along = torch.einsum("np,npq,nq->n", self.gradient, self.inverse, self.gradient)
+        """How far that is in standard deviations of the posterior, (patients,)."""
+        along = -(self.gradient * self.direction()).sum(dim=1)
         return (along.clamp(min=0.0) / 2.0).sqrt()
 
     def keep(self, live: Tensor) -> None:
         """Go on with some of the patients."""
         self.question = self.question.where(live)
-        for name in ("rows", "point", "value", "gradient", "inverse", "step"):
+        for name in ("rows", "point", "value", "gradient", "hessian", "inverse", "step"):
             setattr(self, name, getattr(self, name)[live])
 
     def advance(self, *, exact: bool) -> None:
         """Try one step of each patient; one that is not taken leaves a shorter one to try."""
-        direction = -torch.einsum("npq,nq->np", self.inverse, self.gradient)
+        direction = self.direction()
         length = direction.norm(dim=1)
         moved = (self.step * (LONGEST / length).clamp(max=1.0))[:, None] * direction
         value, gradient = self.question.with_gradient(self.point + moved)
@@ -96,7 +105,8 @@ class _Search:
         if not exact:
             self.inverse = _secant(self.inverse, moved, change)
         elif bool((taken & (self.distance() > ARRIVED)).any()):
-            self.inverse = _inverse(self.question.hessian(self.point))
+            self.hessian = self.question.hessian(self.point)
+            self.inverse = _inverse(self.hessian)
 
 
 def find_mode(evidence: Evidence, *, starts: int = 1, begin: Tensor | None = None) -> Mode:
@@ -118,36 +128,35 @@ def find_mode(evidence: Evidence, *, starts: int = 1, begin: Tensor | None = Non
     points = plain_normal(starts, evidence.effects).repeat(evidence.patients, 1)
     if begin is not None:
         points[::starts] = question.points(begin)
-    point, value, distance = _minimised(many, points)
-    shape = (evidence.patients, starts)
-    best = value.view(shape).nan_to_num(nan=torch.inf).argmin(dim=1, keepdim=True)
-    chosen = distance.view(shape).gather(1, best)[:, 0]
+    point, value, distance, hessian = _minimised(many, points)
+    height = value.view(-1, starts).nan_to_num(nan=torch.inf)
+    best = height.argmin(dim=1) + starts * torch.arange(evidence.patients)
     return Mode(
-        effects=question.effects(
-            point.view(*shape, -1).take_along_dim(best[:, :, None], dim=1)[:, 0]
-        ),
-        objective=value.view(shape).gather(1, best)[:, 0],
-        distance=chosen,
-        converged=chosen <= ARRIVED,
+        effects=question.effects(point[best]),
+        objective=value[best],
+        distance=distance[best],
+        converged=distance[best] <= ARRIVED,
+        hessian=hessian[best],
     )
 
 
-def _minimised(question: Whitened, begin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where each search ends, the objective there, and how far from the mode it is."""
+def _minimised(question: Whitened, begin: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where each search ends, the objective there, how far off the mode is, and the hessian."""
     point, value, distance = begin.clone(), begin[:, 0] * torch.nan, begin[:, 0] + torch.inf
+    hessian = begin[:, :, None] * begin[:, None, :] * torch.nan
     for exact, until in ((False, NEAR), (True, ARRIVED)):
         search = _begun(question, point, exact=exact)
         for _ in range(STEPS):
             apart = search.distance()
             point[search.rows], value[search.rows] = search.point, search.value
-            distance[search.rows] = apart
+            distance[search.rows], hessian[search.rows] = apart, search.hessian
             live = (apart > until) & (search.step > STUCK)
             if not bool(live.any()):
                 break
             if not bool(live.all()):
                 search.keep(live)
             search.advance(exact=exact)
-    return point, value, distance
+    return point, value, distance, hessian
 
 
 def _begun(question: Whitened, point: Tensor, *, exact: bool) -> _Search:
@@ -158,21 +167,22 @@ def _begun(question: Whitened, point: Tensor, *, exact: bool) -> _Search:
     if not bool(able.all()):
         question = question.where(able)
         rows, point, value, gradient = (part[able] for part in (rows, point, value, gradient))
+    hessian = question.hessian(point) if exact else _without_data(point)
     return _Search(
         question=question,
         rows=rows,
         point=point.clone(),
         value=value,
         gradient=gradient,
-        inverse=_inverse(question.hessian(point)) if exact else _without_data(point),
+        hessian=hessian,
+        inverse=_inverse(hessian),
         step=torch.ones_like(value),
     )
 
 
 def _without_data(point: Tensor) -> Tensor:
-    """The inverse second derivatives of the prior alone."""
-    half = torch.eye(point.shape[1], dtype=point.dtype) / 2.0
-    return half.expand(len(point), -1, -1)
+    """The second derivatives of the prior alone."""
+    return 2.0 * torch.eye(point.shape[1], dtype=point.dtype).repeat(len(point), 1, 1)
 
 
 def _inverse(hessian: Tensor) -> Tensor:
@@ -187,13 +197,17 @@ def _inverse(hessian: Tensor) -> Tensor:
 def _secant(inverse: Tensor, moved: Tensor, change: Tensor) -> Tensor:
     """BFGS's update of the inverse; unchanged where the curvature along the step is not positive.
 
-    Nocedal and Wright, equation 6.17.
+    Nocedal and Wright, equation 6.17, multiplied out.
     """
     along = (moved * change).sum(dim=1)
     learnt = along > 1e-12
-    weight = (1.0 / torch.where(learnt, along, 1.0))[:, None, None]
-    across = torch.eye(moved.shape[1], dtype=moved.dtype) - weight * (
-        moved[:, :, None] * change[:, None, :]
-    )
-    updated = across @ inverse @ across.mT + weight * moved[:, :, None] * moved[:, None, :]
-    return torch.where(learnt[:, None, None], updated, inverse)
+    weight = torch.where(learnt, 1.0 / along, 0.0)[:, None]
+    turned = _times(inverse, change)
+    own = 1.0 + weight * (change * turned).sum(dim=1, keepdim=True)
+    mixed = (weight * moved)[:, :, None] * (own * moved / 2.0 - turned)[:, None, :]
+    return inverse + mixed + mixed.mT
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Each patient's matrix times its vector."""
+    return (matrix @ vector[:, :, None])[:, :, 0]

@@ -158,7 +158,7 @@ def infer_from(
         how: draws and starts; the evidence brings its own prior's weight and outliers.
     """
     mode = find_mode(evidence, starts=how.starts)
-    around = laplace(evidence, mode.effects)
+    around = laplace(evidence, mode)
     drawn = draw(evidence, around, generator, draws=how.draws)
     fit = check_fit(evidence, mode.effects, drawn)
     variance = around.covariance.diagonal(dim1=1, dim2=2)

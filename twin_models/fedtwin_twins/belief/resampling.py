@@ -27,6 +27,12 @@ DRAWS: Final = 1024
 DEGREES_OF_FREEDOM: Final = 5
 WIDER: Final = 1.3
 """The proposal's scale matrix, as a multiple of the Laplace covariance."""
+GOOD: Final = 0.4
+"""An effective sample size of such a part of the draws needs no better proposal."""
+ROUNDS: Final = 3
+"""Better proposals, at most."""
+KEPT: Final = 0.5
+"""The part of a proposal's covariance that the next one keeps."""
 ROWS: Final = 65536
 """Draws that are looked at together: memory stays flat."""
 ENOUGH: Final = 100.0
@@ -53,8 +59,9 @@ def draw(
 ) -> Draws:
     """Weighted draws from the posterior of each patient.
 
-    Patients whose effective sample size stays under `ENOUGH` are drawn once more from a proposal
-    with the mean and the covariance that the first draws found.
+    Where few of them count, the proposal moves to the mean and the covariance that the draws found
+    so far, and all are drawn anew (Cappé et al., J Comput Graph Stat 2004;13:907); the best round
+    stands.
 
     Args:
         evidence: patients and their measurements.
@@ -62,15 +69,19 @@ def draw(
         generator: the only source of chance.
         draws: how many for each patient, best a power of 2.
     """
-    standard, norm = standard_draws(generator, draws, evidence.effects)
-    found = _drawn(evidence, around.mode, around.spread, standard, norm)
-    poor = found.effective < ENOUGH
-    if bool(poor.any()):
-        again = _drawn(evidence.where(poor), *_moments(found, around, poor), standard, norm)
+    standard, log_density = standard_draws(generator, draws, evidence.effects)
+    found = _drawn(evidence, around.mode, around.spread, standard, log_density)
+    scale = around.covariance.clone()
+    for _ in range(ROUNDS):
+        poor = (found.effective < GOOD * draws).nonzero()[:, 0]
+        if not len(poor):
+            break
+        mean, scale[poor] = _moments(found, poor, scale[poor])
+        spread = torch.linalg.cholesky(scale[poor])
+        again = _drawn(evidence.where(poor), mean, spread, standard, log_density)
         better = again.effective > found.effective[poor]
-        rows = poor.nonzero()[:, 0][better]
         for name in ("effects", "weights", "effective"):
-            getattr(found, name)[rows] = getattr(again, name)[better]
+            getattr(found, name)[poor[better]] = getattr(again, name)[better]
     return found
 
 
@@ -122,12 +133,13 @@ def _drawn(
     return Draws(effects=effects, weights=weights, effective=effective)
 
 
-def _moments(found: Draws, around: Laplace, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of the weighted draws, and a square root of their covariance."""
+def _moments(found: Draws, chosen: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of the weighted draws, and their covariance with a part of the proposal's own.
+
+    A few heavy draws tell nothing of some directions: the proposal's own keeps them open.
+    """
     weights, effects = found.weights[chosen], found.effects[chosen]
     mean = (weights[:, :, None] * effects).sum(dim=1)
     apart = effects - mean[:, None, :]
     covariance = (weights[:, :, None] * apart).mT @ apart
-    # A few heavy draws tell nothing of some directions: the Laplace covariance keeps them open.
-    blended = (covariance + around.covariance[chosen]) / 2.0
-    return mean, torch.linalg.cholesky(blended)
+    return mean, (1.0 - KEPT) * covariance + KEPT * scale

@@ -5,11 +5,15 @@ the same scale, and the second derivatives of a patient without data are 2 times
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from fedtwin_twins.belief.likelihood import Evidence
+
+FEW: Final = 1024
+"""Patients times effects."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,14 +62,32 @@ class Whitened:
         return value.detach(), gradient
 
     def hessian(self, points: Tensor) -> Tensor:
-        """Exact second derivatives, (patients, effects, effects)."""
-        points = points.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(self.objective(points).sum(), points, create_graph=True)
+        """Exact second derivatives, (patients, effects, effects).
+
+        Of a few patients each row is computed by a copy of its own, of many by torch's vmap: the
+        one is quicker where operations cost more than numbers, and needs no long import.
+        """
         size = points.shape[1]
-        along = torch.eye(size, dtype=points.dtype)[:, None, :].expand(size, *points.shape)
-        (rows,) = torch.autograd.grad(gradient, points, along, is_grads_batched=True)
-        found = rows.transpose(0, 1)
-        return (found + found.mT) / 2.0
+        if points.numel() <= FEW:
+            many = self.repeated(size)
+            copies = points.detach().repeat_interleave(size, dim=0).requires_grad_(True)
+            gradient = many._slope(copies).view(-1, size, size)
+            (found,) = torch.autograd.grad(gradient.diagonal(dim1=1, dim2=2).sum(), copies)
+            rows = found.view(-1, size, size)
+        else:
+            points = points.detach().requires_grad_(True)
+            along = torch.eye(size, dtype=points.dtype)[:, None, :].expand(size, *points.shape)
+            (found,) = torch.autograd.grad(
+                self._slope(points), points, along, is_grads_batched=True
+            )
+            rows = found.transpose(0, 1)
+        return (rows + rows.mT) / 2.0
+
+    def _slope(self, points: Tensor) -> Tensor:
+        """The gradient, itself differentiable."""
+        value = self.objective(points).sum()
+        (gradient,) = torch.autograd.grad(value, points, create_graph=True)
+        return gradient
 
 
 def whitened(evidence: Evidence) -> Whitened:

@@ -5,14 +5,22 @@ Amounts are what is kept where parameters change; concentrations jump with the v
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fedtwin_twins.kinetics.additions import Added, additions, each
 from fedtwin_twins.kinetics.disposition import Disposition
-from fedtwin_twins.kinetics.events import Order, Route, at_spans, entered, span_places
+from fedtwin_twins.kinetics.events import (
+    Order,
+    Route,
+    at_spans,
+    doses_of_rows,
+    entered,
+    of_rows,
+    span_places,
+)
 from fedtwin_twins.kinetics.medium import Medium, Rows
 from fedtwin_twins.kinetics.passages import Chain, State, delivered, moved
 from fedtwin_twins.twin.batch import Doses
@@ -93,13 +101,6 @@ class CourseInput:
 
     def some(self, rows: slice) -> "CourseInput":
         """Of some of the patients; what is the same for all stays so."""
-
-        def of(value: Doses | Route) -> dict[str, Tensor]:
-            tensors = {one.name: getattr(value, one.name) for one in fields(value)}
-            return {
-                name: of_rows(one, rows) for name, one in tensors.items() if isinstance(one, Tensor)
-            }
-
         disposition = Disposition(
             clearance=of_rows(self.disposition.clearance, rows),
             volume=of_rows(self.disposition.volume, rows),
@@ -110,15 +111,10 @@ class CourseInput:
         )
         return CourseInput(
             disposition=disposition,
-            routes=tuple(replace(route, **of(route)) for route in self.routes),  # type: ignore[arg-type]
+            routes=tuple(route.some(rows) for route in self.routes),
             starts=of_rows(self.starts, rows),
-            doses=Doses(**of(self.doses)),
+            doses=doses_of_rows(self.doses, rows),
         )
-
-
-def of_rows(values: Tensor, rows: slice) -> Tensor:
-    """Of some of the patients; what is the same for all, (1, ...), stays so."""
-    return values if values.shape[0] == 1 else values[rows]
 
 
 def course(given: CourseInput, times: Tensor, *, amounts: bool, areas: bool) -> Course:

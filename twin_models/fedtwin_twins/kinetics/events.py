@@ -7,7 +7,7 @@ before it, or up to an interval earlier, sees the steady state; earlier than tha
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -57,6 +57,20 @@ class Route:
         if self.stages < 0 or (self.stages > 0) != (self.rate is not None):
             raise ValueError(f"expected a rate for each stage, got {self.stages} stages")
 
+    def some(self, rows: slice) -> "Route":
+        """Of some of the patients."""
+
+        def cut(values: Tensor | None) -> Tensor | None:
+            return None if values is None else of_rows(values, rows)
+
+        return Route(
+            stages=self.stages,
+            rate=cut(self.rate),
+            bioavailability=cut(self.bioavailability),
+            lag=cut(self.lag),
+            duration=cut(self.duration),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Entered:
@@ -76,6 +90,16 @@ class Entered:
     amount: Tensor | None = None
     inflow: Tensor | None = None
     train: tuple[Tensor, Tensor, Tensor] | None = None
+
+
+def of_rows(values: Tensor, rows: slice) -> Tensor:
+    """Of some of the patients; what is the same for all, (1, ...), stays so."""
+    return values if values.shape[0] == 1 else values[rows]
+
+
+def doses_of_rows(doses: Doses, rows: slice) -> Doses:
+    """Of some of the patients."""
+    return Doses(**{one.name: getattr(doses, one.name)[rows] for one in fields(Doses)})
 
 
 def at_spans(values: Tensor, places: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 POINTS = 3
 """Gauss points in a panel: exact for polynomials up to degree 5."""
-FIRST = 1.0
+FIRST = 0.5
 """Width of the first panel, in units of 1/(fastest rate)."""
 GROWTH = 2.0
 """Width of a panel as a multiple of the one before it."""

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedtwin_twins.kinetics.courses import Course, CourseInput, course, of_rows
+from fedtwin_twins.kinetics.courses import Course, CourseInput, course
 from fedtwin_twins.kinetics.curves import Curve, curve
-from fedtwin_twins.kinetics.events import at_spans, span_places
+from fedtwin_twins.kinetics.events import at_spans, of_rows, span_places
 from fedtwin_twins.kinetics.linear import BLOCK, LinearKinetics
 from fedtwin_twins.kinetics.panels import NODES, POINTS, UNTIL, WEIGHTS, Pieces, Rates, pieces
 from fedtwin_twins.kinetics.turnover import Moment, Stage, Values
 from fedtwin_twins.twin.batch import Doses
 from fedtwin_twins.twin.refusals import Problem, Refusal
 
-NUMBERS = 40_000
-"""Points of patients that are worked on together on a CPU, so that they stay in its cache."""
+NUMBERS = 400_000
+"""Points of patients that are worked on together on a CPU: few enough for its cache."""
 
 
 def responses(
@@ -114,7 +114,8 @@ def _rates(history: Course, stages: Sequence[Stage]) -> Rates:
     absorbed = [largest(chain.rate) for chain in chains if chain.rate is not None]
     return Rates(
         fastest=max(modes + absorbed),
-        loss=max(largest(stage.fastest(stage.values)) for stage in stages),
+        # What follows another stage is given at points only, which takes panels half as wide.
+        loss=min(len(stages), 2) * max(largest(stage.fastest(stage.values)) for stage in stages),
         stages=max((chain.stages for chain in chains if chain.stages > 1), default=0),
     )
 

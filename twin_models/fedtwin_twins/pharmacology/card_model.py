@@ -159,7 +159,7 @@ class CardModel:
         Raises:
             Refusal: a covariate is missing, or the engine cannot compute what is asked.
         """
-        course = self._course(batch, effects)
+        course = self.course(batch, effects)
         if isinstance(kinds, int):
             return self._output(course, times, kinds)
         found = torch.zeros_like(times)
@@ -176,7 +176,7 @@ class CardModel:
         Raises:
             Refusal: as `predict`.
         """
-        course = self._course(batch, effects)
+        course = self.course(batch, effects)
         output = self.card.observables[kind].output
         return area(output, course, times) * self._unit_scale(kind)
 
@@ -189,7 +189,12 @@ class CardModel:
         unit = OUTPUT_UNITS[observable.output].replace("{amount}", self.amount_unit)
         return Quantity(1.0, unit).to(observable.unit)
 
-    def _course(self, batch: Batch, effects: Tensor) -> Course:
+    def course(self, batch: Batch, effects: Tensor) -> Course:
+        """The patients with their own parameters in the engines' units.
+
+        Raises:
+            Refusal: a covariate is missing.
+        """
         traits, first = spread(batch, self._breaks), first_dose(batch)
         known = individual(self.card, self._effects, traits, first, effects)
         return Course(

@@ -167,9 +167,10 @@ def known_covariates(card: ModelCard, traits: Traits, first: Tensor) -> dict[str
     for one in card.covariates:
         if one.name not in values and one.default is not None:
             values[one.name] = torch.full_like(traits.starts, one.default)
+    wanted = _wanted(card, values)
     for derived in card.derived:
-        names = derived.inputs.values()
-        if derived.name not in values and all(name in values for name in names):
+        inputs = derived.inputs.values()
+        if derived.name in wanted and all(name in values for name in inputs):
             values[derived.name] = compute_derived(card, derived)(values)
     since = torch.where(first == -torch.inf, torch.inf, traits.starts - first + _ROUNDING_H)
     values[HOURS_SINCE_FIRST_DOSE] = since
@@ -182,6 +183,15 @@ def known_covariates(card: ModelCard, traits: Traits, first: Tensor) -> dict[str
             )
         )
     return values
+
+
+def _wanted(card: ModelCard, known: Mapping[str, Tensor]) -> set[str]:
+    """What must be computed: derived covariates that are read and were not given."""
+    wanted = read_by_parameters(card)
+    for derived in reversed(card.derived):
+        if derived.name in wanted and derived.name not in known:
+            wanted.update(derived.inputs.values())
+    return wanted - set(known)
 
 
 def compute_derived(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedtwin_twins.kinetics.linear import LinearKinetics
+from fedtwin_twins.kinetics.systems import RUN_IN, written_out
 from fedtwin_twins.pharmacology.card import ModelCard
 from fedtwin_twins.pharmacology.card_kinetics import kinetics_of
 from fedtwin_twins.twin.batch import Doses, Traits
@@ -35,7 +36,13 @@ class Course:
         return kinetics_of(self.card, self.parameters, self.traits.starts)
 
     @property
+    def written_doses(self) -> Doses:
+        """The doses with steady states written out: what is not linear has no shortcut to them."""
+        return written_out(self.doses, RUN_IN)
+
+    @property
     def begins(self) -> float:
         """h, when what follows the concentration is still at rest: no later than any dose."""
-        times = self.doses.time[self.doses.amount > 0]
+        doses = self.written_doses
+        times = doses.time[doses.amount > 0]
         return min(0.0, float(times.min())) if times.numel() else 0.0

@@ -3,10 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 import torch
 from torch import Tensor
+
+from fedtwin_twins.pharmacology.body_size import (
+    body_surface_area_du_bois,
+    fat_free_mass,
+    normal_fat_mass,
+    postmenstrual_age,
+)
+from fedtwin_twins.pharmacology.kidney_function import cockcroft_gault
 
 Values = Mapping[str, Tensor]
 Coefficients = Mapping[str, float]
@@ -30,40 +38,45 @@ class DerivedEquation:
 
 
 def _cockcroft_gault(values: Values, by: Coefficients) -> Tensor:
-    """Cockcroft DW, Gault MH, Nephron 1976;16:31, doi 10.1159/000180580."""
+    """With whatever weight the card puts in; low creatinine is raised above some age."""
     age, creatinine = values["age"], values["creatinine"]
     raised = creatinine.clamp(min=by["creatinine_floor"])
-    creatinine = torch.where(age > by["age_of_floor"], raised, creatinine)
-    sex = torch.where(values["female"] == 1.0, 0.85, 1.0)
-    clearance = (140.0 - age) * values["weight"] * sex / (72.0 * creatinine)
-    return clearance.clamp(max=by["largest"])
+    clearance = cockcroft_gault(
+        age_a=age,
+        weight_kg=values["weight"],
+        creatinine_mg_dl=torch.where(age > by["age_of_floor"], raised, creatinine),
+        female=values["female"],
+        weight="actual",
+    )
+    return cast(Tensor, clearance).clamp(max=by["largest"])
 
 
 def _fat_free_mass(values: Values, by: Coefficients) -> Tensor:
-    """Janmahasatian S, Clin Pharmacokinet 2005;44:1051, doi 10.2165/00003088-200544100-00004."""
     del by
-    weight = values["weight"]
-    mass_index = weight / (values["height"] / 100.0) ** 2
-    male = 9_270.0 * weight / (6_680.0 + 216.0 * mass_index)
-    female = 9_270.0 * weight / (8_780.0 + 244.0 * mass_index)
-    return torch.where(values["female"] == 1.0, female, male)
+    found = fat_free_mass(
+        weight_kg=values["weight"], height_cm=values["height"], female=values["female"]
+    )
+    return cast(Tensor, found)
 
 
 def _du_bois(values: Values, by: Coefficients) -> Tensor:
-    """Du Bois D, Du Bois EF, Arch Intern Med 1916;17:863."""
     del by
-    return 0.007184 * values["weight"] ** 0.425 * values["height"] ** 0.725
+    found = body_surface_area_du_bois(weight_kg=values["weight"], height_cm=values["height"])
+    return cast(Tensor, found)
 
 
 def _normal_fat_mass(values: Values, by: Coefficients) -> Tensor:
-    """Anderson BJ, Holford NHG, Drug Metab Pharmacokinet 2009;24:25, doi 10.2133/dmpk.24.25."""
-    lean = values["fat_free_mass"]
-    return lean + by["fat_fraction"] * (values["weight"] - lean)
+    found = normal_fat_mass(
+        weight_kg=values["weight"],
+        fat_free_kg=values["fat_free_mass"],
+        fat_share=by["fat_fraction"],
+    )
+    return cast(Tensor, found)
 
 
 def _postmenstrual_age(values: Values, by: Coefficients) -> Tensor:
-    """Weeks since the mother's last period, of a birth at so many weeks."""
-    return values["age"] * by["weeks_in_year"] + by["weeks_at_birth"]
+    found = postmenstrual_age(age_a=values["age"], weeks_at_birth=by["weeks_at_birth"])
+    return cast(Tensor, found)
 
 
 def _remaining_of_two(values: Values, by: Coefficients) -> Tensor:
@@ -109,7 +122,7 @@ DERIVED: Final[Mapping[str, DerivedEquation]] = MappingProxyType(
         "postmenstrual_age": DerivedEquation(
             inputs={"age": "a"},
             unit="wk",
-            coefficients=frozenset({"weeks_in_year", "weeks_at_birth"}),
+            coefficients=frozenset({"weeks_at_birth"}),
             result=_postmenstrual_age,
         ),
     }

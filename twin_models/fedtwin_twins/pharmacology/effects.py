@@ -17,6 +17,8 @@ at 1, with rates 3/MTT:
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -24,11 +26,12 @@ from torch import Tensor
 
 from fedtwin_twins.kinetics.events import at_spans, span_places
 from fedtwin_twins.kinetics.quadrature import responses
-from fedtwin_twins.kinetics.turnover import Moment, Stage, sigmoid, transit
+from fedtwin_twins.kinetics.turnover import Moment, Stage, Values, sigmoid, transit
 from fedtwin_twins.pharmacology.course import Course
 
 _STAGES: Final = 3
 _HOURS_OF_DAY: Final = 24.0
+_STEEP: Final = 8.0
 
 
 def inr(course: Course, times: Tensor) -> Tensor:
@@ -69,8 +72,13 @@ def glucose_change(course: Course, times: Tensor) -> Tensor:
     """Percent by which glucose falls, (patients, times)."""
     names = ("maximal_effect", "half_maximal_concentration", "hill_exponent")
     values = {name: course.parameters[name] for name in names}
-    rate = 1.0 / course.parameters["transit_time"]
-    return _along(course, times, transit(rate, _STAGES, _inhibition, values=values))[..., -1]
+    chain = transit(1.0 / course.parameters["transit_time"], _STAGES, _inhibition, values=values)
+    # An exponent below 1 is infinitely steep where the drug begins: shorter steps.
+    return _along(course, times, [replace(stage, fastest=_finer) for stage in chain])[..., -1]
+
+
+def _finer(values: Values) -> Tensor:
+    return _STEEP * values["rate"]
 
 
 def systolic_pressure(course: Course, times: Tensor) -> Tensor:
@@ -94,8 +102,8 @@ _RHYTHM: Final = (
 )
 
 
-def _along(course: Course, times: Tensor, stages: tuple[Stage, ...] | list[Stage]) -> Tensor:
-    return responses(course.kinetics, course.doses, times, stages, since=course.begins)
+def _along(course: Course, times: Tensor, stages: Sequence[Stage]) -> Tensor:
+    return responses(course.kinetics, course.written_doses, times, stages, since=course.begins)
 
 
 def _at(course: Course, name: str, times: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from fedtwin_twins.pharmacology.cell_maturation import cells
 from fedtwin_twins.pharmacology.course import Course
 from fedtwin_twins.pharmacology.effects import glucose_change, inr, systolic_pressure
+from fedtwin_twins.pharmacology.glucose_insulin import glucose, insulin
 
 Response = Callable[[Course, Tensor], Tensor]
 """(patients, times) of an output in its own unit, from a course and hours."""
@@ -30,6 +32,9 @@ RESPONSES: Final[Mapping[str, Response]] = MappingProxyType(
         "inr": inr,
         "glucose_change": glucose_change,
         "systolic_pressure": systolic_pressure,
+        "cells": cells,
+        "glucose": glucose,
+        "insulin": insulin,
     }
 )
 

@@ -37,6 +37,7 @@ DISPOSITIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "rate_from_peripheral": "/h",
         },
         "glucose_and_insulin": {
+            "body_weight": "kg",
             "glucose_volume": "L/kg",
             "insulin_volume": "L/kg",
             "noninsulin_glucose_flux": "mmol/kg/min",

@@ -92,7 +92,7 @@ def _true(endpoint: Endpoint, course: Course, group: Group, uniform: Floats | No
     end = endpoint.day * 24.0
     if endpoint.event is not None:
         assert uniform is not None
-        return (uniform < chance_of(endpoint.event, course, group, end)).astype(np.float64)
+        return (uniform < chance_of(endpoint.event, course, group)).astype(np.float64)
     if endpoint.kind == "time_in_window":
         hours = np.arange(endpoint.from_day * 24.0, end + 1e-9, endpoint.step_h)
         with torch.no_grad():

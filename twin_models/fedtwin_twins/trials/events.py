@@ -1,37 +1,66 @@
-"""Adverse events of a trial: the chance that follows from what a patient was exposed to."""
+"""Adverse events of a trial: the chance that follows from exposure or genes, as studies found it.
 
-from collections.abc import Callable, Mapping
+The models are those of `pharmacology.adverse_event_models`; here they are asked for many patients
+at once, by their true exposure. Whether a patient has the event is drawn with that chance.
+"""
+
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+import torch
 
+from fedtwin_twins.pharmacology.adverse_event_models import ADVERSE_EVENTS
+from fedtwin_twins.pharmacology.adverse_events import AdverseEventModel
 from fedtwin_twins.trials.course import Course, Group
-from fedtwin_twins.trials.dosing import measure
 from fedtwin_twins.trials.streams import Floats
+from fedtwin_twins.twin.refusals import Problem, Refusal
 
-_AKI_THRESHOLD: Final = 563.0
-_AKI_ABOVE: Final = 0.40
-_AKI_BELOW: Final = 0.112
-
-
-def _vancomycin_kidney_injury(course: Course, group: Group, end_h: float) -> Floats:
-    """By the highest AUC over 24 h so far: 40 % above 563 mg.h/L, 11.2 % below.
-
-    Chavada et al. 2017, Antimicrob Agents Chemother: 8 of 20 against 12 of 107 patients.
-    """
-    highest = np.zeros(course.batch.patients)
-    for hour in np.arange(24.0, end_h + 1e-9, 24.0):
-        area = measure(group.truth.model, course.batch, group.truth.effects, hour, "auc24")
-        highest = np.maximum(highest, area)
-    return np.where(highest > _AKI_THRESHOLD, _AKI_ABOVE, _AKI_BELOW)
-
-
-EVENTS: Final[Mapping[str, Callable[[Course, Group, float], Floats]]] = {
-    "vancomycin_kidney_injury": _vancomycin_kidney_injury
+_FIRST_DAY: Final = "area under the curve of the first 24 h"
+_ALLELES: Final = {
+    "SLCO1B1 c.521C alleles": ("SLCO1B1", "*5"),
+    "SLCO1B1 *5 alleles": ("SLCO1B1", "*5"),
 }
-"""What there is, by name."""
 
 
-def chance_of(event: str, course: Course, group: Group, end_h: float) -> Floats:
-    """The chance of an event until an hour, (patients,)."""
-    return EVENTS[event](course, group, end_h)
+def _usable(model: AdverseEventModel) -> bool:
+    return model.metric in (_FIRST_DAY, *_ALLELES) and bool(model.rates)
+
+
+EVENTS: Final[Mapping[str, AdverseEventModel]] = {
+    name: model for name, model in ADVERSE_EVENTS.items() if _usable(model)
+}
+"""Those that a trial can ask for, by name."""
+
+
+def chance_of(event: str, course: Course, group: Group) -> Floats:
+    """The chance of an event for each patient, (patients,).
+
+    Raises:
+        Refusal: it depends on a gene that the population does not have.
+    """
+    model = EVENTS[event]
+    exposure = _first_day(course, group)
+    if model.metric in _ALLELES:
+        exposure = _alleles(event, model.metric, group)
+    if model.function == "threshold":
+        # The model knows two rates only: one exposure stands for all on its side.
+        exposure = np.where(exposure > model.window[1], 2 * model.window[1], 0.0)
+    values, places = np.unique(exposure, return_inverse=True)
+    risks = np.array([model.risk(float(value)).risk for value in values])
+    return np.asarray(risks[places], dtype=np.float64)
+
+
+def _first_day(course: Course, group: Group) -> Floats:
+    with torch.no_grad():
+        end = torch.full((course.batch.patients, 1), 24.0, dtype=torch.float64)
+        found = group.truth.model.exposure(course.batch, group.truth.effects, end)
+    return np.asarray(found[:, 0].numpy(), dtype=np.float64)
+
+
+def _alleles(event: str, metric: str, group: Group) -> Floats:
+    gene, allele = _ALLELES[metric]
+    found = group.patients.genotypes.get(gene)
+    if found is None:
+        raise Refusal(Problem(field=f"event {event}", remedy=f"add {gene} to population.genes"))
+    return found.count(allele).astype(np.float64)

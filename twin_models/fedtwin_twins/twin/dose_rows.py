@@ -82,7 +82,7 @@ def _faults(dose: GivenDose, route: RouteIntake, where: str) -> Iterator[Problem
             field=f"{where}.amount",
             value=f"{dose.amount.value:g}",
             unit=unit,
-            allowed=f"a single dose of {low:g} to {high:g}",
+            allowed=f"a single dose of {low:.10g} to {high:.10g}",
             remedy=_question(dose, route),
         )
     if dose.duration_h > 0 and not route.infusible:

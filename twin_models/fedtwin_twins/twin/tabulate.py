@@ -22,7 +22,7 @@ from fedtwin_twins.twin.covariate_rows import (
 )
 from fedtwin_twins.twin.covariates import traits_of
 from fedtwin_twins.twin.dose_rows import DoseRow, dose_rows
-from fedtwin_twins.twin.intake import DerivedIntake, Intake
+from fedtwin_twins.twin.intake import Intake
 from fedtwin_twins.twin.moments import Clock, Moment
 from fedtwin_twins.twin.observation import Observation
 from fedtwin_twins.twin.observation_rows import ObservationRow, observation_rows
@@ -143,26 +143,27 @@ def _with_derived(
     problems: list[Problem] = []
     for derived in intake.derived:
         name = derived.range.name
+        asked = [
+            name in needed(intake, one.covariates) and name not in one.covariates
+            for one in patients
+        ]
         if not any(name in needed(intake, one.covariates) for one in patients):
             continue
-        computed = _computed(derived, values, traits)
-        given = values.get(name, torch.full_like(computed, math.nan))
-        values[name] = torch.where(given.isnan(), computed, given)
-        for place, (patient, row) in enumerate(zip(patients, rows, strict=True)):
-            if name in patient.covariates or name not in needed(intake, patient.covariates):
-                continue
-            spans = values[name][place][traits.starts[place] < math.inf].tolist()
-            prefix = _prefix(patient, place, patients)
-            refused, cautions = outside_of_derived(spans, derived, prefix)
-            problems.extend(refused)
-            row.known.cautions.extend(cautions)
+        unknown = torch.full_like(traits.starts, math.nan)
+        values[name] = values.get(name, unknown).clone()
+        rows_asked = torch.tensor(asked)
+        if any(asked):
+            inputs = {one: values.get(one, unknown)[rows_asked] for one in derived.inputs}
+            values[name][rows_asked] = derived.compute(inputs)
+        for place, row in enumerate(rows):
+            if asked[place]:
+                spans = values[name][place][traits.starts[place] < math.inf].tolist()
+                prefix = _prefix(patients[place], place, patients)
+                refused, cautions = outside_of_derived(spans, derived, prefix)
+                problems.extend(refused)
+                row.known.cautions.extend(cautions)
     refuse_if_any(problems)
     return Traits(values=values, starts=traits.starts, occasions=traits.occasions)
-
-
-def _computed(derived: DerivedIntake, values: Mapping[str, Tensor], traits: Traits) -> Tensor:
-    nothing = torch.full_like(traits.starts, math.nan)
-    return derived.compute({name: values.get(name, nothing) for name in derived.inputs})
 
 
 def _padded(rows: Sequence[Sequence[float]], empty: float) -> Tensor:

@@ -1,0 +1,193 @@
+"""Steps of fixed size and LSODA, against the closed form and each other."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from fedtwin_twins.kinetics import fixed_step, stiff
+from fedtwin_twins.kinetics.events import OBSERVATION_FIRST, Order, Route
+from fedtwin_twins.kinetics.systems import System, michaelis_menten, written_out
+from fedtwin_twins.twin.refusals import Refusal
+
+from .oracle import DOUBLE, Body, Dose, Way, column, make_doses, make_kinetics, row
+
+BODY = Body(10.0, 50.0, [(5.0, 100.0)], [Way(1, 0.9), Way(0)])
+DOSES = [Dose(0.0, 100.0), Dose(7.3, 60.0, 2.0, 1), Dose(24.0, 100.0)]
+OTHERS = [Dose(1.1, 80.0, 0.0, 1)]
+TIMES = [0.4, 24.0, 3.0, 9.3, 24.5, 40.0]
+
+
+def right_side(_, states, values):
+    depot, central, tissue = states
+    level = central / values["volume"]
+    out, back = values["flow"] * level, values["flow"] * tissue / values["tissue"]
+    absorbed = values["absorption"] * depot
+    return -absorbed, absorbed - values["clearance"] * level - out + back, out - back
+
+
+def system(patients: int = 1, **changes: object) -> System:
+    values = {
+        "volume": 50.0, "flow": 5.0, "tissue": 100.0, "absorption": 0.9, "clearance": 10.0,
+    }  # fmt: skip
+    whole = System(
+        right_side=right_side,
+        start=(torch.zeros(patients, dtype=DOUBLE),) * 3,
+        values={name: column(*[value] * patients) for name, value in values.items()},
+        into=(0, 1),
+        routes=(Route(), Route()),
+    )
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def expected(doses: list[list[Dose]], order: Order = OBSERVATION_FIRST) -> np.ndarray:
+    kinetics = make_kinetics([[(-np.inf, BODY)]] * len(doses), order)
+    return kinetics.amounts(make_doses(doses), row(TIMES).expand(len(doses), -1)).numpy()
+
+
+def test_steps_meet_every_event_of_every_patient() -> None:
+    schedules = [DOSES, OTHERS]
+    doses, times = make_doses(schedules), row(TIMES).expand(2, -1)
+    found = fixed_step.solve(system(2), doses, times, 0.9, step_h=0.05)
+    assert found[1].numpy() == pytest.approx(expected(schedules)[..., 0], rel=1e-6, abs=1e-9)
+    assert found[2].numpy() == pytest.approx(expected(schedules)[..., 1], rel=1e-6, abs=1e-9)
+
+
+def test_the_error_falls_with_the_fourth_power_of_the_step() -> None:
+    doses = make_doses([DOSES])
+    errors = [
+        np.abs(
+            fixed_step.solve(system(), doses, row(TIMES), 0.9, step_h=step)[1].numpy()
+            - expected([DOSES])[..., 0]
+        ).max()
+        for step in (0.5, 0.25)
+    ]
+    assert 10 < errors[0] / errors[1] < 24
+
+
+def test_a_dose_at_an_asked_time_as_the_order_says() -> None:
+    order = Order(dose_first=True)
+    bolus = [Dose(3.0, 60.0, 0.0, 1)]
+    found = fixed_step.solve(system(order=order), make_doses([bolus]), row(TIMES), 0.9, step_h=0.1)
+    assert found[1].numpy() == pytest.approx(expected([bolus], order)[..., 0], rel=1e-5, abs=1e-9)
+    assert float(found[1][0, 2]) == 60.0
+
+
+def test_changing_parameters_keep_amounts() -> None:
+    other = Body(20.0, 30.0, [(5.0, 100.0)], BODY.ways)
+    kinetics = make_kinetics([[(-np.inf, BODY), (5.5, other)]])
+    exact = kinetics.amounts(make_doses([DOSES]), row(TIMES))[..., 0]
+    values = dict(system().values)
+    values["volume"] = torch.tensor([[50.0, 30.0]], dtype=DOUBLE)
+    values["clearance"] = torch.tensor([[10.0, 20.0]], dtype=DOUBLE)
+    changing = system(values=values, starts=torch.tensor([[-torch.inf, 5.5]], dtype=DOUBLE))
+    found = fixed_step.solve(changing, make_doses([DOSES]), row(TIMES), 1.0, step_h=0.05)
+    assert found[1].numpy() == pytest.approx(exact.numpy(), rel=1e-5)
+    exactly = stiff.solve(changing, make_doses([DOSES]), row(TIMES))
+    assert exactly[1].numpy() == pytest.approx(exact.numpy(), rel=1e-6)
+
+
+def test_single_precision_serves_display() -> None:
+    start = tuple(one.float() for one in system().start)
+    values = {name: one.float() for name, one in system().values.items()}
+    found = fixed_step.solve(
+        system(start=start, values=values), make_doses([DOSES]), row(TIMES), 0.9, step_h=0.05
+    )
+    assert found[1].dtype == torch.float32
+    assert found[1].numpy() == pytest.approx(expected([DOSES])[..., 0], rel=1e-4)
+
+
+def test_derivatives() -> None:
+    def level(clearance: torch.Tensor, lag: torch.Tensor) -> torch.Tensor:
+        values = {**system().values, "clearance": clearance}
+        late = system(values=values, routes=(Route(lag=lag), Route()))
+        return fixed_step.solve(late, make_doses([DOSES]), row(TIMES[:3]), 0.9, step_h=0.5)[1]
+
+    assert gradcheck(level, [column(10.0).requires_grad_(), column(0.3).requires_grad_()])
+
+
+def test_coarse_steps_and_stiff_systems_are_refused() -> None:
+    doses, times = make_doses([DOSES]), row(TIMES)
+    with pytest.raises(Refusal, match=r"step_h is 2 h; expected at most 1\.11111"):
+        fixed_step.solve(system(), doses, times, 0.9, step_h=2.0)
+    with pytest.raises(Refusal, match="use the solver for stiff systems"):
+        fixed_step.solve(system(), doses, times, 1e5)
+    with pytest.raises(Refusal, match="step_h is nan"):
+        fixed_step.solve(system(), doses, times, float("nan"))
+
+
+def test_without_a_compiler_the_plain_step_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(*_: object, **__: object) -> None:
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: no_compiler)
+    by = fixed_step.compiled(system())
+    assert "not compiled" in str(by.caution)
+    found = fixed_step.solve(system(), make_doses([DOSES]), row(TIMES), 0.9, step_h=0.5, by=by)
+    plain = fixed_step.solve(system(), make_doses([DOSES]), row(TIMES), 0.9, step_h=0.5)
+    assert all(torch.equal(one, other) for one, other in zip(found, plain, strict=True))
+
+
+def saturable(largest: float) -> System:
+    """Phenytoin-like: everything goes out by one saturable way."""
+
+    def change(_, states, values):
+        level = states[0] / values["volume"]
+        return (-michaelis_menten(level, values["largest"], values["half"]),)
+
+    values = {"volume": column(50.0), "largest": column(largest), "half": column(5.0)}
+    return System(
+        right_side=change,
+        start=(torch.zeros(1, dtype=DOUBLE),),
+        values=values,
+        largest_output=column(largest),
+    )
+
+
+def test_saturable_elimination_by_both() -> None:
+    doses, times = make_doses([[Dose(0.0, 600.0), Dose(12.0, 600.0)]]), row([6.0, 12.0, 30.0])
+    steps = fixed_step.solve(saturable(40.0), doses, times, 40 / 5 / 50)
+    assert steps[0].numpy() == pytest.approx(
+        stiff.solve(saturable(40.0), doses, times)[0].numpy(), rel=1e-5
+    )
+
+
+def test_its_steady_state_is_where_as_much_goes_out_as_comes_in() -> None:
+    """Infusion without end: C = Km R/(Vmax - R)."""
+    doses = make_doses([[Dose(0.0, 240.0, 12.0)]], [12.0])
+    found = fixed_step.solve(saturable(40.0), doses, row([12.0]), 40 / 5 / 50)
+    assert float(found[0]) / 50 == pytest.approx(5 * 20 / (40 - 20), rel=1e-3)
+
+
+def test_a_steady_state_that_does_not_exist_is_refused() -> None:
+    doses = make_doses([[Dose(0.0, 480.0)]], [12.0])
+    for solve in (lambda: fixed_step.solve(saturable(40.0), doses, row([1.0]), 0.16),
+                  lambda: stiff.solve(saturable(40.0), doses, row([1.0]))):  # fmt: skip
+        with pytest.raises(Refusal, match="no steady state exists"):
+            solve()
+
+
+def test_written_out_doses_end_where_the_steady_state_is() -> None:
+    doses = make_doses([[Dose(5.0, 10.0)], [Dose(5.0, 10.0)]], [12.0, 0.0])
+    found = written_out(doses, 2)
+    assert found.time.tolist() == [[-19.0, -7.0, 5.0], [5.0, np.inf, np.inf]]
+    assert found.amount.tolist() == [[10.0, 10.0, 10.0], [10.0, 0.0, 0.0]]
+    assert float(found.interval.abs().max()) == 0.0
+
+
+def test_a_stiff_system() -> None:
+    """A fast exchange, 2,000/h, beside a slow loss: as the two in equilibrium."""
+
+    def change(_, states, values):
+        there, back = 2000.0 * states[0], 1000.0 * states[1]
+        return (-there + back - values["loss"] * states[0], there - back)
+
+    whole = System(
+        right_side=change,
+        start=(torch.zeros(1, dtype=DOUBLE),) * 2,
+        values={"loss": column(0.3)},
+    )
+    found = stiff.solve(whole, make_doses([[Dose(0.0, 90.0)]]), row([10.0]))
+    assert float(found[0]) == pytest.approx(30 * np.exp(-0.3 / 3 * 10), rel=1e-3)

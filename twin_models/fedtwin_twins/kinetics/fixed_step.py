@@ -1,0 +1,224 @@
+"""The classical Runge-Kutta method of order 4 for any right-hand side, many patients at once.
+
+With k1 = f(t, y), k2 = f(t + h/2, y + h/2 k1), k3 = f(t + h/2, y + h/2 k2) and
+k4 = f(t + h, y + h k3), y(t + h) = y + h/6 (k1 + 2 k2 + 2 k3 + k4) (Hairer, Norsett and Wanner,
+Solving Ordinary Differential Equations I, 1993, table II.1.2). Steps follow from a bound of the
+rates, because the method is right only where a step is short beside the fastest change.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedtwin_twins.kinetics.events import at_spans, doses_of_rows, span_places
+from fedtwin_twins.kinetics.steps import Steps, steps
+from fedtwin_twins.kinetics.systems import RightSide, States, System
+from fedtwin_twins.twin.batch import Doses
+from fedtwin_twins.twin.refusals import Problem, Refusal
+
+FINE = 0.5
+"""Step x fastest rate where the step is chosen here: errors of a few in 10,000."""
+COARSE = 1.0
+"""Step x fastest rate above which nothing is computed."""
+BLOCK = 4096
+"""Patients that are stepped together on a CPU."""
+MOST = 200_000
+"""Steps above which a system is one for an implicit solver."""
+
+Advance = Callable[
+    [Tensor, Tensor, States, Mapping[str, Tensor], tuple[Tensor, ...] | None], States
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Advancing:
+    """One step of a right-hand side, and what must be known of it."""
+
+    step: Advance
+    caution: Problem | None = None
+
+
+def advancing(system: System) -> Advancing:
+    """One step, operation by operation."""
+    return Advancing(_step(system.right_side, system.into))
+
+
+def compiled(system: System) -> Advancing:
+    """One step as one piece of machine code, which takes seconds to make and a C++ compiler.
+
+    Returns:
+        it; or, with a caution, the step that needs none, where there is no compiler.
+    """
+    plain = _step(system.right_side, system.into)
+    probe: Callable[[Tensor], Tensor] = torch.compile(torch.neg)
+    try:
+        probe(torch.ones(2))
+    except RuntimeError as failure:
+        reason = str(failure).strip().splitlines() or ["no reason given"]
+        caution = Problem(
+            field="engine",
+            value=f"not compiled ({reason[0][:120]})",
+            allowed="a C++ compiler such as g++",
+            remedy="the numbers stand, they only take longer",
+        )
+        return Advancing(plain, caution)
+    return Advancing(torch.compile(plain))
+
+
+def _step(right_side: RightSide, into: tuple[int, ...]) -> Advance:
+    def change(
+        hours: Tensor,
+        states: States,
+        values: Mapping[str, Tensor],
+        inflow: tuple[Tensor, ...] | None,
+    ) -> States:
+        rates = right_side(hours, states, values)
+        if inflow is None:
+            return rates
+        return _plus(rates, into, inflow)
+
+    def onwards(states: States, width: Tensor, rates: States) -> States:
+        return tuple(
+            torch.addcmul(one, width, rate) for one, rate in zip(states, rates, strict=True)
+        )
+
+    def step(
+        hours: Tensor,
+        width: Tensor,
+        states: States,
+        values: Mapping[str, Tensor],
+        inflow: tuple[Tensor, ...] | None,
+    ) -> States:
+        half = width / 2
+        middle = hours + half
+        first = change(hours, states, values, inflow)
+        second = change(middle, onwards(states, half, first), values, inflow)
+        third = change(middle, onwards(states, half, second), values, inflow)
+        last = change(hours + width, onwards(states, width, third), values, inflow)
+        mean = tuple(
+            (one + other).add(two + three, alpha=2.0)
+            for one, two, three, other in zip(first, second, third, last, strict=True)
+        )
+        return onwards(states, width / 6, mean)
+
+    return step
+
+
+def solve(
+    system: System,
+    doses: Doses,
+    times: Tensor,
+    fastest: float | Tensor,
+    *,
+    step_h: float | None = None,
+    by: Advancing | None = None,
+) -> States:
+    """Every state at every asked time.
+
+    Args:
+        system: equations and start. Its dtype is that of the answer: float32 serves display.
+        doses: (patients, doses).
+        times: h, (patients, times), in any order, none before the start.
+        fastest: 1/h, a bound of every rate in the equations; the largest of a tensor counts.
+        step_h: the longest step; none: `FINE` over the fastest rate.
+        by: the step, if it is to be compiled, or used again.
+
+    Returns:
+        each state, (patients, times).
+
+    Raises:
+        Refusal: a step that is too coarse, or too many of them; and as `System.events`.
+    """
+    bound = float(torch.as_tensor(fastest).detach().max())
+    longest = FINE / bound if step_h is None else step_h
+    _check(longest, bound, times, system.since)
+    step = (by or advancing(system)).step
+    patients = times.shape[0]
+    size = patients
+    if times.device.type == "cpu" and patients > BLOCK:
+        size = -(-patients // -(-patients // BLOCK))
+    found = []
+    for first in range(0, patients, size):
+        rows = slice(first, first + size)
+        some, asked = system.some(rows), times[rows]
+        walk = steps(some, doses_of_rows(doses, rows), asked, longest)
+        found.append(_walked(some, walk, step))
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+
+def _check(longest: float, bound: float, times: Tensor, since: float) -> None:
+    if not longest * bound <= COARSE:
+        raise Refusal(
+            Problem(
+                field="step_h",
+                value=f"{longest:g}",
+                unit="h",
+                allowed=f"at most {COARSE / bound:g}, 1 over the fastest rate",
+                remedy="leave the step out, or use the solver for stiff systems",
+            )
+        )
+    count = (float(times.max()) - since) / longest
+    if count > MOST:
+        raise Refusal(
+            Problem(
+                field="fastest",
+                value=f"{bound:g}",
+                unit="/h",
+                allowed=f"a rate that needs at most {MOST} steps, not {count:.0f}",
+                remedy="use the solver for stiff systems",
+            )
+        )
+
+
+def _walked(system: System, walk: Steps, step: Advance) -> States:
+    kind = system.start[0].dtype
+    patients = walk.asked.shape[0]
+    begin, size = walk.begin.to(kind), walk.size.to(kind)
+    amounts = [one.to(kind) for one in walk.amounts]
+    changed = None if walk.inflow is None else [one.to(kind) for one in walk.inflow]
+    arrivals = {place: number for number, place in enumerate(walk.arrivals)}
+    wanted = torch.unique(walk.asked)
+    asked = set(wanted.tolist())
+    starts = system.span_starts().expand(patients, -1)
+    states = tuple(one.expand(patients) for one in system.start)
+    running = None if changed is None else tuple(torch.zeros_like(states[0]) for _ in changed)
+    values = _values(system, None)
+    kept: list[States] = []
+    for place in range(size.shape[0] + 1):
+        before = states
+        if place in arrivals:
+            number = arrivals[place]
+            states = _plus(states, system.into, [one[number] for one in amounts])
+            if changed is not None and running is not None:
+                running = tuple(
+                    one + more[number] for one, more in zip(running, changed, strict=True)
+                )
+        if place in asked:
+            kept.append(states if system.order.dose_first else before)
+        if place == size.shape[0]:
+            break
+        if starts.shape[1] > 1 and (place == 0 or place in walk.changes):
+            now = walk.begin[place].expand(patients)[:, None]
+            values = _values(system, span_places(starts, now))
+        states = step(begin[place], size[place], states, values, running)
+    position = torch.bucketize(walk.asked.contiguous(), wanted)
+    return tuple(
+        torch.stack([one[number] for one in kept], dim=1).gather(1, position)
+        for number in range(len(states))
+    )
+
+
+def _values(system: System, spans: Tensor | None) -> Mapping[str, Tensor]:
+    """In force, each (patients,)."""
+    if spans is None:
+        return {name: one[:, 0].contiguous() for name, one in system.values.items()}
+    return {name: at_spans(one, spans)[:, 0].contiguous() for name, one in system.values.items()}
+
+
+def _plus(states: States, into: Sequence[int], amounts: Sequence[Tensor]) -> States:
+    found = list(states)
+    for place, amount in zip(into, amounts, strict=True):
+        found[place] = found[place] + amount
+    return tuple(found)

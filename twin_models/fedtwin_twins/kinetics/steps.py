@@ -1,0 +1,116 @@
+"""Each patient's time, cut into equal steps between the moments that matter to them.
+
+Moments are the beginning, doses, ends of infusions, changes of parameters and asked times. Patients
+with the same schedule step together; others reach their moments at steps of their own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedtwin_twins.kinetics.events import Entered
+from fedtwin_twins.kinetics.systems import System
+from fedtwin_twins.twin.batch import Doses
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The way to the last asked time.
+
+    Attributes:
+        begin: h, (steps, patients), when each step begins; (steps, 1) if for all together.
+        size: h, likewise; 0 for who has arrived.
+        asked: steps before each asked time, (patients, times).
+        arrivals: steps before which something comes in or changes its rate, ascending.
+        amounts: by route, what comes in at once there, (arrivals, patients).
+        inflow: by route, by how much what runs in changes there, amount/h; none: never.
+        changes: steps before which parameters change for somebody.
+    """
+
+    begin: Tensor
+    size: Tensor
+    asked: Tensor
+    arrivals: tuple[int, ...]
+    amounts: tuple[Tensor, ...]
+    inflow: tuple[Tensor, ...] | None
+    changes: frozenset[int]
+
+
+def steps(system: System, doses: Doses, times: Tensor, longest: float) -> Steps:
+    """Steps of at most `longest` hours.
+
+    Raises:
+        Refusal: as `System.events`.
+    """
+    events = system.events(doses)
+    patients = times.shape[0]
+    changes = system.span_starts()[:, 1:].expand(patients, -1)
+    moments = torch.cat([changes, *(one.time for one in events), times], 1)
+    horizon = times.amax(1, keepdim=True)
+    come = [torch.full_like(horizon, system.since), *(one.time for one in events)]
+    begin = torch.cat(come, 1).amin(1, keepdim=True)
+    late = moments > horizon
+    moments = torch.where(late, horizon, moments).maximum(begin)
+    together = bool((moments == moments[:1]).all()) and bool((begin == begin[:1]).all())
+    row = slice(0, 1) if together else slice(None)
+    at, first, size = _cut(torch.cat([begin, moments], 1)[row], longest)
+    at = at.expand(patients, -1)
+    width = changes.shape[1]
+    moved = at[:, :width][~late[:, :width]].tolist()
+    arrivals, amounts, inflow = _arrivals(events, at[:, width:], late[:, width:], len(system.into))
+    return Steps(
+        begin=first.t().contiguous(),
+        size=size.t().contiguous(),
+        asked=at[:, at.shape[1] - times.shape[1] :],
+        arrivals=arrivals,
+        amounts=amounts,
+        inflow=inflow,
+        changes=frozenset(moved),
+    )
+
+
+def _cut(moments: Tensor, longest: float) -> tuple[Tensor, Tensor, Tensor]:
+    """From the beginning and the moments, (patients, 1 + moments), in any order.
+
+    Returns:
+        steps before each moment, (patients, moments), and when steps begin and their sizes,
+        (patients, steps).
+    """
+    time, order = moments.sort(dim=1, stable=True)
+    gap = time.diff(dim=1)
+    count = (gap.detach() / longest - 1e-9).ceil().clamp(min=1.0).long() * (gap > 0)
+    before = torch.nn.functional.pad(count.cumsum(1), (1, 0))
+    at = before.gather(1, order.argsort(dim=1))[:, 1:]
+    most = int(before[:, -1].max())
+    marks = torch.zeros(moments.shape[0], most + 1, dtype=torch.int64, device=moments.device)
+    where = marks.scatter_add_(1, before[:, 1:], torch.ones_like(count)).cumsum(1)[:, :most]
+    where = where.clamp(max=gap.shape[1] - 1)
+    slots = torch.arange(most, device=moments.device)
+    size = (gap / count.clamp(min=1)).gather(1, where)
+    size = torch.where(slots < before[:, -1:], size, 0.0)
+    first = time.gather(1, where) + (slots - before.gather(1, where)) * size
+    return at, first, size
+
+
+def _arrivals(
+    events: Sequence[Entered], at: Tensor, late: Tensor, routes: int
+) -> tuple[tuple[int, ...], tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+    """What comes in before which step: at once, and as changes of what runs in."""
+    columns = sum(one.time.shape[1] for one in events)
+    known = torch.unique(at[:, :columns])
+    places = torch.bucketize(at[:, :columns].t().contiguous(), known)
+    first = events[0].time if events else at.double()
+    nothing = torch.zeros(known.shape[0], at.shape[0], dtype=first.dtype, device=first.device)
+    amounts, inflow = [nothing] * routes, [nothing] * routes
+    runs, begin = False, 0
+    for event in events:
+        span = slice(begin, begin + event.time.shape[1])
+        begin = span.stop
+        for given, kept in ((event.amount, amounts), (event.inflow, inflow)):
+            if given is not None:
+                here = torch.where(late[:, span], 0.0, given).t()
+                kept[event.route] = kept[event.route].scatter_add(0, places[span], here)
+                runs = runs or kept is inflow
+    return tuple(known.tolist()), tuple(amounts), tuple(inflow) if runs else None
