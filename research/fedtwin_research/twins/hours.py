@@ -73,10 +73,8 @@ def hours_of(content: PatientFile, patient: Patient, current: Regimen | None) ->
     until = _hour(content.forecast_until, "forecast_until", clock, problems)
     end = max(start + BEYOND_H, judged or start) if until is None else until
     for name, hour in (("judged_at", judged), ("forecast_until", until)):
-        if (
-            hour is not None
-            and not first < hour <= first + LONGEST_H
-            or (name == "judged_at" and hour is not None and hour <= start)
+        if (hour is not None and not first < hour <= first + LONGEST_H) or (
+            name == "judged_at" and hour is not None and hour <= start
         ):
             allowed = f"after {max(start if name == 'judged_at' else first, first):g}"
             problems.add([Problem(field=name, value=f"{hour:g}", unit="h", allowed=allowed)])
