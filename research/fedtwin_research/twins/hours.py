@@ -79,9 +79,10 @@ def hours_of(content: PatientFile, patient: Patient, current: Regimen | None) ->
             allowed = f"after {max(start if name == 'judged_at' else first, first):g}"
             problems.add([Problem(field=name, value=f"{hour:g}", unit="h", allowed=allowed)])
     refuse_if_any(problems.found)
+    shown = tuple(start + step for step in _STEPS_H if start + step <= end) or (end,)
     return Hours(
-        grid=_grid(first, end, events),
-        shown=tuple(start + step for step in _STEPS_H if start + step <= end) or (end,),
+        grid=_grid(first, end, [*events, *shown]),
+        shown=shown,
         horizon=Horizon(start_h=start, judged_h=judged),
     )
 

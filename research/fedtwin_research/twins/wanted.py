@@ -261,7 +261,7 @@ def _regimens(
                 field="candidates",
                 value=f"{len(found)} regimens",
                 allowed=f"1 to {MOST_CANDIDATES}",
-                remedy="name other doses, intervals or durations; no infusion outlasts its interval",
+                remedy="name other doses, intervals or durations (at most an interval)",
             )
         )
     return found

@@ -8,6 +8,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import isclose
 
 import torch
 from torch import Tensor
@@ -73,6 +74,8 @@ class Contribution:
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit != "1" else ""
+        if self.change > 1.0 and isclose(1.0 + self.change, self.value):
+            return f"{self.covariate} {self.value:.4g}{unit}: {self.parameter} in proportion to it"
         change = f"{self.change:+.0%}" if abs(self.change) < 1.0 else f"x {1.0 + self.change:.3g}"
         return f"{self.covariate} {self.value:.4g}{unit}: {self.parameter} {change}"
 
