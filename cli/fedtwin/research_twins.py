@@ -1,4 +1,4 @@
-"""`fedtwin research twin` and `models`: a patient's twin, and the models it may be made of."""
+"""`fedtwin research twin`: one patient in a file, and what a twin answers."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,13 +16,11 @@ if TYPE_CHECKING:
     from fedtwin_research.twins.answering import Answer
 
 _STANDARD_OUTPUT = "-"
-Cards = Annotated[Path | None, typer.Option(help="Folder with model cards of your own.")]
 
 
 def add_twin_commands(app: typer.Typer) -> None:
-    """Put the commands of this module below `fedtwin research`."""
+    """Put the command of this module below `fedtwin research`."""
     app.command("twin")(twin)
-    app.command("models")(models)
 
 
 def twin(
@@ -40,7 +38,7 @@ def twin(
     models: Annotated[
         str | None, typer.Option(help="Cards in place of the file's, with commas between them.")
     ] = None,
-    cards: Cards = None,
+    cards: Annotated[Path | None, typer.Option(help="Folder with model cards of your own.")] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.", min=0)] = 1,
     today: Annotated[
         str | None, typer.Option(help="Day on which guidelines are asked; today if none.")
@@ -97,34 +95,6 @@ def twin(
             say(f"the report is {report}")
     if answer.refusal:
         raise ConfigurationError("no regimen is proposed:\n" + "\n".join(refusal_lines(answer)))
-
-
-def models(
-    name: Annotated[str | None, typer.Argument(help="A card to show whole.")] = None,
-    cards: Cards = None,
-) -> None:
-    """The models of drugs that twins are made of; with a name, all of one card.
-
-    Example: fedtwin research models vancomycin_goti_2018
-    """
-    from fedtwin.models_shown import show_card, show_cards
-    from fedtwin_protocol.errors import ConfigurationError
-    from fedtwin_twins.pharmacology.library import library
-
-    try:
-        known = library(cards)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from error
-    if name is None:
-        show_cards(known)
-        return
-    if name not in known:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, list(known), n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "see 'fedtwin research models'"
-        raise ConfigurationError(f"there is no model card {name!r}: {hint}")
-    show_card(known[name])
 
 
 def _example(drug: str) -> str:
