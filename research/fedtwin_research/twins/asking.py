@@ -8,7 +8,7 @@ it names models, each of them must fit.
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from fedtwin_research.twins.genes_and_drugs import GenesAndDrugs, genes_and_drugs
@@ -22,6 +22,7 @@ from fedtwin_twins.pharmacology.adverse_event_models import ADVERSE_EVENTS
 from fedtwin_twins.pharmacology.card_model import CardModel
 from fedtwin_twins.pharmacology.library import Entry, library, shipped
 from fedtwin_twins.twin.covariate_rows import UNUSABLE
+from fedtwin_twins.twin.observation_rows import BEFORE_FIRST_DOSE
 from fedtwin_twins.twin.refusals import Problem, Refusal, refuse_if_any
 from fedtwin_twins.twin.schedule import Schedule
 from fedtwin_twins.twin.tabulate import Patient, tabulate
@@ -92,7 +93,7 @@ def question_of(read: ReadFile, settings: Settings) -> Question:
     beside = genes_and_drugs(content, models, settings.today, problems)
     schedule = schedule_of(content.doses, content.meals, models, read.places, problems)
     patient = Patient(
-        origin=problems.attempt(_origin, content),
+        origin=_origin(content, problems),
         schedule=schedule,
         observations=observations_of(content.levels, models),
         covariates=covariates_of(content, beside.covariates, problems),
@@ -105,7 +106,10 @@ def question_of(read: ReadFile, settings: Settings) -> Question:
     current = problems.attempt(current_of, content, fitting or models)
     hours = problems.attempt(hours_of, content, patient, current)
     wanted = None
-    if (content.goal is not None or settings.advise) and hours is not None:
+    asked = content.goal is not None or settings.advise or "goal" in read.faulty
+    if not asked:
+        _not_asked(content, problems)
+    elif hours is not None:
         wanted = wanted_of(content, fitting or models, hours.horizon, beside.forbidden, problems)
     refuse_if_any(problems.found)
     assert hours is not None
@@ -180,11 +184,13 @@ def _one_drug(drug: str, found: Mapping[str, Entry], problems: Problems) -> None
         )
 
 
-def _origin(content: PatientFile) -> datetime | None:
+def _origin(content: PatientFile, problems: Problems) -> datetime | None:
+    """Hour 0; where there is none in truth, some other, so that times are checked all the same."""
     if content.origin is None or isinstance(content.origin, datetime):
         return content.origin
     allowed = "a datetime with its zone, such as 2026-03-01T08:00+01:00"
-    raise Refusal(Problem(field="origin", value=str(content.origin), allowed=allowed))
+    problems.add([Problem(field="origin", value=str(content.origin), allowed=allowed)])
+    return datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def _known_names(content: PatientFile, models: Sequence[CardModel], problems: Problems) -> None:
@@ -233,8 +239,11 @@ def _fitting(
             unfit[model.name] = own
             continue
         fitting.append(model)
-    if named or not fitting:
+    if named:
         problems.add(one for own in unfit.values() for one in own)
+        return fitting
+    if not fitting:
+        problems.add(sorted(unfit.values(), key=len)[0] if unfit else ())
         return fitting
     for name, own in unfit.items():
         reasons = "; ".join(map(str, own))
@@ -251,8 +260,11 @@ def _of_the_model(problem: Problem, model: CardModel) -> bool:
 def _in_the_file(problems: Sequence[Problem], read: ReadFile) -> list[Problem]:
     """Problems of a twin's record under the names of the file's fields."""
     found = []
+    doses = any(one.field.startswith("doses") for one in problems)
     for one in problems:
         name = one.field
+        if doses and one.remedy == BEFORE_FIRST_DOSE:
+            continue
         if name.startswith("observations["):
             place, _, rest = name.removeprefix("observations[").partition("]")
             original = read.places.get("levels", ())
@@ -267,7 +279,8 @@ def _in_the_file(problems: Sequence[Problem], read: ReadFile) -> list[Problem]:
         value = one.value
         if value.endswith(" 1"):
             value = f"{value.removesuffix(' 1')} without a unit"
-        found.append(replace(one, field=name, value=value))
+        remedy = one.remedy.replace(one.field, name)
+        found.append(replace(one, field=name, value=value, remedy=remedy))
     return found
 
 
@@ -284,10 +297,10 @@ def _dose_name(name: str, read: ReadFile) -> str:
 def _follows_from_another(name: str, problem: Problem, read: ReadFile) -> bool:
     """What is wrong only because something else was left out of the check."""
     faulty = read.faulty
-    if name.endswith(".time") and any(one.startswith(("doses", "meals")) for one in faulty):
-        return True
+    if problem.remedy == BEFORE_FIRST_DOSE:
+        return any(one.startswith(("doses", "meals")) for one in faulty)
     given = name.removeprefix("covariates.").partition("[")[0]
-    named = {one.removeprefix("covariates.") for one in faulty}
+    named = {"female" if one == "sex" else one.removeprefix("covariates.") for one in faulty}
     if "genes" in faulty or any(one.startswith("genes.") for one in faulty):
         return not problem.value and name.startswith("covariates.")
     return not problem.value and (given in named or "covariates" in named)
@@ -319,6 +332,14 @@ def _what_if(
                     if each.field.startswith("doses")
                 )
     return found
+
+
+def _not_asked(content: PatientFile, problems: Problems) -> None:
+    """Wishes that only a goal gives a meaning."""
+    for name in ("limits", "candidates", "judged_at", "baseline_risks"):
+        if name in content.model_fields_set:
+            remedy = "add a goal to the file, or --advise"
+            problems.cautions.append(Problem(field=name, value="not used", remedy=remedy))
 
 
 def _known_risks(content: PatientFile, problems: Problems) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from fedtwin_research.twins.patient_file import GeneLine, PatientFile
-from fedtwin_research.twins.problems import Problems
+from fedtwin_research.twins.problems import Problems, placed
 from fedtwin_twins.pharmacology.card_model import CardModel
 from fedtwin_twins.pharmacology.drugs import Drug, find_drug
 from fedtwin_twins.pharmacology.gene_effects import (
@@ -54,9 +54,7 @@ def genes_and_drugs(
 ) -> GenesAndDrugs:
     """Everything that tables say; mistakes go to the problems."""
     covariates: dict[str, Quantity] = {}
-    asked = [
-        problems.under(f"genes.{gene}", _result, gene, line) for gene, line in content.genes.items()
-    ]
+    asked = [problems.attempt(_result, gene, line) for gene, line in content.genes.items()]
     results = tuple(one for one in asked if one is not None)
     drug = _drug(models, problems) if results or content.other_drugs else None
     if drug is None:
@@ -87,13 +85,27 @@ def genes_and_drugs(
 
 
 def _result(gene: str, line: GeneLine) -> GeneResult:
-    return gene_result(
-        gene.strip().upper(),
-        diplotype=line.diplotype,
-        phenotype=line.phenotype,
-        activity_score=line.activity_score,
-        copy_number=line.copies,
-    )
+    """What is known of a gene.
+
+    Raises:
+        Refusal: under the names of the file's fields.
+    """
+    try:
+        return gene_result(
+            gene.strip().upper(),
+            diplotype=line.diplotype,
+            phenotype=line.phenotype,
+            activity_score=line.activity_score,
+            copy_number=line.copies,
+        )
+    except Refusal as refusal:
+        where = f"genes.{gene}"
+        raise Refusal(
+            *(
+                placed(one, f"{where}.copies" if one.field.endswith("copy number") else where)
+                for one in refusal.problems
+            )
+        ) from refusal
 
 
 def _drug(models: Sequence[CardModel], problems: Problems) -> Drug | None:

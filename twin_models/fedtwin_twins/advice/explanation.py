@@ -104,8 +104,9 @@ class Lesson:
 
     def __str__(self) -> str:
         change = self.with_it / self.without - 1.0 if self.without else 0.0
+        unit = f" {self.unit}" if self.unit != "1" else ""
         return (
-            f"{self.observable} {self.value:.3g} {self.unit} at {self.hour:.4g} h moved "
+            f"{self.observable} {self.value:.3g}{unit} at {self.hour:.4g} h moved "
             f"{self.parameter} by {change:+.0%}, to {self.with_it:.3g}"
         )
 
