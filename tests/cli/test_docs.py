@@ -84,7 +84,7 @@ def test_command_lines_were_found_and_every_command_is_in_a_guide() -> None:
         *("research enrol", "research fetch", "research show", "research verify"),
         *("research audit", "research predict", "research population", "client check --privacy"),
         *("research genes", "research interactions"),
-        *("research trial", "research data heart-disease"),
+        *("research trial", "research sample-size", "research data heart-disease"),
     ):
         assert f"fedtwin {typed}" in written or typed in _unit_files(), typed
 

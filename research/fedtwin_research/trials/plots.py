@@ -108,10 +108,11 @@ def bands(
         unit: of the levels.
         window: drawn as dashed lines, if there is one.
     """
-    tops = [float(np.nanmax(values)) for _, values in panels if np.isfinite(values).any()]
+    tops = [float(np.nanmax(values[3])) for _, values in panels if np.isfinite(values).any()]
     if not tops:
         return ""
-    high = round_range([0.0, *tops, window[1] if window else 0.0])[1]
+    # The upper 5 % may peak far above all others: what is above the panel is cut off.
+    high = round_range([0.0, *(1.25 * top for top in tops), window[1] if window else 0.0])[1]
     width, height = _PANEL
     drawn, columns = [], 2
     for place, (label, values) in enumerate(panels):
@@ -119,7 +120,7 @@ def bands(
         top = 24 + (place // columns) * (height + 56)
         drawn.append(_panel(label, values, hours, (left, top, high), window))
     rows = -(-len(panels) // columns)
-    caption = f"{title}; {unit} over days"
+    caption = f"{title}; {unit} over days; the highest peaks may be cut off"
     return figure(caption, "".join(drawn), 60 + columns * (width + 80), rows * (height + 56))
 
 

@@ -63,8 +63,9 @@ def sorted_doses(doses: list[Dose]) -> list[Dose]:
     return sorted(doses, key=lambda dose: dose.time)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(bodies(), schedules(), schedules())
+@pytest.mark.case("X01")
 def test_superposition_and_proportion(body: Body, one: list[Dose], other: list[Dose]) -> None:
     both = levels(body, sorted_doses(one + other))
     assert_close(levels(body, one) + levels(body, other), both)
@@ -72,16 +73,18 @@ def test_superposition_and_proportion(body: Body, one: list[Dose], other: list[D
     assert_close(levels(body, twice), 2 * levels(body, one), 1e-13)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(bodies(), schedules(), st.floats(-50.0, 500.0))
+@pytest.mark.case("X01")
 def test_a_shift_of_time_shifts_the_answer(body: Body, doses: list[Dose], shift: float) -> None:
     later = [Dose(one.time + shift, one.amount, one.duration, one.route) for one in doses]
     inner = TIMES + 0.0137  # off the doses' own times, where rounding decides what counts
     assert_close(levels(body, later, inner + shift), levels(body, doses, inner), 1e-6)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(bodies(), schedules(), st.floats(0.1, 3.0))
+@pytest.mark.case("X01")
 def test_a_lag_shifts_the_start_and_keeps_the_duration(
     body: Body, doses: list[Dose], lag: float
 ) -> None:
@@ -96,8 +99,9 @@ def test_a_lag_shifts_the_start_and_keeps_the_duration(
     assert_close(levels(late, doses, inner), levels(body, later, inner), 1e-12)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(bodies(), st.floats(6.0, 24.0), st.integers(0, 2), st.sampled_from([0.0, 1.0, 5.0]))
+@pytest.mark.case("X01")
 def test_a_steady_state_is_many_doses(
     body: Body, interval: float, route: int, duration: float
 ) -> None:
@@ -115,8 +119,9 @@ def test_a_steady_state_is_many_doses(
     assert float(area) == pytest.approx(100.0 * share / body.clearance, rel=1e-8)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(bodies(), schedules())
+@pytest.mark.case("X01")
 def test_the_whole_area_is_dose_over_clearance(body: Body, doses: list[Dose]) -> None:
     slowest = min(float(rate.min()) for rate in bound(body).disposition.modes().rates)
     area = bound(body).areas(make_doses([doses]), row([60.0 + 50 / slowest]))
@@ -124,7 +129,7 @@ def test_the_whole_area_is_dose_over_clearance(body: Body, doses: list[Dose]) ->
     assert float(area) == pytest.approx(given_in / body.clearance, rel=1e-9)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(bodies(), schedules(), st.lists(st.floats(1.0, 50.0), min_size=1, max_size=3, unique=True))
 def test_changes_that_change_nothing(body: Body, doses: list[Dose], changes: list[float]) -> None:
     still = [(-np.inf, body), *((change, body) for change in sorted(changes))]
@@ -134,8 +139,9 @@ def test_changes_that_change_nothing(body: Body, doses: list[Dose], changes: lis
         assert_close(found, getattr(bound(body), ask)(batch, TIMES), 1e-11)
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(bodies(), st.floats(0.0, 20.0))
+@pytest.mark.case("X01")
 def test_a_short_infusion_tends_to_a_bolus(body: Body, time: float) -> None:
     inner = row([time + 1.0, time + 5.0, time + 30.0])
     bolus = levels(body, [Dose(time, 50.0)], inner)
@@ -147,8 +153,9 @@ def test_a_short_infusion_tends_to_a_bolus(body: Body, time: float) -> None:
     assert gaps[2] < gaps[1] / 50
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(bodies(), schedules())
+@pytest.mark.case("X01")
 def test_splitting_and_shuffling_doses_of_one_time(body: Body, doses: list[Dose]) -> None:
     halves = [
         Dose(one.time, one.amount / 2, one.duration, one.route) for one in doses for _ in (0, 1)
@@ -157,8 +164,9 @@ def test_splitting_and_shuffling_doses_of_one_time(body: Body, doses: list[Dose]
     assert_close(levels(body, doses[::-1]), levels(body, doses), 1e-12)
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(bodies(), schedules())
+@pytest.mark.case("X01")
 def test_units_are_the_callers(body: Body, doses: list[Dose]) -> None:
     """Amounts in ug for mg and volumes in mL for L: the same numbers, since ug/mL = mg/L."""
     fine = Body(
@@ -171,7 +179,7 @@ def test_units_are_the_callers(body: Body, doses: list[Dose]) -> None:
     assert_close(levels(fine, small), levels(body, doses), 1e-11)
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(bodies(), schedules(), st.randoms())
 def test_asked_times_may_come_in_any_order(body: Body, doses: list[Dose], random: object) -> None:
     places = list(range(TIMES.shape[1]))
@@ -179,7 +187,7 @@ def test_asked_times_may_come_in_any_order(body: Body, doses: list[Dose], random
     assert torch.equal(levels(body, doses, TIMES[:, places]), levels(body, doses)[:, places])
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(bodies(), schedules(), numbers)
 def test_what_changes_later_does_not_matter_before(
     body: Body, doses: list[Dose], factor: float

@@ -182,7 +182,8 @@ def lessons(model: TwinModel, batch: Batch, observed: Observed, mode: Tensor) ->
     present = fewer.present.clone()
     present[torch.arange(len(places)), places] = False
     many = batch.where(each)
-    without = find_mode(evidence_of(model, many, replace(fewer, present=present))).effects
+    evidence = evidence_of(model, many, replace(fewer, present=present))
+    without = find_mode(evidence, begin=mode.expand(len(places), -1)).effects
     before = latest(model.individual(many, without), many)
     after = latest(model.individual(batch, mode), batch)
     learnt = [

@@ -87,6 +87,11 @@ class _Search:
         for name in ("rows", "point", "value", "gradient", "hessian", "inverse", "step"):
             setattr(self, name, getattr(self, name)[live])
 
+    def renew(self) -> None:
+        """Take the second derivatives anew."""
+        self.hessian = self.question.hessian(self.point)
+        self.inverse = _inverse(self.hessian)
+
     def advance(self, *, exact: bool) -> None:
         """Try one step of each patient; one that is not taken leaves a shorter one to try."""
         direction = self.direction()
@@ -104,9 +109,6 @@ class _Search:
         self.step = torch.where(taken, 1.0, self.step * SHRINK)
         if not exact:
             self.inverse = _secant(self.inverse, moved, change)
-        elif bool((taken & (self.distance() > ARRIVED)).any()):
-            self.hessian = self.question.hessian(self.point)
-            self.inverse = _inverse(self.hessian)
 
 
 def find_mode(evidence: Evidence, *, starts: int = 1, begin: Tensor | None = None) -> Mode:
@@ -146,7 +148,7 @@ def _minimised(question: Whitened, begin: Tensor) -> tuple[Tensor, Tensor, Tenso
     hessian = begin[:, :, None] * begin[:, None, :] * torch.nan
     for exact, until in ((False, NEAR), (True, ARRIVED)):
         search = _begun(question, point, exact=exact)
-        for _ in range(STEPS):
+        for trial in range(STEPS):
             apart = search.distance()
             point[search.rows], value[search.rows] = search.point, search.value
             distance[search.rows], hessian[search.rows] = apart, search.hessian
@@ -155,6 +157,8 @@ def _minimised(question: Whitened, begin: Tensor) -> tuple[Tensor, Tensor, Tenso
                 break
             if not bool(live.all()):
                 search.keep(live)
+            if exact and trial:
+                search.renew()
             search.advance(exact=exact)
     return point, value, distance, hessian
 
