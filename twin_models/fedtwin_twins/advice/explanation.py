@@ -183,7 +183,7 @@ def lessons(model: TwinModel, batch: Batch, observed: Observed, mode: Tensor) ->
     present[torch.arange(len(places)), places] = False
     many = batch.where(each)
     evidence = evidence_of(model, many, replace(fewer, present=present))
-    without = find_mode(evidence, begin=mode.expand(len(places), -1)).effects
+    without = find_mode(evidence, begin=mode.expand(len(places), -1), arrive=False).effects
     before = latest(model.individual(many, without), many)
     after = latest(model.individual(batch, mode), batch)
     learnt = [
