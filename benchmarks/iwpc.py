@@ -83,6 +83,7 @@ def published_dose(patients: Patients) -> np.ndarray:
     from fedtwin_twins.pharmacology.warfarin_iwpc import WarfarinPatients, pharmacogenetic_dose
 
     columns = patients.columns
+    # Of other alleles it has no term; they count as not determined.
     known = ["unknown" if one == "other" else one for one in columns["cyp2c9"]]
     # Decades are what was recorded, and of 10 to 19 years nothing but that: 18 stands for them.
     years = np.maximum(10 * np.array(columns["age"]), 18)
