@@ -7,6 +7,7 @@ from fedtwin_research.twins.sentences import (
     candidate_rows,
     effect_lines,
     interaction_lines,
+    next_level_lines,
     recommendation_lines,
     risk_lines,
     set_aside_lines,
@@ -93,5 +94,5 @@ def _advice(answer: Answer) -> None:
     if answer.advised is not None:
         proposal = answer.advised.proposal
         say(f"Proposed: {proposal.assessment.regimen}")
-        say(*(f"  {line}" for line in proposal.reasons))
+        say(*(f"  {line}" for line in (*proposal.reasons, *next_level_lines(answer))))
     say(*risk_lines(answer), *set_aside_lines(answer))

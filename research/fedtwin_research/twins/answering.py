@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 
@@ -12,12 +13,15 @@ from fedtwin_twins.advice.assessment import Assessment, Outlook, assess
 from fedtwin_twins.advice.explanation import Shift, shifts
 from fedtwin_twins.advice.limits import broken_limits
 from fedtwin_twins.advice.regimen import Regimen
+from fedtwin_twins.advice.sampling import Informative, most_informative
 from fedtwin_twins.patient_twin import Advised, Twin, TwinForecast, build
 from fedtwin_twins.twin.quantities import Quantity
 from fedtwin_twins.twin.refusals import Problem, Unreachable
 from fedtwin_twins.twin.schedule import Dose, Schedule
 
-NOTHING: Schedule = Schedule()
+NOTHING: Final = Schedule()
+LEVEL_HOURS: Final = 48
+"""Times that are looked at for the next level."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +80,8 @@ class Answer:
         refusal: why no regimen is proposed; empty: one is, or none was asked for.
         candidates: assessed ones, the best first.
         risks: of side effects, by regimen.
+        next_level: when one more level would teach most of the first target, by the model that is
+            believed most; none: nothing is proposed.
         cautions: all of them.
     """
 
@@ -92,6 +98,7 @@ class Answer:
     refusal: tuple[Problem, ...]
     candidates: tuple[Assessment, ...]
     risks: Risks
+    next_level: Informative | None
     cautions: tuple[Problem, ...]
 
 
@@ -140,6 +147,7 @@ def answer_to(question: Question, tell: Callable[[str], None] | None = None) -> 
         refusal=refusal,
         candidates=candidates,
         risks=_risks(question, outlooks, candidates, current),
+        next_level=None if chosen is None else _next_level(question, outlooks, chosen),
         cautions=tuple(dict.fromkeys((*question.cautions, *twin.cautions))),
     )
 
@@ -164,6 +172,20 @@ def given_from(question: Question, regimen: Regimen) -> Schedule:
             )
         )
     return Schedule(tuple(doses))
+
+
+def _next_level(
+    question: Question, outlooks: Sequence[Outlook], regimen: Regimen
+) -> Informative | None:
+    """In the first two intervals of the proposal, after its first dose."""
+    if question.wanted is None:
+        return None
+    horizon = question.hours.horizon
+    step = 2.0 * regimen.interval_h / LEVEL_HOURS
+    hours = [horizon.start_h + step * place for place in range(1, LEVEL_HOURS + 1)]
+    believed = max(outlooks, key=lambda one: one.share)
+    target = question.wanted.goal.targets[0]
+    return most_informative(believed, regimen, target, horizon, hours)
 
 
 def _measured(question: Question) -> bool:

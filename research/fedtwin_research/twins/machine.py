@@ -54,6 +54,9 @@ def machine_answer(answer: Answer) -> dict[str, Any]:
         "forecast_proposed": None if answer.proposed is None else _forecast(answer.proposed),
         "what_if": {name: _forecast(one) for name, one in answer.what_if.items()},
         "proposal": None if answer.advised is None else _proposal(answer),
+        "next_level": None
+        if answer.next_level is None
+        else {"hour": answer.next_level.hour, "explained": answer.next_level.explained},
         "refusal": [_problem(one) for one in answer.refusal],
         "candidates": [_assessment(answer, one) for one in answer.candidates],
         "genes": {

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from fedtwin_protocol.page import fact_table, plain_table, section, whole_page
-from fedtwin_research.twins.answering import Answer
+from fedtwin_research.twins.answering import Answer, given_from
 from fedtwin_research.twins.facts import versions_of
 from fedtwin_research.twins.plots import Given, Level, candidates_plot, course_plot
 from fedtwin_research.twins.sentences import (
@@ -12,12 +12,14 @@ from fedtwin_research.twins.sentences import (
     candidate_rows,
     effect_lines,
     interaction_lines,
+    next_level_lines,
     recommendation_lines,
     refusal_lines,
     risk_lines,
     set_aside_lines,
     target_words,
 )
+from fedtwin_twins.advice.regimen import Regimen
 from fedtwin_twins.patient_twin import TwinForecast
 from fedtwin_twins.twin.moments import Clock
 from fedtwin_twins.twin.schedule import Schedule
@@ -62,19 +64,22 @@ def _proposal(answer: Answer) -> str:
         return "<p>Nothing is proposed:</p>" + _items(refusal_lines(answer))
     proposal = answer.advised.proposal
     text = f"<p><strong>{escape(str(proposal.assessment.regimen))}</strong></p>"
-    return text + _items(proposal.reasons) + _items(risk_lines(answer))
+    return (
+        text + _items([*proposal.reasons, *next_level_lines(answer)]) + _items(risk_lines(answer))
+    )
 
 
 def _courses(answer: Answer) -> str:
     question = answer.question
-    levels, window = _levels(answer), _window(answer)
+    levels, window, wanted = _levels(answer), _window(answer), question.wanted
+    chosen = None if answer.advised is None else answer.advised.proposal.assessment.regimen
     done = _given(answer, question.patient.schedule)
     text = course_plot(
         f"Median, 50 and 90 % bands with what was measured; dashed: before it. {answer.planned}",
         answer.after,
         before=answer.before,
         levels=levels,
-        doses=done,
+        doses=[*done, *_planned(answer, None if wanted is None else wanted.current)],
         window=window,
     )
     if answer.proposed is not None:
@@ -83,7 +88,7 @@ def _courses(answer: Answer) -> str:
             answer.proposed,
             before=None,
             levels=levels,
-            doses=done,
+            doses=[*done, *_planned(answer, chosen)],
             window=window,
         )
     for name, forecast in answer.what_if.items():
@@ -117,11 +122,20 @@ def _levels(answer: Answer) -> list[Level]:
     ]
 
 
+def _planned(answer: Answer, regimen: Regimen | None) -> list[Given]:
+    return [] if regimen is None else _given(answer, given_from(answer.question, regimen))
+
+
 def _given(answer: Answer, schedule: Schedule) -> list[Given]:
     clock = Clock(answer.question.patient.origin)
     doses, _ = schedule.given(clock)
     return [
-        Given(hour=one.hour, until=one.hour + one.duration_h, amount=one.amount.value)
+        Given(
+            hour=one.hour,
+            until=one.hour + one.duration_h,
+            amount=one.amount.value,
+            unit=one.amount.unit,
+        )
         for one in doses
     ]
 

@@ -31,11 +31,12 @@ class Level:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Given:
-    """One dose: an amount from one hour to another (the same: all at once)."""
+    """One dose or meal: an amount from one hour to another (the same: all at once)."""
 
     hour: float
     until: float
     amount: float
+    unit: str
 
 
 def course_plot(
@@ -60,7 +61,7 @@ def course_plot(
     hours = now.hours.tolist()
     highest = [float(now.quantiles.max()), *(one.value for one in levels)]
     if before is not None:
-        highest.append(float(before.quantiles[:, 3].max()))
+        highest.append(min(float(before.quantiles[:, 4].max()), 2.0 * highest[0]))
     if window is not None:
         highest.append(window[1])
     lowest = min(0.0, float(now.quantiles.min()))
@@ -121,19 +122,20 @@ def _doses(doses: Sequence[Given], across: Axis, foot: float) -> list[str]:
     shown = [one for one in doses if across.low <= one.hour <= across.high]
     if not shown:
         return []
-    most = max(one.amount for one in shown)
+    most: dict[str, float] = {}
+    for one in shown:
+        most[one.unit] = max(one.amount, most.get(one.unit, 0.0))
     drawn = [text_at(_LEFT - 6, foot + _DOSES - 4, "doses", "end")]
     for one in shown:
         start = across(one.hour)
         width = max(2.0, across(one.until) - start)
-        height = (_DOSES - 16) * one.amount / most
+        height = (_DOSES - 16) * one.amount / most[one.unit]
         drawn.append(
             f'<rect x="{start:.1f}" y="{foot + _DOSES - height:.1f}" width="{width:.1f}" '
             f'height="{height:.1f}" opacity="0.6"/>'
         )
-    first = shown[0]
-    drawn.append(text_at(across(first.hour), foot + 12, f"{first.amount:g}"))
-    return drawn
+    tallest = ", ".join(f"{amount:g} {unit}" for unit, amount in most.items())
+    return [*drawn, text_at(_LEFT + 4, foot + 12, f"tallest: {tallest}")]
 
 
 def candidates_plot(title: str, candidates: Sequence[Assessment], target: int) -> str:

@@ -70,6 +70,18 @@ def risk_lines(answer: Answer) -> list[str]:
     return lines
 
 
+def next_level_lines(answer: Answer) -> list[str]:
+    """When the next level is worth most."""
+    one = answer.next_level
+    if one is None or not answer.candidates:
+        return []
+    name = target_name(answer.candidates[0].attainments[0])
+    return [
+        f"the next level is worth most at {one.hour:.4g} h: it would explain {one.explained:.0%} "
+        f"of what is not known of the {name}"
+    ]
+
+
 def set_aside_lines(answer: Answer) -> list[str]:
     """How many candidates break which limit."""
     if answer.advised is None:
