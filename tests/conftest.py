@@ -33,6 +33,13 @@ settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A report names the published cases that each test is about."""
+    for item in items:
+        for mark in item.iter_markers("case"):
+            item.user_properties.extend(("case", name) for name in mark.args)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing of a test is read from, or left in, the folders of whoever runs it."""

@@ -324,11 +324,11 @@ def report(
         ["", *(key.replace("_", " ") for key in found["before"])],
         rows,
     )
-    if "site_effect" in found:
-        _say_site_effect(found["site_effect"], found["unit"])
+    if "site_shift" in found:
+        _say_site_shift(found["site_shift"], found["unit"])
 
 
-def _say_site_effect(found: dict[str, Any], unit: str) -> None:
+def _say_site_shift(found: dict[str, Any], unit: str) -> None:
     """By how much this hospital's patients differ, and how much hospitals do."""
     scale = {"none": unit, "square_root": f"sqrt({unit})", "logarithm": f"log({unit})"}
     say(

@@ -1,15 +1,18 @@
 """`fedtwin client records genome`, `pharmcat` and `polygenic`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedtwin.paper import console, data_folder, now, say
+from fedtwin.reading_bar import bytes_bar
 
 if TYPE_CHECKING:
     from fedtwin_client.node.home import NodeHome
     from fedtwin_client.records.people import People
+    from fedtwin_client.records.report import ImportReport
     from fedtwin_client.records.source import OpenSource
 
 Folder = Annotated[
@@ -81,8 +84,10 @@ def genome(
     options = GenomeOptions(
         least_depth=least_depth, keep_filtered=keep_filtered, combinations=combinations
     )
-    opening = variant_files(files, people, gene_tables(tables), options)
-    _import(place, opening, zone, "reading variants and calling genes")
+    genes = gene_tables(tables)
+    with bytes_bar(_size(files)) as told:
+        report = _imported(place, variant_files(files, people, genes, options, told), zone)
+    say(*report.lines())
 
 
 def pharmcat(
@@ -151,20 +156,31 @@ def polygenic(
         least_coverage=least_coverage,
         keep_filtered=keep_filtered,
     )
-    opening = polygenic_scores(files, score, people, options)
-    _import(place, opening, zone, "reading variants and adding up")
+    with bytes_bar(_size(files)) as told:
+        opening = polygenic_scores(files, score, people, options, told)
+        report = _imported(place, opening, zone)
+    say(*report.lines())
 
 
 def _import(place: "NodeHome", opening: "OpenSource", zone: str, doing: str) -> None:
+    with console.status(doing):
+        report = _imported(place, opening, zone)
+    say(*report.lines())
+
+
+def _imported(place: "NodeHome", opening: "OpenSource", zone: str) -> "ImportReport":
     from fedtwin_client.assemble import site_secret
     from fedtwin_client.store.imports import import_source
 
     secret = site_secret(place)
-    with console.status(doing):
-        report = import_source(
-            opening, place.records, secret=secret, now=now(), source="genome", zone=zone
-        )
-    say(*report.lines())
+    return import_source(
+        opening, place.records, secret=secret, now=now(), source="genome", zone=zone
+    )
+
+
+def _size(files: Sequence[Path]) -> int:
+    """Bytes of files; one that is not there is told of when it is read."""
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _people(

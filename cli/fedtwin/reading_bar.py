@@ -20,6 +20,22 @@ def reading_bar(paths: Sequence[Path]) -> Iterator[Callable[[int], None]]:
     Raises:
         RecordError: there are no such files.
     """
+    from fedtwin_client.records.resources import find_files
+
+    with bytes_bar(sum(file.stat().st_size for file in find_files(paths))) as told:
+        yield told
+
+
+@contextmanager
+def bytes_bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far so many bytes are read, where somebody watches.
+
+    Args:
+        total: bytes.
+
+    Yields:
+        To be told how many bytes more were read.
+    """
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -29,9 +45,6 @@ def reading_bar(paths: Sequence[Path]) -> Iterator[Callable[[int], None]]:
         TransferSpeedColumn,
     )
 
-    from fedtwin_client.records.resources import find_files
-
-    total = sum(file.stat().st_size for file in find_files(paths))
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(TextColumn("reading"), *columns, console=console, transient=True) as progress:
         task = progress.add_task("reading", total=total)

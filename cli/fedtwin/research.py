@@ -10,10 +10,10 @@ import typer
 from fedtwin.paper import data_folder, now, say, show_table
 from fedtwin.research_drugs import add_drug_commands
 from fedtwin.research_models import add_model_commands
-from fedtwin.research_trial import trial
+from fedtwin.research_trial import add_trial_commands
+from fedtwin.research_twins import add_twin_commands
 
 app = typer.Typer(rich_markup_mode=None)
-app.command()(trial)
 Home = Annotated[
     Path,
     typer.Option(
@@ -317,6 +317,8 @@ def _subject(study: str, trust: Path | None, draft: bool) -> Any:
 
 
 add_drug_commands(app)
+add_twin_commands(app)
+add_trial_commands(app)
 add_model_commands(app)
 
 data = typer.Typer(

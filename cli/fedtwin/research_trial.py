@@ -1,9 +1,10 @@
-"""`fedtwin research trial`: run an in-silico trial from its plan, and write a report."""
+"""`fedtwin research trial` and `sample-size`: in-silico trials; how large a real one must be."""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,14 @@ from fedtwin.paper import console, say, show_table
 
 if TYPE_CHECKING:
     from fedtwin_research.trials.running import Finished
+
+_ROUNDING = 1e-9
+
+
+def add_trial_commands(app: typer.Typer) -> None:
+    """Put the commands of this module below `fedtwin research`."""
+    app.command("trial")(trial)
+    app.command("sample-size")(sample_size)
 
 
 def trial(
@@ -31,7 +40,9 @@ def trial(
     ] = False,
     example: Annotated[
         str | None,
-        typer.Option(help="Write a plan with comments and end: tacrolimus or vancomycin."),
+        typer.Option(
+            help="Write a plan with comments and end: tacrolimus, vancomycin or warfarin."
+        ),
     ] = None,
 ) -> None:
     """Try drugs and ways of dosing on virtual patients, and write a report with plots and tables.
@@ -72,6 +83,61 @@ def trial(
     write_folder(folder, trial_files(read, finished, cards_of(read.plan, cards)))
     _show(finished)
     say(f"the report is {folder / 'report.html'}; tables, plan and manifest lie beside it")
+
+
+def sample_size(
+    difference: Annotated[float, typer.Option(help="Of means or shares, to be found.")],
+    sd: Annotated[float, typer.Option(help="Of the outcome within an arm.")],
+    correlation: Annotated[
+        float, typer.Option(help="Of the prognostic score with the outcome; 0: no score.")
+    ] = 0.0,
+    power: Annotated[float, typer.Option(help="Chance of finding the difference.")] = 0.9,
+    alpha: Annotated[float, typer.Option(help="Two-sided error of the first kind.")] = 0.05,
+    treated_per_control: Annotated[
+        float, typer.Option(help="Allocation: 2 is two treated for each control.")
+    ] = 1.0,
+    dropout: Annotated[float, typer.Option(help="Share without an outcome.")] = 0.0,
+    sd_inflation: Annotated[float, typer.Option(help="Share by which sd is taken larger.")] = 0.0,
+    correlation_deflation: Annotated[
+        float, typer.Option(help="Share by which the correlation is taken smaller.")
+    ] = 0.0,
+) -> None:
+    """How many patients a trial needs, without a prognostic score and with better and better ones.
+
+    Example: fedtwin research sample-size --difference 0.3 --sd 1 --correlation 0.5
+    """
+    from fedtwin_protocol.errors import ConfigurationError
+    from fedtwin_twins.trials.sample_size import Question, sample_size_panel
+
+    steps = sorted({0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, correlation})
+    try:
+        question = Question(
+            difference=difference,
+            sd=sd,
+            alpha=alpha,
+            power=power,
+            treated_per_control=treated_per_control,
+            dropout=dropout,
+            sd_inflation=sd_inflation,
+            correlation_deflation=correlation_deflation,
+        )
+        sizes = sample_size_panel(question, steps)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    rows = [
+        [
+            f"{one.correlation:g}",
+            str(ceil(one.treated - _ROUNDING)),
+            str(ceil(one.control - _ROUNDING)),
+            str(one.total),
+            f"{100 * one.saving:.0f}%",
+            "asked for" if one.correlation == correlation else "",
+        ]
+        for one in sizes
+    ]
+    heads = ["correlation", "treated", "control", "together", "saved", ""]
+    show_table("Patients to be randomised", heads, rows)
+    say("a score saves patients in both arms; it never stands in for a control patient")
 
 
 def _write_example(name: str, path: Path) -> None:

@@ -84,7 +84,8 @@ async def listen(
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
-                task.cancel()
+                if not task.cancelling():  # a second time would cut off what it does in the end
+                    task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
 

@@ -153,8 +153,8 @@ _RECALIBRATED = {
 
 _SITE_EFFECT = (
     "The weights are the noised sum that the population values follow from ('fedtwin research "
-    "population' shows them). Hospitals differ by a shift: 'fedtwin client report' estimates yours "
-    "from your own patients, and it never needs to leave the hospital."
+    "population' shows them). Hospitals differ: 'fedtwin client report' adds what your own "
+    "patients say beyond them, and nothing of that needs to leave the hospital."
 )
 
 

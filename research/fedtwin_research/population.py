@@ -19,7 +19,8 @@ from fedtwin_protocol.population_design import column_units, design_of
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.study_population import FAMILY
 from fedtwin_protocol.transforms import backward
-from fedtwin_twins.population.estimate import Design, PopulationValues, population_values
+from fedtwin_twins.population.design import Design
+from fedtwin_twins.population.estimate import PopulationValues, population_values
 
 Floats = NDArray[np.float64]
 NORMAL: Final = NormalDist()

@@ -125,15 +125,20 @@ class SumRule:
         )
 
     def _mean(self, answers: Mapping[str, pb.Answer], counts: Mapping[str, float]) -> Array:
-        """A patient's mean gradient, of sums that are no longer than they usually are."""
+        """A patient's mean part, of sums that are no longer than they usually are.
+
+        Moments all pull one way, and are left as they were admitted.
+        """
         plan, sums = self._plan, {}
+        shortened = plan.training.mechanism != MOMENTS
         for site, answer in answers.items():
             arrays = read_content(answer.content, self._blobs).arrays["arrays"]
             found = np.asarray(arrays[GRADIENT_SUM])
             usual = usual_norm(
                 found.size, counts[site], plan.privacy.clipping_norm, site_noise_sd(plan)
             )
-            sums[site] = found * min(1.0, usual / max(float(np.linalg.norm(found)), 1e-300))
+            too_long = usual / max(float(np.linalg.norm(found)), 1e-300)
+            sums[site] = found * min(1.0, too_long) if shortened else found
         return mean_per_patient(sums, counts, plan.aggregation.robust)
 
     def _velocity(self, memory: pb.Content, values: int) -> Array:

@@ -61,7 +61,10 @@ def test_mistakes_end_with_a_sentence_and_a_way_out(here: Path, type_in: Type) -
     path = small(here, type_in)
     for words, sentence in (
         ((), "or write one with 'fedtwin research trial --example tacrolimus'"),
-        (("--example", "aspirin"), "no example 'aspirin': choose tacrolimus or vancomycin"),
+        (
+            ("--example", "aspirin"),
+            "no example 'aspirin': choose tacrolimus or vancomycin or warfarin",
+        ),
         (("--example", "vancomycin"), "vancomycin.yaml is there already"),
         (("nothing.yaml",), "cannot read the trial's plan nothing.yaml"),
         ((path, "--cards", "nowhere"), "nowhere; expected a folder"),
@@ -89,3 +92,13 @@ def test_a_card_of_ones_own_takes_part(here: Path, type_in: Type) -> None:
     assert ended.status == 2
     assert "drug.truth.model: model card is vancomycin_mine_2026" in ended.err
     assert type_in("research", "trial", path, "--check", "--cards", "cards").status == 0
+
+
+def test_the_panel_of_sample_sizes(type_in: Type) -> None:
+    asked = ("research", "sample-size", "--difference", 0.3, "--sd", 1, "--correlation", 0.5)
+    found = type_in(*asked)
+    assert found.status == 0
+    (row,) = [line for line in found.out.splitlines() if "asked for" in line]
+    assert [word for word in row.split() if word.isdigit()] == ["176", "176", "352"]
+    ended = type_in("research", "sample-size", "--difference", 0, "--sd", 1)
+    assert (ended.status, "a difference other than 0" in ended.err) == (2, True)

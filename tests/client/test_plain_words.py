@@ -136,10 +136,18 @@ def test_what_stands_for_a_missing_value_is_told_by_kind():
             "center": 0.25,
             "missing": "center",
         },
+        {
+            "name": "stays",
+            "kind": "presence",
+            "codes": ["LOCAL//stay"],
+            "window_days": 365,
+            "summary": "count",
+        },
     ]
     text = text_of(features=features)
     assert "statin RXNORM 1 1 year before no record counts as no" in text
     assert "pain UCI cp last, any time before no category is assumed" in text
+    assert "stays LOCAL stay how many, 1 year before no record counts as 0" in text
 
 
 def test_a_threshold_is_told_with_its_unit():

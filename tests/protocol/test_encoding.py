@@ -56,6 +56,22 @@ def test_what_is_missing_or_implausible_follows_the_rule(value: object, rule: st
     assert encoded.matrix.shape[1] == len(contract.columns)
 
 
+@pytest.mark.parametrize("kind", ["number", "presence"])
+def test_a_count_is_any_whole_number_whatever_range_its_values_have(kind: str) -> None:
+    counted = number(kind=kind, summary="count", center=2, scale=4)
+    contract = FeatureContract(features=(counted,))
+    encoded = encode(contract, {"pressure": [0, 6, 200, 1.5, -1, math.inf, None]})
+    assert encoded.matrix[:, 0].tolist() == [-0.5, 1.0, 3.0, 0.0, 0.0, 0.0, 0.0]
+    assert encoded.keep.tolist() == [True] * 3 + [False] * 4
+    assert (encoded.missing, encoded.implausible) == ({"pressure": 4}, {"pressure": 3})
+
+
+@pytest.mark.parametrize("kind", ["flag", "category", "age", "sex"])
+def test_nothing_else_is_counted(kind: str) -> None:
+    with pytest.raises(ValueError, match="'count' belongs to the kinds 'number' and 'presence'"):
+        number(kind=kind, summary="count", categories=("a", "b"))
+
+
 def test_a_category_has_no_column_for_its_reference() -> None:
     contract = FeatureContract(features=(PAIN,))
     encoded = encode(contract, {"pain": ["none", "mild", 3.0, "worse", None]})

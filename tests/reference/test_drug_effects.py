@@ -15,6 +15,7 @@ from .published import case, hours, model, patients, row, typical
 
 
 @pytest.mark.parametrize(("clearance", "key"), [(106.5, "CRCL_106p5"), (40.0, "CRCL_40")])
+@pytest.mark.case("S05")
 def test_metformin_and_the_change_of_glucose(clearance: float, key: str) -> None:
     """S05: 500 mg once."""
     given = case("S05_metformin_chae")
@@ -48,6 +49,7 @@ def test_the_slope_at_no_drug_is_finite() -> None:
         ("5fu_comb_1000_CLhalf", "with", True),
     ],
 )
+@pytest.mark.case("S07")
 def test_fluorouracil_and_white_cells(name: str, cisplatin: str, half: bool) -> None:
     """S07: 1000 mg/m2 a day over five days."""
     expected = case("S07_5fu_wbc")["expected"][name]
@@ -113,6 +115,7 @@ def test_white_cells_against_the_whole_system() -> None:
     assert found.tolist() == pytest.approx(whole.y[6].tolist(), rel=1e-4)
 
 
+@pytest.mark.case("S03")
 def test_glucose_after_a_meal() -> None:
     """S03: 60 g of carbohydrate over the basal insulin that held 5.5 mmol/L."""
     given = case("S03_hovorka_T1D")

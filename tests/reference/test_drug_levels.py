@@ -11,6 +11,7 @@ from fedtwin_twins.twin.schedule import Dose
 from .published import case, hours, model, patients, row, typical
 
 
+@pytest.mark.case("S02")
 def test_tacrolimus_by_cyp3a5_haematocrit_and_formulation() -> None:
     """S02: ten days of each regimen."""
     given = case("S02_tacrolimus_woillard")
@@ -54,6 +55,7 @@ def test_tacrolimus_by_cyp3a5_haematocrit_and_formulation() -> None:
 @pytest.mark.parametrize(
     "name", ["goti_2018", "buelga_2005", "thomson_2009", "adane_2015", "hughes_2024"]
 )
+@pytest.mark.case("S08")
 def test_vancomycin_models_disagree_as_they_should(name: str) -> None:
     """S08: one patient of 80 kg on 1 g twice a day."""
     expected = case("S08_vanco_models_disagree")["expected"][name.partition("_")[0]]

@@ -70,6 +70,7 @@ def most_probable(twin: CardModel, tables: Tables) -> torch.Tensor:
     return torch.tensor(found.x[None])
 
 
+@pytest.mark.case("M04")
 def test_vancomycin_goti() -> None:
     """M04: two infusions, two levels, against Monolix."""
     given = case("M04_vanco_goti_map")
@@ -118,6 +119,7 @@ def tobramycin() -> dict[str, Any]:
     )
 
 
+@pytest.mark.case("M03")
 def test_tobramycin() -> None:
     """M03: one infusion, two levels, against Monolix."""
     given = case("M03_tobramycin")
@@ -141,6 +143,7 @@ def test_tobramycin() -> None:
     assert own["central_volume"].item() == pytest.approx(expected["V"], rel=0.01)
 
 
+@pytest.mark.case("M06")
 def test_covariates_carried_backward() -> None:
     """M06: weight and sex change between records, against NONMEM."""
     given = case("M06_time_varying_covariates_nocb")

@@ -30,7 +30,10 @@ TABLE = {
 
 
 @pytest.mark.skipif(not DIPLOTYPES, reason="the shared cases are not here")
-@pytest.mark.parametrize("path", DIPLOTYPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=pytest.mark.case(path.stem)) for path in DIPLOTYPES],
+)
 def test_published_diplotypes(path: Any) -> None:
     case = json.loads(path.read_text())
     table = built_in_tables()[case["inputs"]["gene"]]
@@ -43,6 +46,7 @@ def test_published_diplotypes(path: Any) -> None:
 
 
 @pytest.mark.skipif(not DIPLOTYPES, reason="the shared cases are not here")
+@pytest.mark.case("G_CYP2D6_scores")
 def test_published_scores_of_cyp2d6() -> None:
     case = json.loads((CASES / "G_CYP2D6_scores.json").read_text())
     for diplotype, score, short in case["expected"]["examples"]:

@@ -1,13 +1,15 @@
 """Population values from sums of moments: right without noise, honest about it with noise."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fedtwin_twins.population.estimate import Design, PopulationValues, population_values
+from fedtwin_twins.population.design import Design
+from fedtwin_twins.population.estimate import PopulationValues, population_values
 from fedtwin_twins.population.moments import site_sum
-from fedtwin_twins.population.site_effect import site_effect
+from fedtwin_twins.population.site_values import site_values
 
 COLUMNS = ("a", "b", "c")
 BETA = np.array([0.5, -0.3, 0.2, 0.1])
@@ -128,28 +130,40 @@ def test_noise_widens_every_error() -> None:
 def test_one_site_has_nobody_to_differ_from() -> None:
     found = learned(hospitals(6, sites=1, size=900), design(sites=1))
     assert (found.within_sites, found.site_variance) == (False, 0.0)
-    assert site_effect(found, *hospitals(6, sites=1)[0]).mean == 0.0
+    assert site_values(found, *hospitals(6, sites=1)[0]).shift == pytest.approx(0.0, abs=1e-6)
 
 
-def test_a_sites_effect_is_its_shrunken_mean() -> None:
-    values = learned(hospitals(7), design())
+def test_where_values_are_certain_a_sites_shift_is_its_shrunken_mean() -> None:
+    found = learned(hospitals(7), design())
+    values = replace(found, covariance=1e-12 * np.eye(4))
     features = np.zeros((20, 3))
     outcomes = np.full(20, values.mean[-1] + 0.5)
-    effect = site_effect(values, features, outcomes)
+    own = site_values(values, features, outcomes)
     weight = 20 + values.residual_variance / values.site_variance
-    assert effect.mean == pytest.approx(20 * 0.5 / weight)
-    assert effect.variance == pytest.approx(values.residual_variance / weight)
-    nobody = site_effect(values, features[:0], outcomes[:0])
-    assert (nobody.mean, nobody.patients) == (0.0, 0)
-    assert nobody.variance == pytest.approx(values.site_variance)
+    assert own.shift == pytest.approx(20 * 0.5 / weight, rel=1e-6)
+    assert own.shift_sd**2 == pytest.approx(values.residual_variance / weight, rel=1e-6)
+    assert own.expected(features) == pytest.approx(values.expected(features) + own.shift)
+    nobody = site_values(values, features[:0], outcomes[:0])
+    assert (nobody.shift, nobody.patients) == (0.0, 0)
+    assert nobody.shift_sd**2 == pytest.approx(values.site_variance)
+
+
+def test_what_noise_left_uncertain_a_sites_own_patients_settle() -> None:
+    parts = hospitals(11, size=300)
+    values = learned(parts, design(noise_sd=2000.0, clipping_norm=20.0))
+    features, outcomes = parts[0]
+    own = site_values(values, features[:200], outcomes[:200])
+    left = [np.abs(outcomes[200:] - one.expected(features[200:])).mean() for one in (values, own)]
+    assert left[1] < 0.95 * left[0]
+    assert left[1] < 1.1 * SD * np.sqrt(2 / np.pi)  # which nobody goes below
+    assert np.abs(own.coefficients[:-1] - BETA[:-1]).max() < 0.25
 
 
 def test_one_wild_outcome_does_not_carry_a_site_away() -> None:
     values = learned(hospitals(8), design())
-    calm = np.full(30, values.mean[-1])
-    wild = calm.copy()
+    wild = np.full(30, values.mean[-1])
     wild[0] = 1e6
-    assert abs(site_effect(values, np.zeros((30, 3)), wild).mean) < 0.15
+    assert abs(site_values(values, np.zeros((30, 3)), wild).shift) < 0.15
 
 
 def test_a_new_patients_interval_holds_nine_in_ten() -> None:
@@ -171,4 +185,4 @@ def test_arrays_of_another_study_are_refused() -> None:
     with pytest.raises(ValueError, match="finite moments"):
         population_values(broken, small)
     with pytest.raises(ValueError, match="expected 3 outcomes, got 2"):
-        site_effect(learned(hospitals(1), design()), np.zeros((3, 3)), np.zeros(2))
+        site_values(learned(hospitals(1), design()), np.zeros((3, 3)), np.zeros(2))

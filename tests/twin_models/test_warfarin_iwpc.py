@@ -32,6 +32,7 @@ def patients(**changes: Any) -> WarfarinPatients:
 
 
 @pytest.mark.skipif(not CASE.exists(), reason="the shared cases are not here")
+@pytest.mark.case("W01")
 def test_published_cases() -> None:
     case = json.loads(CASE.read_text())
     rows = case["inputs"]["rows"]

@@ -80,13 +80,16 @@ class UnitTable:
         columns: which columns of the store are read for it.
     """
 
-    def __init__(self, askers: Sequence[Sequence[UnitConversion] | None]) -> None:
+    def __init__(
+        self, askers: Sequence[Sequence[UnitConversion] | None], *, all_fit: bool = True
+    ) -> None:
         """Put conversions together.
 
         Args:
             askers: what each knows of the units of its code; none: it takes numbers as they are.
+            all_fit: whether they know all units that are stored.
         """
-        several = any(known is not None and len(known) > 1 for known in askers)
+        several = not all_fit or any(known is not None and len(known) > 1 for known in askers)
         units = {one.unit for known in askers if several and known for one in known}
         self._units = {unit: place for place, unit in enumerate(sorted(units))}
         shape = (len(askers), len(units) + 1)

@@ -181,7 +181,11 @@ class _Answers:
             return {}
         found = self._look_back.find(piece, chosen)
         numbers, present = piece.numbers
-        said = np.ones(len(numbers), np.bool_) if present is None else piece.has_text | present
+        said = (
+            np.ones(len(numbers), np.bool_)
+            if present is None
+            else piece.has("text_value") | present
+        )
         found = found.of(np.flatnonzero(said[found.rows]))
         starts = found.groups
         ends = np.append(starts[1:], len(found.rows)) - 1 if len(starts) else starts

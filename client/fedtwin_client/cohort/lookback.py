@@ -124,6 +124,14 @@ class LookBack:
         found = Found(rows=rows, question=question, asked=asked, patient=patient)
         return self._in_time(piece, chosen, found)
 
+    def every(self, piece: Piece) -> Found:
+        """The events of all patients, whenever they happened."""
+        other = len(self._of_code)
+        code = piece.of_code(self._of_code, other, self._kind)
+        rows = np.flatnonzero(code != other)
+        rows, question, asked = self._by_question(rows, code[rows])
+        return Found(rows=rows, question=question, asked=asked, patient=piece.owner[rows])
+
     def _in_reach(self, piece: Piece, chosen: Chosen) -> NDArray[np.int64]:
         """Rows that some patient and question could use."""
         if not len(chosen.places) or not len(self._days):

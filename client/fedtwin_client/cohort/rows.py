@@ -94,6 +94,7 @@ def build_cohort(
     Raises:
         CohortError: units do not fit (the feature is named), or too few patients remain. The
             text holds counts and is for the hospital only.
+        RecordError: the records cannot be read.
     """
     moment = now.astimezone(UTC).replace(tzinfo=None)
     with using(site_tables(timeline.folder)):

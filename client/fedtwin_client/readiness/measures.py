@@ -1,125 +1,38 @@
-"""Counting: the measures of a readiness report, in a few passes of DuckDB over the timelines."""
+"""Counting: the measures of a readiness report, in two passes over the timelines.
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+The first takes the timelines as a whole and selects the cohort; the second takes the rows of every
+feature, a piece of the store at a time. Features that ask the same question are counted once.
+"""
+
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import duckdb
 import numpy as np
+from numpy.typing import NDArray
 
-from fedtwin_client.cohort.conversions import TIDY
-from fedtwin_client.cohort.selection import Selected, select_patients
-from fedtwin_client.cohort.times import stored_codes, years_of
-from fedtwin_client.readiness.counts import (
-    BINS,
-    CohortCounts,
-    FeatureCounts,
-    Report,
-    SiteCounts,
-    YearCounts,
-)
-from fedtwin_client.readiness.questions import (
-    IN_LOOK_BACK,
-    USABLE,
-    Stored,
-    ask,
-    choose,
-    know_lives,
-)
-from fedtwin_client.readiness.reference import LEVELS, Reference, distance
-from fedtwin_client.readiness.site import site_counts
+from fedtwin_client.cohort.conversions import StoredUnits, UnitConversion, UnitTable
+from fedtwin_client.cohort.lookback import LookBack, Question
+from fedtwin_client.cohort.selection import Rules, Selected, together
+from fedtwin_client.cohort.times import earliest, stored_codes, years_of
+from fedtwin_client.readiness.counts import CohortCounts, FeatureCounts, Report, YearCounts
+from fedtwin_client.readiness.questions import conversion_of
+from fedtwin_client.readiness.reference import Reference
+from fedtwin_client.readiness.site import SiteTally
+from fedtwin_client.readiness.tallies import Rows, Tally
 from fedtwin_client.records.analytes import analyte
-from fedtwin_client.store.pieces import PatientColumns
+from fedtwin_client.records.blocks import microseconds
+from fedtwin_client.records.events import BIRTH, DEATH
+from fedtwin_client.store.pieces import NEVER, PatientColumns, Piece
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.contract import Feature
-from fedtwin_protocol.errors import CohortError, RecordError
+from fedtwin_protocol.errors import CohortError
 from fedtwin_protocol.study import StudyPlan
 
-DRIFT_DAYS: Final = 30
-DRIFT_VALUES: Final = 50
-# The timelines are read once for several features, up to so many rows, so that memory stays small;
-# every measure is of one feature's rows.
-_ROWS_AT_ONCE: Final = 3_000_000
-_SEVERAL: Final = """
-CREATE OR REPLACE TEMP TABLE several AS
-SELECT feature, subject_id, time, available_time, value, has_value, implausible,
-    comparator IS NOT NULL AS bound, hash(code, numeric_value, text_value, unit) AS said
-FROM judged WHERE feature BETWEEN $first AND $last AND code IN ({codes})
-"""
-_ONE: Final = """
-CREATE OR REPLACE TEMP VIEW one AS
-SELECT * EXCLUDE (feature), '{kind}' AS kind, {low}::DOUBLE AS low, {high}::DOUBLE AS high,
-    {days}::INTEGER AS days FROM several WHERE feature = {feature}
-"""
-_EACH: Final = """
-SELECT count(DISTINCT subject_id) AS subjects, count(*) FILTER (has_value) AS values_,
-    count(*) FILTER (implausible) AS implausible,
-    quantile_cont(value, [0.01, 0.5, 0.99]) FILTER (kind = 'number') AS quantiles,
-    max(time) FILTER (time <= $now) AS newest,
-    count(*) FILTER (time > $now OR available_time > $now) AS future,
-    count(*) FILTER (bound) AS comparator,
-    quantile_cont((epoch_us(available_time) - epoch_us(time)) / 86400e6, [0.5, 0.95]) AS delays
-FROM one HAVING count(*) > 0
-"""
-_LIFETIME: Final = """
-SELECT count(*) FILTER (time < birth), count(*) FILTER (time > death)
-FROM one JOIN lives USING (subject_id)
-"""
-# In the order of the store all events of a patient at one moment are neighbours. Whether they are
-# is checked, because an engine promises no order: as many runs as patients, and no step back.
-_NEIGHBOURS: Final = """
-CREATE OR REPLACE TEMP TABLE neighbours AS
-SELECT subject_id, time, lag(subject_id) OVER () IS DISTINCT FROM subject_id AS first,
-    lag(time) OVER () AS before FROM one
-"""
-_IN_ORDER: Final = """
-SELECT count(*) FILTER (first) = count(DISTINCT subject_id)
-    AND count(*) FILTER (NOT first AND before > time) = 0 FROM neighbours
-"""
-_TOGETHER: Final = """
-(SELECT one.* FROM one SEMI JOIN
-    (SELECT DISTINCT subject_id, time FROM neighbours WHERE NOT first AND before = time) AS several
-    USING (subject_id, time))
-"""
-_DUPLICATES: Final = """
-SELECT coalesce(sum(copies - 1), 0)::BIGINT
-FROM (SELECT count(*) AS copies FROM {rows} GROUP BY subject_id, time, said)
-"""
-_COVERED: Final = f"""
-SELECT count(DISTINCT c.subject_id) FROM one AS judged
-JOIN chosen AS c ON judged.subject_id = c.subject_id WHERE {IN_LOOK_BACK} AND {USABLE}
-"""  # noqa: S608 - constants
-_HISTOGRAM: Final = """
-SELECT CASE WHEN value < low THEN 0 WHEN value > high THEN $bins + 1
-    ELSE 1 + least($bins - 1, floor($bins * (value - low) / (high - low))::INTEGER) END, count(*)
-FROM one WHERE value IS NOT NULL GROUP BY ALL
-"""
-_MONTHS: Final = """
-SELECT year(time) AS year, month(time) AS month, count(*) FROM one
-WHERE time <= $now GROUP BY ALL ORDER BY ALL
-"""
-_DRIFT: Final = """
-WITH steps AS (
-    SELECT value, count(*) FILTER (time > $newest - to_days($days)) AS late,
-        count(*) FILTER (time <= $newest - to_days($days)) AS early
-    FROM one WHERE time > $newest - to_days(2 * $days) AND time <= $newest
-        AND value IS NOT NULL AND NOT implausible
-    GROUP BY value
-), sums AS (
-    SELECT sum(late) OVER upto AS late, sum(early) OVER upto AS early,
-        sum(late) OVER () AS all_late, sum(early) OVER () AS all_early
-    FROM steps WINDOW upto AS (ORDER BY value)
-)
-SELECT any_value(all_late)::BIGINT, any_value(all_early)::BIGINT,
-    max(abs(late / nullif(all_late, 0) - early / nullif(all_early, 0)))
-FROM sums HAVING count(*) > 0
-"""
-_AGAINST: Final = """
-SELECT len(list_filter($quantiles::DOUBLE[], lambda one: one < value)) AS above_strictly,
-    len(list_filter($quantiles::DOUBLE[], lambda one: one <= value)) AS above, count(*)
-FROM one WHERE value IS NOT NULL AND NOT implausible GROUP BY ALL
-"""
+_NUMBERS_HELD: Final = 40_000_000
+"""Of all questions together; with 8 bytes each."""
+_COLUMNS: Final = ("numeric_value", "text_value", "unit", "src_unit", "comparator")
+_DEMOGRAPHIC: Final = frozenset({"age", "sex"})
 
 Progress = Callable[[str], None]
 
@@ -143,194 +56,175 @@ def measure(
     Raises:
         RecordError: the records cannot be read.
     """
-    moment = now.astimezone(UTC).replace(tzinfo=None)
-    try:
-        with closing(timeline.connect()) as db:
-            db.execute(TIDY)
-            progress("codes")
-            site = site_counts(db, timeline, plan, moment)
-            stored = ask(db, plan.features)
-            progress("cohort")
-            selected, fault = _select(timeline, plan, moment)
-            counting = _Counting(db, moment, site, selected, reference)
-            features = []
-            for first, last in together([one.rows for one in stored]):
-                counting.read(plan.features, first, last)
-                for number in range(first, last + 1):
-                    progress(plan.features[number].name)
-                    features.append(counting.feature(number, plan.features[number], stored[number]))
-            cohort = None if selected is None else _cohort(plan, selected)
-    except duckdb.Error as error:
-        raise RecordError(f"the records in {timeline.folder} cannot be read: {error}") from error
+    columns = PatientColumns(timeline=timeline)
+    progress("patients")
+    units = columns.units()
+    site, selected, fault = _first_pass(columns, plan, now, units)
+    progress("features")
+    counting = _Counting(plan, units, microseconds(now) or 0, site, reference)
+    for piece in columns.pieces(counting.columns):
+        counting.add(piece, selected)
+    counted = site.counts(timeline)
     return Report(
         study=plan.study,
         plan_hash=plan.hash,
         made=now,
-        site=site,
-        cohort=cohort,
+        site=counted,
+        cohort=None if selected is None else _cohort(plan, selected),
         cohort_fault=fault,
-        features=tuple(features),
+        features=tuple(
+            counting.feature(feature, selected, counted.refused_units) for feature in plan.features
+        ),
         reference=None if reference is None else reference.name,
     )
 
 
+def _first_pass(
+    columns: PatientColumns, plan: StudyPlan, now: datetime, units: StoredUnits
+) -> tuple[SiteTally, Selected | None, str]:
+    """The timelines as a whole, and the cohort, or why it cannot be built."""
+    site = SiteTally(plan, microseconds(now) or 0)
+    rules, fault = None, ""
+    try:
+        rules = Rules(plan, now.astimezone(UTC).replace(tzinfo=None), units)
+    except CohortError as error:
+        fault = str(error)
+    parts = []
+    for piece in columns.pieces(set() if rules is None else rules.columns):
+        site.add(piece)
+        if rules is not None:
+            parts.append(rules.select(piece)[0])
+    return site, None if rules is None else together(parts)[0], fault
+
+
 class _Counting:
-    """The features' measures over one connection with the view `judged`."""
+    """The questions of a plan's features, counted in one piece of the store after another.
+
+    Attributes:
+        columns: which columns of the store are read.
+    """
 
     def __init__(
         self,
-        db: duckdb.DuckDBPyConnection,
-        now: datetime,
-        site: SiteCounts,
-        selected: Selected | None,
+        plan: StudyPlan,
+        units: StoredUnits,
+        now: int,
+        site: SiteTally,
         reference: Reference | None,
     ) -> None:
-        self._db = db
-        self._now = now
-        self._newest = None if site.newest is None else site.newest.replace(tzinfo=None)
-        self._refused = site.refused_units
-        self._selected = selected
-        self._reference = reference
-        know_lives(db)
-        if selected is not None:
-            choose(db, selected)
-
-    def read(self, features: tuple[Feature, ...], first: int, last: int) -> None:
-        """Read the events about some features, which stand side by side."""
-        codes = [code for one in features[first : last + 1] for code in stored_codes(one.codes)]
-        # Parameters one by one: of a list DuckDB does not know while it reads what to leave out.
-        named = {f"code_{place}": code for place, code in enumerate(sorted(set(codes)))}
-        sql = _SEVERAL.format(codes=", ".join(f"${name}" for name in named) or "NULL")
-        self._db.execute(sql, {"first": first, "last": last, **named})
-
-    def feature(self, number: int, feature: Feature, stored: Stored) -> FeatureCounts:
-        """All measures of one feature of the contract."""
-        counts: dict[str, Any] = {
-            "name": feature.name,
-            "kind": feature.kind,
-            "unit": feature.unit,
-            "rows": stored.rows,
-            "null": stored.null,
-            "unknown_unit": stored.unknown_unit,
-            "converted": stored.converted,
-        }
-        if feature.kind in {"age", "sex"}:
-            counts["covered"] = self._known(feature.kind)
-            return FeatureCounts(**counts)
-        low, high = feature.plausible or (0.0, 1.0)
-        days = "NULL" if feature.window_days is None else f"{feature.window_days:d}"
-        self._db.execute(
-            _ONE.format(
-                kind=feature.kind, low=repr(low), high=repr(high), days=days, feature=number
+        self._tallies: dict[tuple[Any, ...], Tally] = {}
+        asked = [one for one in plan.features if one.kind not in _DEMOGRAPHIC]
+        quantiles = {} if reference is None else reference.quantiles
+        held = _NUMBERS_HELD // (2 * max(1, len(asked)))
+        for feature in asked:
+            given = quantiles.get(feature.name) or None
+            tally = Tally(
+                feature=feature,
+                quantiles=None if given is None else np.array(given),
+                now=now,
+                newest=site.newest,
+                held=held,
             )
+            self._tallies.setdefault(_key(feature, given), tally)
+        self._keys = {feature.name: _key(feature, quantiles.get(feature.name) or None)
+                      for feature in asked}  # fmt: skip
+        features = [tally.feature for tally in self._tallies.values()]
+        self._look_back = LookBack(
+            [Question(codes=stored_codes(one.codes), window_days=None) for one in features]
         )
-        counts |= self._each()
-        if feature.kind == "category":
-            counts["null"] = stored.rows - counts.get("values", 0)
-        if self._selected is not None:
-            counts["covered"] = self._count(_COVERED)
+        self._units = UnitTable(
+            [_conversions(features[n], code, units) for n, code in self._look_back.pairs],
+            all_fit=False,
+        )
+        self.columns = set(_COLUMNS) if features else set()
+
+    def add(self, piece: Piece, selected: Selected | None) -> None:
+        """Count a piece."""
+        if not self._tallies:
+            return
+        found = self._look_back.every(piece)
+        values, there = self._units.values(piece, found.rows, found.asked)
+        present = piece.numbers[1]
+        number = np.ones(len(there), np.bool_) if present is None else present[found.rows]
+        time, known = piece.time[found.rows], piece.known[found.rows]
+        birth, death = _lives(piece)
+        index = _index(piece, selected)
+        edges = np.searchsorted(found.question, np.arange(len(self._tallies) + 1))
+        for place, tally in enumerate(self._tallies.values()):
+            here = slice(edges[place], edges[place + 1])
+            owner = found.patient[here]
+            tally.add(
+                Rows(
+                    piece=piece,
+                    rows=found.rows[here],
+                    owner=owner,
+                    time=time[here],
+                    known=known[here],
+                    value=values[here],
+                    there=there[here],
+                    number=number[here],
+                    birth=birth[owner],
+                    death=death[owner],
+                    index=index[owner],
+                )
+            )
+
+    def feature(
+        self, feature: Feature, selected: Selected | None, refused: dict[str, int]
+    ) -> FeatureCounts:
+        """All measures of one feature of the contract."""
+        counts: dict[str, Any] = {"name": feature.name, "kind": feature.kind, "unit": feature.unit}
+        if feature.kind in _DEMOGRAPHIC:
+            if selected is not None:
+                known = np.isfinite(selected.age if feature.kind == "age" else selected.sex)
+                counts["covered"] = int(known.sum())
+            return FeatureCounts(**counts)
+        tally = self._tallies[self._keys[feature.name]]
+        counts |= tally.of()
+        if selected is not None:
+            counts["covered"] = tally.counts["covered"]
         if feature.kind == "number":
-            known = {found.name for code in feature.codes if (found := analyte(code))}
-            counts["refused_unit"] = sum(self._refused.get(name, 0) for name in known)
-            counts |= self._numbers(feature)
+            names = {found.name for code in feature.codes if (found := analyte(code))}
+            counts["refused_unit"] = sum(refused.get(name, 0) for name in names)
         return FeatureCounts(**counts)
 
-    def _known(self, kind: str) -> int | None:
-        if self._selected is None:
-            return None
-        values = self._selected.age if kind == "age" else self._selected.sex
-        return int(np.isfinite(values).sum())
 
-    def _each(self) -> dict[str, Any]:
-        """What every kind of feature has; nothing without a row."""
-        rows = self._db.execute(_EACH, {"now": self._now}).fetchall()
-        if not rows:
-            return {}
-        names = ("subjects", "values", "implausible", "quantiles", "newest", "future",
-                 "comparator", "delays")  # fmt: skip
-        counts = dict(zip(names, rows[0], strict=True))
-        quantiles, delays = counts.pop("quantiles"), counts.pop("delays")
-        if counts["newest"] is not None:
-            counts["newest"] = counts["newest"].replace(tzinfo=UTC)
-        if quantiles is not None:
-            counts |= dict(zip(("p01", "p50", "p99"), quantiles, strict=True))
-        if delays is not None:
-            counts |= dict(zip(("delay_p50_days", "delay_p95_days"), delays, strict=True))
-        before, after = self._db.execute(_LIFETIME).fetchone() or (0, 0)
-        months = self._db.execute(_MONTHS, {"now": self._now}).fetchall()
-        return counts | {
-            "before_birth": before,
-            "after_death": after,
-            "duplicates": self._duplicates(),
-            "months": tuple((f"{year:04d}-{month:02d}", count) for year, month, count in months),
-        }
-
-    def _duplicates(self) -> int:
-        self._db.execute(_NEIGHBOURS)
-        rows = _TOGETHER if self._count(_IN_ORDER) else "one"
-        return self._count(_DUPLICATES.format(rows=rows))
-
-    def _numbers(self, feature: Feature) -> dict[str, Any]:
-        """What only measured values have."""
-        bins = [0] * (BINS + 2)
-        for place, count in self._db.execute(_HISTOGRAM, {"bins": BINS}).fetchall():
-            bins[int(place)] = int(count)
-        return {
-            "histogram": tuple(bins) if any(bins) else (),
-            "ks": self._distance(feature),
-            **self._drift(),
-        }
-
-    def _drift(self) -> dict[str, Any]:
-        asked = {"newest": self._newest, "days": DRIFT_DAYS}
-        rows = [] if self._newest is None else self._db.execute(_DRIFT, asked).fetchall()
-        if not rows:
-            return {}
-        late, early, most = rows[0]
-        enough = min(late, early) >= DRIFT_VALUES
-        return {"recent": (late, early), "drift": most if enough else None}
-
-    def _distance(self, feature: Feature) -> float | None:
-        quantiles = () if self._reference is None else self._reference.quantiles.get(feature.name)
-        if not quantiles:
-            return None
-        below, up_to = (np.zeros(len(LEVELS) + 1, np.int64) for _ in range(2))
-        asked = {"quantiles": list(quantiles)}
-        for strictly, above, count in self._db.execute(_AGAINST, asked).fetchall():
-            # A value counts below the quantiles that are above it, and up to those not below it.
-            below[int(above) :] += int(count)
-            up_to[int(strictly) :] += int(count)
-        values = int(up_to[-1])
-        return distance(below[:-1].tolist(), up_to[:-1].tolist(), values) if values else None
-
-    def _count(self, sql: str) -> int:
-        found = self._db.execute(sql).fetchone()
-        assert found is not None
-        return int(found[0])
+def _key(feature: Feature, quantiles: Sequence[float] | None) -> tuple[Any, ...]:
+    """The same for features of which everything that is counted is the same."""
+    codes = tuple(stored_codes(feature.codes))
+    asked = (feature.kind, codes, feature.unit, feature.plausible, feature.window_days)
+    return (*asked, feature.categories, None if quantiles is None else tuple(quantiles))
 
 
-def together(rows: Sequence[int], most: int = _ROWS_AT_ONCE) -> Iterator[tuple[int, int]]:
-    """Features that are read at once: the first and the last of each group.
-
-    Args:
-        rows: of each feature.
-        most: rows at once; a feature with more is read by itself.
-    """
-    first, held = 0, 0
-    for number, count in enumerate(rows):
-        if number > first and held + count > most:
-            yield first, number - 1
-            first, held = number, 0
-        held += count
-    if rows:
-        yield first, len(rows) - 1
+def _conversions(feature: Feature, code: str, units: StoredUnits) -> list[UnitConversion] | None:
+    """Of the units that convert; none: numbers are taken as they are."""
+    if feature.kind != "number":
+        return None
+    found = [conversion_of(code, unit, feature.unit) for unit, _ in units.get(code, ())]
+    return [one for one in found if one is not None]
 
 
-def _select(timeline: Timeline, plan: StudyPlan, now: datetime) -> tuple[Selected | None, str]:
-    try:
-        return select_patients(PatientColumns(timeline=timeline), plan, now), ""
-    except CohortError as error:
-        return None, str(error)
+def _lives(piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(patients,) births, long ago where they are not known, and deaths."""
+    meant = piece.of_code({BIRTH: 1, DEATH: 2}, 0, np.uint8)
+    found = []
+    for which in (1, 2):
+        rows = np.flatnonzero(meant == which)
+        found.append(earliest(piece.owner[rows], piece.time[rows], len(piece.subjects)))
+    birth, death = found
+    birth[birth == NEVER] = -NEVER
+    return birth, death
+
+
+def _index(piece: Piece, selected: Selected | None) -> NDArray[np.int64]:
+    """(patients,) index dates; long ago for those who are not in the cohort."""
+    found = np.full(len(piece.subjects), -NEVER)
+    if selected is not None and len(selected.subject_ids):
+        place = np.searchsorted(selected.subject_ids, piece.subjects)
+        place = np.minimum(place, len(selected.subject_ids) - 1)
+        mine = selected.subject_ids[place] == piece.subjects
+        found[mine] = selected.index[place[mine]]
+    return found
 
 
 def _cohort(plan: StudyPlan, selected: Selected) -> CohortCounts:

@@ -5,13 +5,12 @@ Unlike a cohort's own questions (`cohort.features`), these also take in values i
 not convert, to count them.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
 
+from fedtwin_client.cohort.conversions import StoredUnits, UnitConversion
 from fedtwin_client.cohort.selection import Selected
 from fedtwin_client.cohort.times import stored_codes
 from fedtwin_client.records.analytes import analyte_conversion
@@ -34,10 +33,6 @@ _TABLE: Final = pa.schema(
         ("days", pa.int32()),
     ]
 )
-_STORED: Final = """
-SELECT code, coalesce(unit, ''), coalesce(src_unit, ''), count(*), count(numeric_value) FROM events
-WHERE code IN (SELECT unnest($codes::VARCHAR[])) GROUP BY ALL ORDER BY ALL
-"""
 # A category's answer is spelled as in `cohort.features`.
 _VIEW: Final = """
 CREATE OR REPLACE TEMP VIEW judged AS
@@ -79,49 +74,15 @@ USABLE: Final = "(has_value OR kind = 'presence') AND NOT implausible"
 """Of the view `judged`: what answers the question."""
 
 
-@dataclass(kw_only=True, slots=True)
-class Stored:
-    """What is stored about one feature.
-
-    Attributes:
-        rows: events with one of its codes.
-        null: without a value of the kind that is asked for.
-        unknown_unit: numbers in a unit that does not convert.
-        converted: numbers that were written in another unit.
-    """
-
-    rows: int = 0
-    null: int = 0
-    unknown_unit: int = 0
-    converted: int = 0
-
-
-@dataclass(kw_only=True, slots=True)
-class _Unit:
-    """One code in one unit, as it is stored."""
-
-    code: str
-    unit: str
-    rows: int = 0
-    numbers: int = 0
-    written: dict[str, int] = field(default_factory=dict)
-
-
-def ask(db: duckdb.DuckDBPyConnection, features: tuple[Feature, ...]) -> list[Stored]:
-    """Make the view `judged`, and count what needs no value.
-
-    The view has each event about a feature, with its value in the feature's unit.
+def ask(db: duckdb.DuckDBPyConnection, features: tuple[Feature, ...], stored: StoredUnits) -> None:
+    """Make the view `judged`: each event about a feature, with its value in the feature's unit.
 
     Args:
         db: a connection with the view `events` and the macro `tidy`.
         features: of the contract, in order.
-
-    Returns:
-        what is stored about each feature, in their order.
+        stored: what the store says of its units.
     """
-    stored = _stored(db, features)
     rows: list[dict[str, Any]] = []
-    counts = [Stored() for _ in features]
     for number, feature in enumerate(features):
         asked: dict[str, Any] = {
             "feature": number,
@@ -130,18 +91,13 @@ def ask(db: duckdb.DuckDBPyConnection, features: tuple[Feature, ...]) -> list[St
         }
         if feature.kind == "category":
             asked["answers"] = list(feature.categories)
-        codes = stored_codes(feature.codes) if feature.codes else []
-        for one in (unit for code in codes for unit in stored.get(code, ())):
-            counts[number].rows += one.rows
+        for code in stored_codes(feature.codes):
             if feature.kind == "number":
-                rows.append({**asked, **_converted(feature, one, counts[number])})
-            elif feature.kind == "flag":
-                counts[number].null += one.rows - one.numbers
-        if feature.kind != "number":
-            rows += [{**asked, "code": code} for code in codes]
+                rows += [{**asked, **one} for one in _numbers(feature, code, stored)]
+            else:
+                rows.append({**asked, "code": code})
     db.register("questions", pa.Table.from_pylist(rows, schema=_TABLE))
     db.execute(_VIEW)
-    return counts
 
 
 def know_lives(db: duckdb.DuckDBPyConnection) -> None:
@@ -155,41 +111,32 @@ def choose(db: duckdb.DuckDBPyConnection, selected: Selected) -> None:
     db.register("chosen", pa.table({"subject_id": selected.subject_ids, "index_time": index}))
 
 
-def _converted(feature: Feature, one: _Unit, counts: Stored) -> dict[str, Any]:
-    """How numbers of one code in one unit become the feature's, counting as it goes."""
-    assert feature.plausible is not None
-    wanted = normal_unit(feature.unit) or feature.unit
-    found = (normal_unit(one.unit) or one.unit) if one.unit else "1"
-    convert = analyte_conversion(one.code, found, wanted)
-    counts.null += one.rows - one.numbers
+def conversion_of(code: str, unit: str, wanted: str) -> UnitConversion | None:
+    """How numbers of a code in a stored unit become another unit's; none: they do not."""
+    found = (normal_unit(unit) or unit) if unit else "1"
+    convert = analyte_conversion(code, found, normal_unit(wanted) or wanted)
     if convert is None:
-        counts.unknown_unit += one.numbers
-    else:
-        for written, numbers in one.written.items():
-            if (normal_unit(written) or written or found) != wanted:
-                counts.converted += numbers
-    return {
-        "code": one.code,
-        "unit": one.unit,
-        "convertible": convert is not None,
-        "factor": None if convert is None else convert.factor,
-        "shift": None if convert is None else convert.offset,
-        "low": feature.plausible[0],
-        "high": feature.plausible[1],
-    }
+        return None
+    return UnitConversion(code=code, unit=unit, factor=convert.factor, shift=convert.offset)
 
 
-def _stored(
-    db: duckdb.DuckDBPyConnection, features: Iterable[Feature]
-) -> dict[str, tuple[_Unit, ...]]:
-    codes = sorted({code for one in features for code in stored_codes(one.codes)})
-    found: dict[tuple[str, str], _Unit] = {}
-    for code, unit, written, rows, numbers in db.execute(_STORED, {"codes": codes}).fetchall():
-        one = found.setdefault((code, unit), _Unit(code=code, unit=unit))
-        one.rows += int(rows)
-        one.numbers += int(numbers)
-        one.written[written] = one.written.get(written, 0) + int(numbers)
-    by_code: dict[str, tuple[_Unit, ...]] = {}
-    for (code, _), one in found.items():
-        by_code[code] = (*by_code.get(code, ()), one)
-    return by_code
+def _numbers(feature: Feature, code: str, stored: StoredUnits) -> list[dict[str, Any]]:
+    """How numbers of one code become the feature's, for each unit; one for rows without any."""
+    assert feature.plausible is not None
+    low, high = feature.plausible
+    rows: list[dict[str, Any]] = []
+    units = dict.fromkeys([*(unit for unit, _ in stored.get(code, ())), ""])
+    for unit in units:
+        convert = conversion_of(code, unit, feature.unit)
+        rows.append(
+            {
+                "code": code,
+                "unit": unit,
+                "convertible": convert is not None,
+                "factor": None if convert is None else convert.factor,
+                "shift": None if convert is None else convert.shift,
+                "low": low,
+                "high": high,
+            }
+        )
+    return rows

@@ -90,10 +90,11 @@ def failing_rows(
     try:
         with closing(timeline.connect()) as db:
             db.execute(TIDY)
-            ask(db, plan.features)
+            columns = PatientColumns(timeline=timeline)
+            ask(db, plan.features, columns.units())
             asked: dict[str, Any] = {"feature": number, "most": most}
             if gate == "coverage":
-                choose(db, select_patients(PatientColumns(timeline=timeline), plan, moment))
+                choose(db, select_patients(columns, plan, moment))
                 found = db.execute(_WITHOUT, asked).fetchall()
                 rows = [FailingRow(subject_id=row[0], time=row[1]) for row in found]
             else:

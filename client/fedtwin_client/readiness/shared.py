@@ -104,8 +104,9 @@ def contributions(timeline: Timeline, plan: StudyPlan, now: datetime) -> Contrib
     try:
         with closing(timeline.connect()) as db:
             db.execute(TIDY)
-            selected = select_patients(PatientColumns(timeline=timeline), plan, moment)
-            ask(db, plan.features)
+            columns = PatientColumns(timeline=timeline)
+            selected = select_patients(columns, plan, moment)
+            ask(db, plan.features, columns.units())
             choose(db, selected)
             years = years_of(selected.index)
             found = db.execute(_EACH).fetchall()

@@ -5,12 +5,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-import duckdb
+import numpy as np
 
 from fedtwin_client.at_rest.files import is_sealed, read_sealed
 from fedtwin_client.at_rest.keyring import Keyring
@@ -18,6 +18,7 @@ from fedtwin_client.cohort.times import stored_codes
 from fedtwin_client.readiness.counts import CodeCount, SiteCounts
 from fedtwin_client.records.codes import is_local
 from fedtwin_client.records.events import BIRTH, DEATH, SEX
+from fedtwin_client.store.pieces import Piece
 from fedtwin_client.store.tail import FILE, Tail
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.study import StudyPlan
@@ -25,14 +26,7 @@ from fedtwin_protocol.study import StudyPlan
 NAMED_FROM: Final = 10
 """A local code of fewer patients may itself say who they are, and is not named."""
 _COMMONEST: Final = 20
-_WHOLE: Final = """
-SELECT count(*), count(DISTINCT subject_id), max(time) FILTER (time <= $now) FROM events
-"""
-_CODES: Final = "SELECT code, count(*) FROM events GROUP BY code ORDER BY 2 DESC, 1"
-_SUBJECTS: Final = """
-SELECT code, count(DISTINCT subject_id) FROM events
-WHERE code IN (SELECT unnest($codes::VARCHAR[])) GROUP BY code
-"""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"|\d{4,}")
 # As `records.reading` words them.
 _UNIT: Final = re.compile(
@@ -40,36 +34,73 @@ _UNIT: Final = re.compile(
 )
 
 
-def site_counts(
-    db: duckdb.DuckDBPyConnection, timeline: Timeline, plan: StudyPlan, now: datetime
-) -> SiteCounts:
-    """Count the timelines as a whole.
+class SiteTally:
+    """The timelines as a whole, counted in one piece of the store after another.
 
-    Args:
-        db: a connection with the view `events`.
-        timeline: where it comes from.
-        plan: the codes that it asks for are mapped, whatever their vocabulary.
-        now: UTC without a zone.
+    Attributes:
+        newest: when the newest event up to now happened, microseconds; none: there is none.
     """
-    rows, subjects, newest = db.execute(_WHOLE, {"now": now}).fetchone() or (0, 0, None)
-    apart = {BIRTH, DEATH, SEX}
-    coded = {
-        code: int(number) for code, number in db.execute(_CODES).fetchall() if code not in apart
-    }
-    asked = set(asked_codes(plan))
-    unmapped = {code: n for code, n in coded.items() if is_local(code) and code not in asked}
-    unused = _unused(timeline)
-    return SiteCounts(
-        rows=int(rows),
-        subjects=int(subjects),
-        newest=None if newest is None else newest.replace(tzinfo=UTC),
-        coded=sum(coded.values()),
-        unmapped=sum(unmapped.values()),
-        commonest=_commonest(db, unmapped),
-        put_aside=dict(unused.put_aside),
-        refused_units=dict(unused.units),
-        doors=dict(unused.doors),
-    )
+
+    def __init__(self, plan: StudyPlan, now: int) -> None:
+        """Start with nothing.
+
+        Args:
+            plan: the codes that it asks for are mapped, whatever their vocabulary.
+            now: microseconds since 1970.
+        """
+        self.newest: int | None = None
+        self._asked, self._now = set(asked_codes(plan)), now
+        self._subjects = 0
+        self._codes: Counter[str] = Counter()
+        self._subjects_of: Counter[str] = Counter()
+
+    def add(self, piece: Piece) -> None:
+        """Count a piece."""
+        self._subjects += len(piece.subjects)
+        past = piece.time[piece.time <= self._now]
+        if len(past):
+            self.newest = max(int(past.max()), self.newest or int(past.max()))
+        names, code = piece.coded("code")
+        numbers = np.bincount(code, minlength=len(names)).tolist()
+        self._codes.update({n: number for n, number in zip(names, numbers, strict=True) if number})
+        local = np.array([self._is_unmapped(name) for name in names], np.bool_)
+        if local.any():
+            rows = np.flatnonzero(local[code])
+            pairs = np.unique(piece.owner[rows].astype(np.int64) * len(names) + code[rows])
+            own = np.bincount(pairs % len(names), minlength=len(names)).tolist()
+            self._subjects_of.update(
+                {name: number for name, number in zip(names, own, strict=True) if number}
+            )
+
+    def counts(self, timeline: Timeline) -> SiteCounts:
+        """What was counted, and what imports and doors put aside.
+
+        Args:
+            timeline: that was counted.
+        """
+        coded = {n: number for n, number in self._codes.items() if n not in {BIRTH, DEATH, SEX}}
+        unmapped = {code: number for code, number in coded.items() if self._is_unmapped(code)}
+        common = sorted(unmapped, key=lambda code: (-unmapped[code], code))
+        named = [code for code in common if self._subjects_of[code] >= NAMED_FROM][:_COMMONEST]
+        unused = _unused(timeline)
+        newest = None if self.newest is None else _EPOCH + timedelta(microseconds=self.newest)
+        return SiteCounts(
+            rows=self._codes.total(),
+            subjects=self._subjects,
+            newest=newest,
+            coded=sum(coded.values()),
+            unmapped=sum(unmapped.values()),
+            commonest=tuple(
+                CodeCount(code=code, rows=unmapped[code], subjects=self._subjects_of[code])
+                for code in named
+            ),
+            put_aside=dict(unused.put_aside),
+            refused_units=dict(unused.units),
+            doors=dict(unused.doors),
+        )
+
+    def _is_unmapped(self, code: str) -> bool:
+        return is_local(code) and code not in self._asked and code not in {BIRTH, DEATH, SEX}
 
 
 def asked_codes(plan: StudyPlan) -> list[str]:
@@ -80,15 +111,6 @@ def asked_codes(plan: StudyPlan) -> list[str]:
     codes += plan.endpoint.codes
     codes += [word.code for word in plan.sequence.vocabulary] if plan.sequence else []
     return stored_codes(tuple(codes))
-
-
-def _commonest(db: duckdb.DuckDBPyConnection, unmapped: dict[str, int]) -> tuple[CodeCount, ...]:
-    codes = list(unmapped)[: 10 * _COMMONEST]  # most rows first; some have too few patients
-    subjects = dict(db.execute(_SUBJECTS, {"codes": codes}).fetchall()) if codes else {}
-    named = [code for code in codes if subjects[code] >= NAMED_FROM][:_COMMONEST]
-    return tuple(
-        CodeCount(code=code, rows=unmapped[code], subjects=int(subjects[code])) for code in named
-    )
 
 
 @dataclass(kw_only=True, slots=True)

@@ -14,15 +14,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from threading import Thread
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from pydicom import Dataset
-from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom import AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from fedtwin_client.records.dicom import Intake
+from fedtwin_client.records.dicom_guard import (
+    OPENING_S,
+    SILENT,
+    Guard,
+    GuardedEntity,
+    Limits,
+    PatientContext,
+)
 from fedtwin_client.records.dicom_reading import LARGEST_BYTES, TRANSFER_SYNTAXES, read_dataset
 from fedtwin_client.records.dicom_series import Whose
 from fedtwin_client.records.door import Keep
@@ -69,6 +75,9 @@ class DicomSettings:
         trusted_network: whether to listen beyond this machine without TLS.
         associations: at most so many at once.
         idle_s: seconds without a message after which an association is ended.
+        stalled_s: seconds within which a unit of a message has to be whole.
+        opening_s: seconds within which a connection has to ask for an association.
+        silent: connections at once that have not asked for one.
         largest: bytes of one image; a sender of more is cut off.
     """
 
@@ -80,6 +89,9 @@ class DicomSettings:
     trusted_network: bool = False
     associations: int = 10
     idle_s: float = 60.0
+    stalled_s: float = 30.0
+    opening_s: float = OPENING_S
+    silent: int = SILENT
     largest: int = LARGEST_BYTES
 
 
@@ -150,12 +162,19 @@ class DicomDoor:
 
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
         entity = _entity(settings)
-        context = None if settings.tls is None else _context(settings.tls)
+        limits = Limits(
+            largest=settings.largest,
+            stalled_s=settings.stalled_s,
+            opening_s=settings.opening_s,
+            silent=settings.silent,
+        )
+        guard = Guard(entity, limits)
+        context = None if settings.tls is None else _context(settings.tls, settings.opening_s)
         try:
             server = entity.start_server(
                 (settings.host, settings.port),
                 block=False,
-                evt_handlers=[(evt.EVT_C_STORE, store), *_Limit(settings.largest).handlers],
+                evt_handlers=[(evt.EVT_C_STORE, store), *guard.handlers],
                 ssl_context=context,
             )
         except (OSError, OverflowError) as error:
@@ -169,28 +188,7 @@ class DicomDoor:
         try:
             await loop.create_future()
         finally:
-            await asyncio.to_thread(entity.shutdown)
-
-
-class _Limit:
-    """Cuts off a sender whose message grows without end, before it fills the memory."""
-
-    def __init__(self, largest: int) -> None:
-        self._largest = largest
-        self._received: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-        self.handlers = [(evt.EVT_DATA_RECV, self._more), (evt.EVT_DIMSE_RECV, self._whole)]
-
-    def _more(self, event: Any) -> None:
-        size = self._received.get(event.assoc, 0) + len(event.data)
-        self._received[event.assoc] = size
-        if size > self._largest:
-            self._received[event.assoc] = 0
-            _log.warning("DICOM door: a sender of more than %d bytes was cut off", self._largest)
-            # From a thread of its own: ending an association waits for the one that calls this.
-            Thread(target=event.assoc.abort, daemon=True).start()
-
-    def _whole(self, event: Any) -> None:
-        self._received[event.assoc] = 0
+            await asyncio.shield(asyncio.to_thread(entity.shutdown))
 
 
 class _One:
@@ -229,20 +227,23 @@ class _One:
         return self._intake.take(found, data, place, received=received)
 
 
-def _entity(settings: DicomSettings) -> AE:
-    entity = AE(ae_title=settings.title)
+def _entity(settings: DicomSettings) -> GuardedEntity:
+    entity = GuardedEntity(ae_title=settings.title)
     entity.require_calling_aet = list(settings.senders)
     entity.require_called_aet = True
     entity.maximum_associations = settings.associations
     entity.network_timeout = settings.idle_s
+    entity.acse_timeout = settings.opening_s
     entity.add_supported_context(Verification)
     for context in AllStoragePresentationContexts:
         entity.add_supported_context(str(context.abstract_syntax), list(TRANSFER_SYNTAXES))
     return entity
 
 
-def _context(tls: DicomTls) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+def _context(tls: DicomTls, opening_s: float) -> ssl.SSLContext:
+    context = PatientContext(ssl.PROTOCOL_TLS_SERVER)
+    context.opening_s = opening_s
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(tls.certificate, tls.key)
         context.load_verify_locations(tls.senders)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedtwin_client.records.gene_events import GeneResult, gene_events, gene_origin
+from fedtwin_client.records.lines import Progress
 from fedtwin_client.records.people import People, Person
 from fedtwin_client.records.reading import Times, UnusableError
 from fedtwin_client.records.report import Place
@@ -54,6 +55,7 @@ def variant_files(
     people: People,
     tables: Mapping[str, GeneTable],
     options: GenomeOptions,
+    progress: Progress | None = None,
 ) -> OpenSource:
     """VCF files as a source.
 
@@ -62,13 +64,14 @@ def variant_files(
         people: whose samples they hold.
         tables: of the genes to call.
         options: how strictly genotypes are taken.
+        progress: is told how many bytes more of the files were read.
 
     Raises:
         RecordError: a depth below 0.
     """
     if options.least_depth < 0:
         raise RecordError(f"expected a least depth of 0 or more, found {options.least_depth}")
-    return lambda desk: VariantFiles(paths, people, tables, options, desk)
+    return lambda desk: VariantFiles(paths, people, tables, options, desk, progress)
 
 
 @dataclass(slots=True)
@@ -94,6 +97,7 @@ class VariantFiles(ByNumber):
         tables: Mapping[str, GeneTable],
         options: GenomeOptions,
         desk: Desk,
+        progress: Progress | None = None,
     ) -> None:
         self.title = f"genotypes of {len(paths)} VCF files"
         self._paths = paths
@@ -101,6 +105,7 @@ class VariantFiles(ByNumber):
         self._tables = tables
         self._options = options
         self._desk = desk
+        self._progress = progress
         self._tally = desk.reading.tally
         self._chromosomes = _chromosomes(tables)
         self._starts = {
@@ -146,7 +151,7 @@ class VariantFiles(ByNumber):
         return ", ".join(reasons[:3]) or "none of its lines covers a known position"
 
     def _read(self, path: Path) -> None:
-        file = VcfFile(path, self._tally)
+        file = VcfFile(path, self._tally, self._progress)
         header = file.header
         if header.build not in {None, BUILD}:
             raise _wrong_build(path, f"its header says {header.build}")

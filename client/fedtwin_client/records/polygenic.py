@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedtwin_client.records.events import Event
+from fedtwin_client.records.lines import Progress
 from fedtwin_client.records.people import People, Person
 from fedtwin_client.records.reading import Times, UnusableError
 from fedtwin_client.records.report import Place
@@ -41,7 +42,11 @@ class PolygenicOptions:
 
 
 def polygenic_scores(
-    paths: Sequence[Path], score: Path, people: People, options: PolygenicOptions
+    paths: Sequence[Path],
+    score: Path,
+    people: People,
+    options: PolygenicOptions,
+    progress: Progress | None = None,
 ) -> OpenSource:
     """Scores as a source.
 
@@ -50,13 +55,14 @@ def polygenic_scores(
         score: a scoring file of the PGS Catalog.
         people: whose samples the files hold.
         options: how a score is made.
+        progress: is told how many bytes more of the files were read.
 
     Raises:
         RecordError: a coverage outside 0 to 1.
     """
     if not 0 <= options.least_coverage <= 1:
         raise RecordError(f"expected a coverage from 0 to 1, found {options.least_coverage}")
-    return lambda desk: PolygenicScores(paths, score, people, options, desk)
+    return lambda desk: PolygenicScores(paths, score, people, options, desk, progress)
 
 
 class PolygenicScores(ByNumber):
@@ -73,6 +79,7 @@ class PolygenicScores(ByNumber):
         people: People,
         options: PolygenicOptions,
         desk: Desk,
+        progress: Progress | None = None,
     ) -> None:
         self.title = f"polygenic scores of {len(paths)} VCF files by {score.name}"
         self._paths = paths
@@ -80,6 +87,7 @@ class PolygenicScores(ByNumber):
         self._people = people
         self._options = options
         self._desk = desk
+        self._progress = progress
         self._tally = desk.reading.tally
         self._sums: dict[Person, RunningScore] = {}
         self._places: dict[Person, Place] = {}
@@ -107,7 +115,7 @@ class PolygenicScores(ByNumber):
             )
 
     def _read(self, path: Path, score: Score) -> None:
-        file = VcfFile(path, self._tally)
+        file = VcfFile(path, self._tally, self._progress)
         header = file.header
         place = Place(path.name, header.line)
         if header.build is None:

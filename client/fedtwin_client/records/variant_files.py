@@ -9,14 +9,17 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, cast
 
+from fedtwin_client.records.lines import Progress
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
 
 _LONGEST_LINE = 64 * 1024 * 1024
+_LINES_AT_ONCE = 4096
 _LONGEST_HEADER = 256 * 1024 * 1024
 _COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 _GZIP = b"\x1f\x8b"
@@ -126,15 +129,20 @@ class VcfFile:
         passed_over: lines that were not wanted.
     """
 
-    def __init__(self, path: Path, tally: Tally) -> None:
+    def __init__(self, path: Path, tally: Tally, progress: Progress | None = None) -> None:
         """Read the header.
+
+        Args:
+            path: of the file.
+            tally: the account.
+            progress: is told how many bytes more of it were read.
 
         Raises:
             RecordError: there is no such file, or it is no VCF with genotypes.
         """
         self._path = path
         self._tally = tally
-        self._lines = _lines(path)
+        self._lines = _lines(path, progress)
         self.passed_over = 0
         self.header = self._header()
 
@@ -271,28 +279,33 @@ def plain_chromosome(contig: str) -> str:
     return contig
 
 
-def open_text(path: Path) -> BinaryIO:
-    """Open a file of lines, gzipped or not.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
-    with path.open("rb") as file:
-        start = file.read(2)
-    return cast(BinaryIO, gzip.open(path, "rb")) if start == _GZIP else path.open("rb")
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """The lines of a file, unpacked, and the file on the disk that tells how far that is."""
+    with path.open("rb") as raw:
+        packed = raw.read(2) == _GZIP
+        raw.seek(0)
+        yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw, raw
 
 
-def numbered_lines(path: Path, longest: int = _LONGEST_LINE) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(
+    path: Path, longest: int = _LONGEST_LINE, progress: Progress | None = None
+) -> Iterator[tuple[int, bytes]]:
     """Lines of a text file, gzipped or not, from 1.
+
+    Args:
+        path: of the file.
+        longest: bytes of a line.
+        progress: is told how many bytes more of it were read, as they lie on the disk.
 
     Raises:
         RecordError: there is no such file, it cannot be read to its end, or a line is too long.
     """
     if not path.is_file():
         raise RecordError(f"expected a file, found none at {path}")
-    number = 0
+    number = told = 0
     try:
-        with open_text(path) as file:
+        with _opened(path) as (file, raw):
             while line := file.readline(longest + 1):
                 number += 1
                 if len(line) > longest:
@@ -301,6 +314,11 @@ def numbered_lines(path: Path, longest: int = _LONGEST_LINE) -> Iterator[tuple[i
                         "is it the right file?"
                     )
                 yield number, line
+                if progress is not None and number % _LINES_AT_ONCE == 0:
+                    progress(raw.tell() - told)
+                    told = raw.tell()
+            if progress is not None:
+                progress(raw.tell() - told)
     except EOFError as error:
         raise RecordError(
             f"{path} ends in the middle, after line {number}; copy it again"
@@ -309,8 +327,8 @@ def numbered_lines(path: Path, longest: int = _LONGEST_LINE) -> Iterator[tuple[i
         raise RecordError(f"cannot read {path} after line {number}: {error}") from error
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    for number, line in numbered_lines(path):
+def _lines(path: Path, progress: Progress | None) -> Iterator[tuple[int, bytes]]:
+    for number, line in numbered_lines(path, progress=progress):
         if number == 1 and line.startswith(_BINARY):
             raise RecordError(f"{path} is binary; write VCF first: bcftools view -O z")
         yield number, line

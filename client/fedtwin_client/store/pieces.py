@@ -7,7 +7,7 @@ something live concerns come in pieces of their own, put together as `joining` d
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from fedtwin_client.records.blocks import REPEATED, coded
 from fedtwin_client.store.joining import Live
 from fedtwin_client.store.manifest import EventFile
 from fedtwin_client.store.ordering import in_order
-from fedtwin_client.store.replacing import origins_of
+from fedtwin_client.store.renewed_rows import rows_of
 from fedtwin_client.store.staging import SCHEMA
 from fedtwin_client.store.timeline import Timeline, unreadable
 from fedtwin_client.store.unit_counts import counted, known_counts
@@ -42,6 +42,9 @@ class Piece:
     """
 
     table: pa.Table
+    _looked_at: dict[str, tuple[list[str], NDArray[np.int32]]] = field(
+        default_factory=dict, repr=False
+    )
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
@@ -86,10 +89,28 @@ class Piece:
         values = np.frombuffer(buffer, np.float64, end)[column.offset :]
         return values, _there(column) if column.null_count else None
 
-    @cached_property
-    def has_text(self) -> NDArray[np.bool_]:
-        """(rows,) whether there is a text."""
-        return _there(self._whole("text_value"))
+    def has(self, name: str) -> NDArray[np.bool_]:
+        """(rows,) whether there is anything in a column."""
+        column = self._whole(name)
+        return _there(column.indices if name in REPEATED else column)
+
+    def coded(self, name: str) -> tuple[list[str], NDArray[np.int32]]:
+        """A column of texts that repeat.
+
+        Args:
+            name: one of `REPEATED`.
+
+        Returns:
+            the texts, the last of them empty for none, and (rows,) the place of each row's text.
+        """
+        if name not in self._looked_at:
+            column = self._whole(name)
+            names = [*column.dictionary.to_pylist(), ""]
+            indices = column.indices
+            if indices.null_count:
+                indices = pc.fill_null(indices, len(names) - 1)
+            self._looked_at[name] = names, np.asarray(indices)
+        return self._looked_at[name]
 
     def of_code(
         self,
@@ -132,13 +153,8 @@ class Piece:
         rows: NDArray[np.int64] | None,
     ) -> NDArray[Any]:
         """As `of_code`; what the mapping says of the empty text holds where there is none."""
-        column = self._whole(name)
-        names = column.dictionary.to_pylist()
-        said = np.array([wanted.get(one, otherwise) for one in [*names, ""]], kind)
-        indices = column.indices
-        if indices.null_count:
-            indices = pc.fill_null(indices, len(names))
-        places = np.asarray(indices)
+        names, places = self.coded(name)
+        said = np.array([wanted.get(one, otherwise) for one in names], kind)
         # No place lies outside; so told, numpy does not look.
         return np.take(said, places if rows is None else places[rows], mode="clip")
 
@@ -146,6 +162,44 @@ class Piece:
         """A column as one array."""
         column = self.table[name]
         return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Touched:
+    """A file's rows of patients whom something live concerns.
+
+    Attributes:
+        replaced: (some,) rows of records that have a newer version among what is live, rising.
+        stays: (rows,) the others, rising.
+        sources: (rows,) of these.
+    """
+
+    replaced: NDArray[np.int64]
+    stays: NDArray[np.int64]
+    sources: pa.Array
+
+    @classmethod
+    def nothing(cls) -> "_Touched":
+        rows = np.zeros(0, np.int64)
+        return cls(replaced=rows, stays=rows, sources=pa.array([], pa.string()))
+
+    @classmethod
+    def together(cls, parts: "Sequence[_Touched]") -> "_Touched":
+        return cls(
+            replaced=np.concatenate([part.replaced for part in parts]),
+            stays=np.concatenate([part.stays for part in parts]),
+            sources=pa.concat_arrays([part.sources for part in parts]),
+        )
+
+    def gone(self, first: int, rows: int) -> NDArray[np.int64]:
+        """Of so many rows of the file from the first, those that are replaced."""
+        low, high = np.searchsorted(self.replaced, (first, first + rows))
+        return self.replaced[low:high] - first
+
+    def staying(self, first: int, rows: int) -> tuple[NDArray[np.int64], pa.Array]:
+        """Of the same, those of touched patients that are not, and their sources."""
+        low, high = np.searchsorted(self.stays, (first, first + rows))
+        return self.stays[low:high] - first, self.sources[low:high]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,18 +217,26 @@ class PatientColumns:
         return self.timeline.live()
 
     @cached_property
-    def _replaced(self) -> dict[str, NDArray[np.int64]]:
-        """By file, the rows of records that have a newer version among what is live."""
+    def _touched(self) -> dict[str, _Touched]:
+        """By file, the rows of patients whom something live concerns."""
         if not self._live.origins:
             return {}
         origins = pa.array(self._live.origins, pa.string())
+        live = pc.unique(self._live.events["subject_id"])
         found = {}
         for file in self.timeline.manifest.files:
-            parts = [np.zeros(0, np.int64)]
+            parts = [_Touched.nothing()]
             for first, table in self._tables(file, ["subject_id", "source"]):
-                given = origins_of(table["source"])["origin"]
-                parts.append(first + np.flatnonzero(pc.is_in(given, origins)))
-            found[file.path] = np.concatenate(parts)
+                replaced = rows_of(table["source"], origins)
+                theirs = table["subject_id"].take(pa.array(replaced)).combine_chunks()
+                among = pa.concat_arrays([live, theirs])
+                touched = np.flatnonzero(pc.is_in(table["subject_id"], among))
+                stays = np.setdiff1d(touched, replaced, assume_unique=True)
+                sources = table["source"].take(pa.array(stays)).combine_chunks()
+                parts.append(
+                    _Touched(replaced=first + replaced, stays=first + stays, sources=sources)
+                )
+            found[file.path] = _Touched.together(parts)
         return found
 
     def units(self) -> dict[str, list[tuple[str, int]]]:
@@ -221,36 +283,33 @@ class PatientColumns:
         if not self._live.origins:
             yield from (Piece(table=table) for _, table in self._tables(file, asked))
             return
-        replaced = self._replaced[file.path]
-        for first, table in self._tables(file, _with_order(asked)):
-            low, high = np.searchsorted(replaced, (first, first + table.num_rows))
-            gone = np.zeros(table.num_rows, np.bool_)
-            gone[replaced[low:high] - first] = True
-            theirs = table["subject_id"].filter(pa.array(gone)).combine_chunks()
-            among = pa.concat_arrays([self._live_subjects, theirs])
-            touched = np.asarray(pc.is_in(table["subject_id"], among))
-            if touched.any():
-                apart.append(table.filter(pa.array(touched & ~gone)).cast(apart[0].schema))
-                table = table.filter(pa.array(~touched))  # noqa: PLW2901 - the rest
+        touched = self._touched[file.path]
+        for first, table in self._tables(file, asked):
+            stays, sources = touched.staying(first, table.num_rows)
+            gone = touched.gone(first, table.num_rows)
+            if len(stays):
+                theirs = table.take(pa.array(stays))
+                if "source" not in asked:
+                    theirs = theirs.append_column("source", sources)
+                apart.append(theirs.select(apart[0].column_names).cast(apart[0].schema))
+            if len(stays) or len(gone):
+                others = np.ones(table.num_rows, np.bool_)
+                others[stays] = others[gone] = False
+                table = table.filter(pa.array(others)).combine_chunks()  # noqa: PLW2901 - the rest
             if table.num_rows:
-                yield Piece(table=table.select(asked).combine_chunks())
-
-    @cached_property
-    def _live_subjects(self) -> pa.Array:
-        return pc.unique(self._live.events["subject_id"])
+                yield Piece(table=table)
 
     def _units_of(self, file: EventFile) -> Counter[tuple[str, str]]:
         """Of the rows of a file that no newer version replaces."""
         opened = file.opened(self.timeline.folder, self.timeline.keyring)
-        replaced = self._replaced.get(file.path, np.zeros(0, np.int64))
+        touched = self._touched.get(file.path, _Touched.nothing())
         known = known_counts([opened])
-        if known is not None and not len(replaced):
+        if known is not None and not len(touched.replaced):
             return known
         counts: Counter[tuple[str, str]] = Counter() if known is None else known.copy()
         asked = ["subject_id", "code", "numeric_value", "unit"]
         for first, table in self._tables(file, asked):
-            low, high = np.searchsorted(replaced, (first, first + table.num_rows))
-            gone = table.take(pa.array(replaced[low:high] - first))
+            gone = table.take(pa.array(touched.gone(first, table.num_rows)))
             if known is None:
                 counts.update(counted(table))
             counts.subtract(counted(gone))

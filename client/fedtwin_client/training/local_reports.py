@@ -22,7 +22,7 @@ from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.study_population import FAMILY as POPULATION
 from fedtwin_protocol.transforms import backward
 from fedtwin_twins.families import RecordRows, predicted, scores_of
-from fedtwin_twins.population.site_effect import site_effect
+from fedtwin_twins.population.site_values import site_values
 from fedtwin_twins.regression import (
     count_quality,
     recalibrate_counts,
@@ -56,7 +56,7 @@ def local_report(
         `study`, `kind` and `unit` of the endpoint, `training_patients`, `held_out_patients`,
         `before`, `after` and `no_model` (the same figures each), and `recalibration` (slope and
         intercept: of log-odds, of values in the endpoint's unit, or of the logarithm of counts).
-        Of a population study also `site_effect`: on the scale of the endpoint's transform, this
+        Of a population study `site_shift` instead: on the scale of the endpoint's transform, this
         site's shift with its sd, and the sd between sites and between patients.
     """
     report: Report = {
@@ -132,26 +132,24 @@ def in_unit(plan: StudyPlan, scaled: Floats) -> Floats:
 def _of_population(
     plan: StudyPlan, parameters: Mapping[str, Array], training: TrainingRows, held_out: TrainingRows
 ) -> Report:
-    """Medians of a typical site before, of this site after; its effect is on the learned scale."""
+    """Medians of a typical site before, of this site after; its shift is on the learned scale."""
     values = values_of(plan, parameters)
-    effect = site_effect(values, training.features, training.outcomes)
-    tried = values.expected(held_out.features)
+    own = site_values(values, training.features, training.outcomes)
     seen, alone = (in_unit(plan, rows.outcomes) for rows in (held_out, training))
     mean = float(alone.mean()) if len(alone) else float("nan")
     foretold = {
-        "before": in_unit(plan, tried),
-        "after": in_unit(plan, tried + effect.mean),
+        "before": in_unit(plan, values.expected(held_out.features)),
+        "after": in_unit(plan, own.expected(held_out.features)),
         "no_model": np.full(len(seen), mean),
     }
     figures = {name: asdict(value_quality(one, seen, mean)) for name, one in foretold.items()}
     scale = plan.endpoint.scale
     return {
         **figures,
-        "recalibration": {"slope": 1.0, "intercept": effect.mean * scale},
-        "site_effect": {
+        "site_shift": {
             "scale": plan.endpoint.transform,
-            "mean": effect.mean * scale,
-            "sd": float(np.sqrt(effect.variance)) * scale,
+            "mean": own.shift * scale,
+            "sd": own.shift_sd * scale,
             "sd_between_sites": float(np.sqrt(values.site_variance)) * scale,
             "sd_between_patients": float(np.sqrt(values.residual_variance)) * scale,
         },

@@ -7,7 +7,8 @@ from fedtwin_client.training.training_rows import TrainingRows
 from fedtwin_protocol.payload import Array
 from fedtwin_protocol.population_design import design_of, prior_of
 from fedtwin_protocol.study import StudyPlan
-from fedtwin_twins.population.estimate import Design, PopulationValues, population_values
+from fedtwin_twins.population.design import Design
+from fedtwin_twins.population.estimate import PopulationValues, population_values
 from fedtwin_twins.population.moments import site_sum
 
 

@@ -1,4 +1,4 @@
-"""Reports over files and live records together; the order that is hoped for and is not there."""
+"""Reports over files and live records together, however the store is cut for reading."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedtwin_client.readiness import measures
-from fedtwin_client.readiness.measures import measure, together
+from fedtwin_client.readiness.measures import measure
+from fedtwin_client.readiness.spread import Spread
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
+from fedtwin_client.store import pieces
 from fedtwin_client.store.asides import Aside
 from fedtwin_client.store.tail import Batch, Tail
 from fedtwin_client.store.timeline import Timeline
@@ -70,39 +73,29 @@ def test_live_records_count_and_so_do_their_duplicates(mixed) -> None:
     assert glucose.refused_unit == 2
 
 
-@pytest.mark.parametrize(
-    "order", ["subject_id, time", "hash(source)", "time", "subject_id, time DESC"]
-)
-def test_duplicates_are_the_same_in_any_order(
-    mixed, monkeypatch: pytest.MonkeyPatch, order: str
-) -> None:
-    """Where neighbours do not stand together, every row is looked at."""
-    real = Timeline.connect
-
-    def shuffled(self: Timeline) -> duckdb.DuckDBPyConnection:
-        db = real(self)
-        db.execute(f"CREATE TEMP TABLE mixed AS SELECT * FROM events ORDER BY {order}")
-        db.execute("CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM mixed")
-        return db
-
-    monkeypatch.setattr(Timeline, "connect", shuffled)
-    glucose = measure(mixed[0], plan(), NOW).feature("glucose")
-    assert glucose is not None
-    assert glucose.duplicates == duplicates(mixed[1])
-
-
-def test_features_read_one_by_one_count_as_when_read_together(
+def test_small_pieces_and_numbers_held_once_count_the_same(
     mixed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = measure(mixed[0], plan(), NOW)
-    monkeypatch.setattr(measures.together, "__defaults__", (1,))
+    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(measures, "_NUMBERS_HELD", 1)
     assert measure(mixed[0], plan(), NOW) == whole
 
 
-def test_groups_of_features_hold_no_more_than_may_be_and_leave_none_out() -> None:
-    assert list(together([3, 3, 3, 9, 0, 1], 6)) == [(0, 1), (2, 2), (3, 3), (4, 5)]
-    assert list(together([0, 0], 6)) == [(0, 1)]
-    assert list(together([], 6)) == []
+@given(
+    parts=st.lists(st.lists(st.sampled_from([0.1, 2.0, -7.5, 2.25, 40.0]), max_size=9), max_size=6),
+    most=st.sampled_from([0, 3, 1000]),
+)
+def test_quantiles_are_exact_however_numbers_are_held(parts: list[list[float]], most: int) -> None:
+    spread, levels = Spread(most), [0.0, 0.01, 0.5, 0.95, 1.0]
+    for part in parts:
+        spread.add(np.array(part, np.float64))
+    everything = [number for part in parts for number in part]
+    found = spread.quantiles(levels)
+    if not everything:
+        assert found is None
+        return
+    assert found == pytest.approx(np.quantile(everything, levels).tolist(), rel=1e-12)
 
 
 def test_the_window_of_a_feature_is_inclusive(tmp_path: Path) -> None:

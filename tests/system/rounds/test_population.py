@@ -123,7 +123,8 @@ def test_a_researcher_reads_the_population_with_its_errors(
     assert 0 < error < 0.02
     assert abs(float(slope["value"]) - PER_PRESSURE) < 4 * error
     assert slope["unit"] == "sqrt(mg) per mm[Hg]"
-    assert abs(float(values["variance between patients"]["value"]) - 0.36) < 0.2
+    patients = values["variance between patients"]
+    assert abs(float(patients["value"]) - 0.36) < 4 * float(patients["standard_error"])
     assert 0.1 < float(between["value"]) < 2.0
 
 
@@ -154,9 +155,9 @@ def test_a_hospital_finds_its_own_shift(clinics: Clinics) -> None:
     before, after, alone = (found[name] for name in ("before", "after", "no_model"))
     assert after["mean_absolute_error"] < 0.8 * before["mean_absolute_error"]
     assert after["mean_absolute_error"] < 0.8 * alone["mean_absolute_error"]
-    effect = found["site_effect"]
-    assert effect["mean"] == pytest.approx(SHIFTS["aal"], abs=0.5)
-    assert 0 < effect["sd"] < 0.1
+    shift = found["site_shift"]
+    assert shift["mean"] == pytest.approx(SHIFTS["aal"], abs=0.5)
+    assert 0 < shift["sd"] < 0.6  # of three hospitals nobody knows well where their middle is
     assert "this hospital's own shift" in clinics.consortium.run("client", "report", STUDY, *home)
 
 

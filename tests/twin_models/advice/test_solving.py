@@ -22,6 +22,7 @@ BETWEEN = (mg(1.0), mg(20_000.0))
 @pytest.mark.parametrize(
     ("name", "window"), [("D01_dose_auc_single", (0, 24)), ("D02_dose_auc_day10", (216, 240))]
 )
+@pytest.mark.case("D01", "D02")
 def test_dose_for_an_area(name: str, window: tuple[float, float]) -> None:
     published = case(name)
     known = goti_known(published["inputs"]["eta"])
@@ -31,6 +32,7 @@ def test_dose_for_an_area(name: str, window: tuple[float, float]) -> None:
 
 
 @needs_cases
+@pytest.mark.case("D04")
 def test_time_and_interval_for_a_trough() -> None:
     published = case("D04_interval_and_time")
     expected, close = published["expected"], published["tolerance"]["abs_h"]

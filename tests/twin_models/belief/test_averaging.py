@@ -55,6 +55,7 @@ def believed(model: SmallModel) -> Posterior:
     return infer(model, batch, observed, torch.Generator().manual_seed(1))
 
 
+@pytest.mark.case("M13")
 def test_a_likelihood_as_mapbayr_prints_it() -> None:
     """Case M13."""
     if not CASES.is_dir():
@@ -65,6 +66,7 @@ def test_a_likelihood_as_mapbayr_prints_it() -> None:
     assert (-found / 2.0).exp().tolist() == pytest.approx(list(wanted["LL"].values()), abs=2e-3)
 
 
+@pytest.mark.case("M13")
 def test_weights_as_mapbayr_finds_them() -> None:
     """Case M13; AIC's from the same source, tests/testthat/test-modelaveraging.R @080fb292."""
     both = [believed(run001()), believed(two_ways_in())]

@@ -26,6 +26,7 @@ THEOPHYLLINE = SHARED / "data" / "pk_nlmixr2data" / "theo_sd.csv"
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here")
+@pytest.mark.case("P01")
 def test_the_objective_of_wang_2007() -> None:
     """Case P01: NONMEM's FOCEI at fixed parameters, proportional error."""
     wanted = json.loads((CASES / "P01_focei_wang2007.json").read_text())
@@ -82,6 +83,7 @@ def theophylline() -> tuple[PopulationModel, Batch, list[list[tuple[float, float
 
 
 @pytest.mark.skipif(not THEOPHYLLINE.exists(), reason="the shared data are not here")
+@pytest.mark.case("P02")
 def test_theophylline() -> None:
     """Case P02: nlmixr2's estimates with their standard errors, and one patient's effects."""
     wanted = json.loads((CASES / "P02_theophylline.json").read_text())

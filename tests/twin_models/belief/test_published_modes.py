@@ -59,6 +59,7 @@ def records(path: Path) -> dict[str, tuple[list[tuple[float, float]], list[tuple
 
 @published
 @pytest.mark.skipif(not DATA, reason="FEDTWIN_MAPBAYR_DATA names no data_to_fit001.csv")
+@pytest.mark.case("M01", "M02")
 def test_nonmem_run001() -> None:
     given = records(Path(DATA))
     wanted = case("M01")
@@ -79,6 +80,7 @@ def test_nonmem_run001() -> None:
 
 
 @published
+@pytest.mark.case("M03")
 def test_tobramycin_as_monolix_fits_it() -> None:
     """Case M03: elimination rate and volume vary, the distribution rates are fixed."""
     wanted = case("M03")
@@ -109,6 +111,7 @@ def test_tobramycin_as_monolix_fits_it() -> None:
 
 
 @published
+@pytest.mark.case("M04")
 def test_vancomycin_as_monolix_fits_it() -> None:
     """Case M04: the deviations of the error add."""
     wanted = case("M04")
@@ -132,6 +135,7 @@ def test_vancomycin_as_monolix_fits_it() -> None:
 
 
 @published
+@pytest.mark.case("M08")
 def test_a_lag_that_varies() -> None:
     """Case M08, as NONMEM fits it."""
     wanted = case("M08")
@@ -150,6 +154,7 @@ def test_a_lag_that_varies() -> None:
 
 
 @published
+@pytest.mark.case("M06")
 def test_covariates_that_change_between_records() -> None:
     """Case M06: the next record's weight and sex hold since the last (NOCB)."""
     wanted = case("M06")
@@ -213,6 +218,7 @@ def test_a_value_below_the_limit_of_quantification() -> None:
 
 @pytest.mark.skipif(not DATA, reason="FEDTWIN_MAPBAYR_DATA names no data_to_fit001.csv")
 @published
+@pytest.mark.case("M01")
 def test_the_covariance_of_run001() -> None:
     (doses, levels) = records(Path(DATA))["1"]
     asked = evidence(run001(), doses, levels)

@@ -34,6 +34,7 @@ def truths(
 
 @few
 @given(doses)
+@pytest.mark.case("X01")
 def test_no_data_no_news(given_doses: list[tuple[float, float]]) -> None:
     asked = evidence_of(run001(), batch_of(given_doses), observed_of([]))
     mode = find_mode(asked)
@@ -44,6 +45,7 @@ def test_no_data_no_news(given_doses: list[tuple[float, float]]) -> None:
 
 @few
 @given(effects)
+@pytest.mark.case("X01")
 def test_many_precise_levels_leave_no_doubt(row: tuple[float, ...]) -> None:
     times = np.linspace(0.3, 60.0, 60).tolist()
     levels = list(zip(times, truths([(0.0, 10000.0)], row, times), strict=True))
@@ -59,6 +61,7 @@ def test_many_precise_levels_leave_no_doubt(row: tuple[float, ...]) -> None:
 
 @few
 @given(effects, st.integers(0, 2**31))
+@pytest.mark.case("X01")
 def test_a_flat_prior_leaves_least_squares(row: tuple[float, ...], seed: int) -> None:
     """Beside scipy's least squares from the same start."""
     optimise = pytest.importorskip("scipy.optimize")
@@ -81,6 +84,7 @@ def test_a_flat_prior_leaves_least_squares(row: tuple[float, ...], seed: int) ->
 
 @few
 @given(effects, st.permutations(range(5)))
+@pytest.mark.case("X01")
 def test_the_order_of_records_does_not_matter(row: tuple[float, ...], order: list[int]) -> None:
     times = [1.0, 3.0, 9.0, 24.0, 30.0]
     levels = list(zip(times, truths([(0.0, 10000.0), (24.0, 5000.0)], row, times), strict=True))
@@ -94,6 +98,7 @@ def test_the_order_of_records_does_not_matter(row: tuple[float, ...], order: lis
 
 @few
 @given(effects, st.floats(0.001, 1000.0))
+@pytest.mark.case("X01")
 def test_a_change_of_units_changes_nothing(row: tuple[float, ...], factor: float) -> None:
     """Doses and levels in another unit, with an error in proportion."""
     times = [1.0, 3.0, 9.0, 24.0]
@@ -109,6 +114,7 @@ def test_a_change_of_units_changes_nothing(row: tuple[float, ...], factor: float
 
 @few
 @given(effects, logs)
+@pytest.mark.case("X01")
 def test_another_occasion_has_no_say(row: tuple[float, ...], other: float) -> None:
     """Levels of the first occasion move its own effect and leave the second's at 0."""
     times = [1.0, 3.0, 9.0, 20.0]

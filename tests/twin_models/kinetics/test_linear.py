@@ -22,6 +22,7 @@ WAYS = [Way(0), Way(1), Way(3), Way(0, duration=1.0), Way(5)]
 
 @pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not here")
 @pytest.mark.parametrize("compartments", [1, 2, 3])
+@pytest.mark.case("S01")
 def test_published_figures_of_all_nine_models(compartments: int) -> None:
     case = json.loads((CASES / "S01_advan_closed_forms.json").read_text())
     given, schedule = case["inputs"]["params"], case["inputs"]["doses"]
@@ -36,6 +37,7 @@ def test_published_figures_of_all_nine_models(compartments: int) -> None:
 
 
 @pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not here")
+@pytest.mark.case("S02")
 def test_tacrolimus_after_ten_days_and_at_steady_state() -> None:
     case = json.loads((CASES / "S02_tacrolimus_woillard.json").read_text())
     for one in case["expected"]["rows"]:

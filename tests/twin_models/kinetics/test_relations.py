@@ -65,6 +65,7 @@ def sorted_doses(doses: list[Dose]) -> list[Dose]:
 
 @settings(max_examples=8)
 @given(bodies(), schedules(), schedules())
+@pytest.mark.case("X01")
 def test_superposition_and_proportion(body: Body, one: list[Dose], other: list[Dose]) -> None:
     both = levels(body, sorted_doses(one + other))
     assert_close(levels(body, one) + levels(body, other), both)
@@ -74,6 +75,7 @@ def test_superposition_and_proportion(body: Body, one: list[Dose], other: list[D
 
 @settings(max_examples=8)
 @given(bodies(), schedules(), st.floats(-50.0, 500.0))
+@pytest.mark.case("X01")
 def test_a_shift_of_time_shifts_the_answer(body: Body, doses: list[Dose], shift: float) -> None:
     later = [Dose(one.time + shift, one.amount, one.duration, one.route) for one in doses]
     inner = TIMES + 0.0137  # off the doses' own times, where rounding decides what counts
@@ -82,6 +84,7 @@ def test_a_shift_of_time_shifts_the_answer(body: Body, doses: list[Dose], shift:
 
 @settings(max_examples=8)
 @given(bodies(), schedules(), st.floats(0.1, 3.0))
+@pytest.mark.case("X01")
 def test_a_lag_shifts_the_start_and_keeps_the_duration(
     body: Body, doses: list[Dose], lag: float
 ) -> None:
@@ -98,6 +101,7 @@ def test_a_lag_shifts_the_start_and_keeps_the_duration(
 
 @settings(max_examples=8)
 @given(bodies(), st.floats(6.0, 24.0), st.integers(0, 2), st.sampled_from([0.0, 1.0, 5.0]))
+@pytest.mark.case("X01")
 def test_a_steady_state_is_many_doses(
     body: Body, interval: float, route: int, duration: float
 ) -> None:
@@ -117,6 +121,7 @@ def test_a_steady_state_is_many_doses(
 
 @settings(max_examples=8)
 @given(bodies(), schedules())
+@pytest.mark.case("X01")
 def test_the_whole_area_is_dose_over_clearance(body: Body, doses: list[Dose]) -> None:
     slowest = min(float(rate.min()) for rate in bound(body).disposition.modes().rates)
     area = bound(body).areas(make_doses([doses]), row([60.0 + 50 / slowest]))
@@ -136,6 +141,7 @@ def test_changes_that_change_nothing(body: Body, doses: list[Dose], changes: lis
 
 @settings(max_examples=5)
 @given(bodies(), st.floats(0.0, 20.0))
+@pytest.mark.case("X01")
 def test_a_short_infusion_tends_to_a_bolus(body: Body, time: float) -> None:
     inner = row([time + 1.0, time + 5.0, time + 30.0])
     bolus = levels(body, [Dose(time, 50.0)], inner)
@@ -149,6 +155,7 @@ def test_a_short_infusion_tends_to_a_bolus(body: Body, time: float) -> None:
 
 @settings(max_examples=5)
 @given(bodies(), schedules())
+@pytest.mark.case("X01")
 def test_splitting_and_shuffling_doses_of_one_time(body: Body, doses: list[Dose]) -> None:
     halves = [
         Dose(one.time, one.amount / 2, one.duration, one.route) for one in doses for _ in (0, 1)
@@ -159,6 +166,7 @@ def test_splitting_and_shuffling_doses_of_one_time(body: Body, doses: list[Dose]
 
 @settings(max_examples=5)
 @given(bodies(), schedules())
+@pytest.mark.case("X01")
 def test_units_are_the_callers(body: Body, doses: list[Dose]) -> None:
     """Amounts in ug for mg and volumes in mL for L: the same numbers, since ug/mL = mg/L."""
     fine = Body(

@@ -116,6 +116,7 @@ def test_a_loss_that_is_quick_is_followed() -> None:
 
 @pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not here")
 @pytest.mark.parametrize("creatinine_clearance", [106.5, 40.0])
+@pytest.mark.case("S05")
 def test_metformin_whose_hill_exponent_is_below_one(creatinine_clearance: float) -> None:
     case = json.loads((CASES / "S05_metformin_chae.json").read_text())
     name = f"CRCL_{creatinine_clearance:g}".replace(".", "p")

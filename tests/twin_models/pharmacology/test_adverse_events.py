@@ -24,6 +24,7 @@ def odds(rate: float) -> float:
 
 
 @needs_cases
+@pytest.mark.case("T05")
 def test_published_points_and_ratios() -> None:
     expected = case("T05_ae_exposure")["expected"]
     threshold = expected["vanco"]["threshold"]

@@ -14,6 +14,8 @@ from fedtwin_twins.pharmacology.library import library, load_card, read_card, sh
 from fedtwin_twins.pharmacology.reading_cards import card_from
 from fedtwin_twins.twin.refusals import Problem, Refusal
 
+pytestmark = pytest.mark.case("E01")
+
 CARDS = Path(__file__).parents[3] / "twin_models/fedtwin_twins/pharmacology/cards"
 
 
@@ -269,3 +271,12 @@ def test_a_hash_looks_at_content_and_not_at_layout(tmp_path: Path) -> None:
     path = tmp_path / "vancomycin_thomson_2009.yaml"
     path.write_text("# a remark\n" + yaml.safe_dump(plain(), sort_keys=True))
     assert read_card(path).digest == load_card("vancomycin_thomson_2009").digest
+
+
+def test_a_case_that_a_card_claims_to_meet_exists() -> None:
+    cases = Path(__file__).parents[4] / "shared" / "cases" / "pharmacology"
+    if not cases.is_dir():
+        pytest.skip("the shared cases are not here")
+    claimed = {name for card in shipped().values() for name in card.verified_by}
+    assert claimed
+    assert [name for name in claimed if not (cases / f"{name}.json").is_file()] == []

@@ -37,7 +37,14 @@ def rows_of(name: str) -> list[tuple[str, str, str | None, float | None, int | N
 
 
 @needs_cases
-@pytest.mark.parametrize("name", [name for name in DIPLOTYPES if name != "G_recommendations"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.case(name))
+        for name in DIPLOTYPES
+        if name != "G_recommendations"
+    ],
+)
 def test_published_results(name: str) -> None:
     rows = rows_of(name)
     assert rows
@@ -48,6 +55,7 @@ def test_published_results(name: str) -> None:
 
 
 @needs_cases
+@pytest.mark.case("G_CYP2D6_scores")
 def test_published_values_and_bands_of_cyp2d6() -> None:
     expected = case("G_CYP2D6_scores")["expected"]
     for allele, value in expected["allele_values"].items():
@@ -65,6 +73,7 @@ def test_published_values_and_bands_of_cyp2d6() -> None:
         assert found.phenotype == f"{SHORT[short]} Metabolizer"
 
 
+@pytest.mark.case("E01")
 def test_what_is_said_twice_must_agree() -> None:
     result = gene_result("CYP2C9", diplotype="*1/*3", phenotype="im", activity_score=1.0)
     assert result.shown == "*1/*3 (Intermediate Metabolizer, activity score 1)"
@@ -97,6 +106,7 @@ def test_what_is_said_twice_must_agree() -> None:
         ({"gene": "CYP9X9", "phenotype": "PM"}, "expected ABCG2"),
     ],
 )
+@pytest.mark.case("E01")
 def test_what_is_refused(given: dict[str, Any], says: str) -> None:
     with pytest.raises(Refusal, match=says) as refused:
         gene_result(**given)

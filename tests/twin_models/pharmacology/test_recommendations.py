@@ -67,6 +67,7 @@ def results(row: dict[str, Any]) -> list[list[GeneResult]]:
 
 
 @needs_cases
+@pytest.mark.case("G_recommendations")
 def test_all_published_rows() -> None:
     rows = case("G_recommendations")["expected"]["rows"]
     assert len(rows) == 19

@@ -162,12 +162,13 @@ def test_a_dosing_model_that_learns_from_levels_gets_nearer_than_one_that_does_n
         adjust = {"by": "model", "days": days, "target": TARGET, "largest_change": 5.0}
         arm = {"name": "x", "label": "x", "doses": DOSES, "start": {"target": TARGET}}
         fixed = {"name": "fixed", "label": "fixed", **ARMS["fixed"]}
-        found = plan(arms=[fixed, arm | {"adjust": adjust}], analysis={"control": "fixed"})
+        arms = [fixed, arm | {"adjust": adjust}]
+        found = plan(arms=arms, analysis={"control": "fixed"}, patients=60)
         course, group = ran(found, 1)
         trough = Endpoint(name="t", label="t", kind="trough", day=7, unit="mg/L")
         return float(np.median(np.abs(np.log(outcomes(trough, course, group, {}) / 3))))
 
-    assert distance([2, 4]) < 0.6 * distance([6.9])
+    assert distance([3]) < 0.7 * distance([6.9])
 
 
 def test_a_condition_and_a_what_if_act_on_the_truth_alone() -> None:
@@ -177,8 +178,8 @@ def test_a_condition_and_a_what_if_act_on_the_truth_alone() -> None:
     }
     drug = plain()["drug"]
     changed = drug | {"truth": drug["truth"] | {"parameter_factors": {"clearance": 2.0}}}
-    before, group = ran(plan("fixed", "model"), 1)
-    after, other = ran(plan("fixed", "model", drug=changed, **population(conditions=[ill])), 1)
+    before, group = ran(plan("fixed", "level"), 1)
+    after, other = ran(plan("fixed", "level", drug=changed, **population(conditions=[ill])), 1)
     has = other.patients.conditions["ill"]
     old = group.truth.model.individual(before.batch, group.truth.effects)["clearance"][:, 0]
     new = other.truth.model.individual(after.batch, other.truth.effects)["clearance"][:, 0]
@@ -232,7 +233,7 @@ def replicate(number: int, found: TrialPlan) -> Replicate:
 def test_a_replicate_is_whole_and_repeats_itself(by: str) -> None:
     prognosis = {"by": by, "patients": 400, "draws": 5}
     analysis = {"control": "fixed", "prognosis": prognosis, "subgroup_gene": "CYP3A5"}
-    found = plan(analysis=analysis)
+    found = plan(analysis=analysis, patients=40)
     first, again = replicate(1, found), replicate(1, found)
     assert first.comparisons == again.comparisons
     assert first.cells == again.cells
@@ -244,7 +245,7 @@ def test_a_replicate_is_whole_and_repeats_itself(by: str) -> None:
     for arm in range(4):
         whole = first.cells[arm, 0, ""]
         parts = [cell for key, cell in first.cells.items() if key[:2] == (arm, 0) and key[2]]
-        assert whole.patients == 30 == sum(cell.patients for cell in parts)
+        assert whole.patients == 10 == sum(cell.patients for cell in parts)
         assert whole.total == pytest.approx(sum(cell.total for cell in parts))
 
 

@@ -34,6 +34,7 @@ def case(name: str) -> Any:
 
 
 @here
+@pytest.mark.case("T01")
 def test_sample_sizes_of_the_published_table() -> None:
     found = case("T01_procova_sample_size.json")
     given = found["inputs"]
@@ -120,6 +121,7 @@ def test_patients_without_an_outcome_are_left_out() -> None:
 
 
 @here
+@pytest.mark.case("T02")
 def test_errors_of_the_first_kind_and_variance_of_the_published_case() -> None:
     found = case("T02_procova_simulation.json")
     given, within = found["inputs"], found["tolerance"]

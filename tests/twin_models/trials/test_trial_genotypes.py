@@ -26,6 +26,7 @@ def shares(found: Genotypes) -> dict[str, float]:
 
 
 @pytest.mark.skipif(not CASE.is_file(), reason="the published cases are not here")
+@pytest.mark.case("T03")
 class TestPublished:
     def setup_method(self) -> None:
         self.case = json.loads(CASE.read_text())

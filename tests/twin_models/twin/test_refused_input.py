@@ -14,6 +14,8 @@ from fedtwin_twins.twin.refusals import Problem, Refusal
 from fedtwin_twins.twin.schedule import Dose, Schedule
 from fedtwin_twins.twin.tabulate import Patient, Tables, tabulate
 
+pytestmark = pytest.mark.case("E01")
+
 VANCOMYCIN = CardModel(load_card("vancomycin_goti_2018"))
 TACROLIMUS = CardModel(load_card("tacrolimus_woillard_2011"))
 AMLODIPINE = CardModel(load_card("amlodipine_mukherjee_2018"))

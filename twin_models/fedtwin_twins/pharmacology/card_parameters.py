@@ -97,7 +97,8 @@ def spread(batch: Batch, hours: Sequence[float]) -> Traits:
         return batch.traits
     first = first_dose(batch)
     wanted = first + torch.tensor(hours, dtype=first.dtype, device=first.device)
-    return with_breaks(batch.traits, wanted.nan_to_num(neginf=-torch.inf, posinf=torch.inf))
+    # Long after a first dose that is no more known, nothing changes: the new spans are empty.
+    return with_breaks(batch.traits, torch.where(first == -torch.inf, torch.inf, wanted))
 
 
 def individual(

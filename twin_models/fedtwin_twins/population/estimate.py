@@ -7,9 +7,9 @@ Biometrics 38:963):
     beta ~ N(prior, diag(sd^2)).
 
 What the outcome's bound took from the moments of `moments` is given back first (`clipping`). Then,
-r being what the prior leaves of y, G = T - B holds A = G_xx and
-g = G_xr, blurred by noise. A is cleaned first (`cleaning`), which leaves each entry a variance;
-then, with delta = beta - prior and the noise's part N of what is known of A and g,
+r being what the prior leaves of y, G = T - B holds A = G_xx and g = G_xr, blurred by noise. A is
+cleaned (`cleaning`), which leaves each entry a variance; and with delta = beta - prior, and what
+noise leaves unclear of A delta and g as a covariance N,
 
     g = A delta + error,    error ~ N(0, sigma^2 A + N),
 
@@ -18,14 +18,6 @@ grows with delta. Where noise is large, T alone may say more than T - B does, wh
 times as large; then the sites' shift is an error of sites, tau^2 times the sum of n_s^2 m_s m_s^T,
 for which the mean site stands; in T - B what the sites' variance has beyond lambda sigma^2 is left
 as such an error. Whichever has the smaller posterior variance is taken.
-
-Variances by moments (Henderson 1953, Biometrics 9:226, method 1): with w = [-delta, 1], q the mean
-squared row weight, N patients of K sites, Phi = K phi(N / K),
-
-    w^T T w = q N (sigma^2 + tau^2),
-    w^T B w = q (tau^2 (N - Phi / lambda) + sigma^2 Phi) (K - 1) / K;
-
-tau^2 is weighed with the plan's guess lambda sigma^2, as uncertain as it is large.
 """
 
 from collections.abc import Mapping
@@ -37,6 +29,7 @@ import numpy as np
 
 from fedtwin_twins.population.cleaning import Cleaned, cleaned
 from fedtwin_twins.population.clipping import kept_share, unbounded_sd
+from fedtwin_twins.population.design import BETWEEN_NOISE, Design, between_intercept
 from fedtwin_twins.population.moments import (
     OUTCOME_SHARE,
     Floats,
@@ -45,40 +38,12 @@ from fedtwin_twins.population.moments import (
     read_moments,
     row_norm,
 )
+from fedtwin_twins.population.variances import Variances, variances_of
 
 _ITERATIONS: Final = 8
-_LEAST_VARIANCE: Final = 1e-4
-"""Of a residual, in squared scaled units: nobody is predicted better than that."""
-_LEAST_WEIGHT: Final = 0.05
-"""Of a row, beside one that is not shortened; less is noise."""
 _MARGIN: Final = 0.8
 """Pooled moments are taken where their variance is that much smaller: the smaller of two estimates
 of it is too small."""
-_LEAST_SHARE: Final = 0.02
-"""Of the plan's guess, below which a variance of sites is not believed."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Design:
-    """What a plan fixes about a population study.
-
-    Attributes:
-        columns: names of the model's columns.
-        prior_mean: by column, then the intercept, (columns + 1,), in scaled units.
-        prior_sd: the same, above 0.
-        clipping_norm: largest move of a site's sum by one patient.
-        site_variance_ratio: lambda, tau^2 / sigma^2 as it was guessed; 0: sites are alike.
-        noise_sd: of each number of the whole sum; 0 without noise.
-        sites: K, whose patients are in the sum.
-    """
-
-    columns: tuple[str, ...]
-    prior_mean: Floats
-    prior_sd: Floats
-    clipping_norm: float
-    site_variance_ratio: float
-    noise_sd: float
-    sites: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,14 +99,6 @@ class PopulationValues:
         return np.asarray(learned + site + self.residual_variance, np.float64)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Variances:
-    residual: float
-    residual_sd: float
-    site: float
-    site_sd: float
-
-
 def population_values(arrays: Mapping[str, Given], design: Design) -> PopulationValues:
     """The posterior of a study's population values.
 
@@ -195,7 +152,7 @@ def _solve(found: Moments, design: Design, kept: float, *, within: bool) -> Popu
     seen = _seen(found, design, kept, within=within)
     delta, covariance = np.zeros(size), np.diag(design.prior_sd**2)
     for _ in range(_ITERATIONS):
-        variances = _variances(found, design, delta, covariance)
+        variances = variances_of(found, design, delta, covariance)
         delta, covariance = _coefficients(seen, design, variances, delta, covariance)
     return PopulationValues(
         columns=design.columns,
@@ -238,8 +195,8 @@ def _seen(found: Moments, design: Design, kept: float, *, within: bool) -> _Seen
     longest = row_norm(design.clipping_norm, design.site_variance_ratio)
     mean_square = found.patients * longest**2 / len(of_sites)
     if found.between is not None:
-        between, guess = _between_intercept(found, design), design.site_variance_ratio
-        blurred = noise * _BETWEEN_NOISE**2
+        between, guess = between_intercept(found, design), design.site_variance_ratio
+        blurred = noise * BETWEEN_NOISE**2
         apart = cleaned(found.between[:-1, :-1], blurred, between, mean_square).matrix
         mean_site = 1 + guess * found.patients / design.sites
         if within:
@@ -257,26 +214,8 @@ def _seen(found: Moments, design: Design, kept: float, *, within: bool) -> _Seen
     )
 
 
-def _between_intercept(found: Moments, design: Design) -> float:
-    """B's entry of the intercept, q (N - Phi / lambda)."""
-    ratio = design.site_variance_ratio
-    patients = found.patients - _shrunk_sites(found, design) / ratio
-    return _mean_weight(found) * max(patients, 1.0)
-
-
-def _mean_weight(found: Moments) -> float:
-    """q, of a patient's squared row weight."""
-    return float(np.clip(found.within[-2, -2] / found.patients, _LEAST_WEIGHT, 1.0))
-
-
-def _shrunk_sites(found: Moments, design: Design) -> float:
-    """Phi, from sites of mean size."""
-    mean_size = design.site_variance_ratio * found.patients / design.sites
-    return design.sites * mean_size / (1 + mean_size)
-
-
 def _coefficients(
-    seen: _Seen, design: Design, variances: _Variances, delta: Floats, covariance: Floats
+    seen: _Seen, design: Design, variances: Variances, delta: Floats, covariance: Floats
 ) -> tuple[Floats, Floats]:
     """Posterior mean and covariance of delta, from those of the last round."""
     products, identity = seen.products.matrix, np.eye(len(delta))
@@ -293,40 +232,3 @@ def _coefficients(
     site = variances.site + variances.site_sd
     beyond = max(site - seen.ratio * variances.residual, 0.0)
     return gain @ seen.with_outcome, spread + beyond * (gain @ seen.of_sites @ gain.T)
-
-
-def _variances(found: Moments, design: Design, delta: Floats, covariance: Floats) -> _Variances:
-    """Residual and site variance by moments."""
-    contrast = np.append(-delta, 1.0)
-    length = float(contrast @ contrast + np.trace(covariance))
-    counted = len(delta) - float(covariance.diagonal() @ design.prior_sd**-2)
-    weight = max(float(found.within[-2, -2]), 1.0)
-    free = max(weight - max(counted, 0.0), 1.0)
-    blur = design.noise_sd * length / free
-    total = max(float(contrast @ found.within @ contrast) / free, blur, _LEAST_VARIANCE)
-    total_sd = sqrt(2 * total**2 / free + blur**2)
-    if found.between is None or design.sites < 2:
-        return _Variances(residual=total, residual_sd=total_sd, site=0.0, site_sd=0.0)
-    ratio, sites = design.site_variance_ratio, design.sites
-    mean_weight = _mean_weight(found)
-    shrunk = _shrunk_sites(found, design)
-    share = (sites - 1) / sites
-    carried = max((found.patients - shrunk / ratio - shrunk) * share, 1.0)
-    seen = float(contrast @ found.between @ contrast) / mean_weight
-    site = (seen - total * shrunk * share) / carried
-    guess = ratio * total / (1 + ratio)
-    spread = max(site, guess) + total * sites / found.patients
-    noise = design.noise_sd * _BETWEEN_NOISE * length / mean_weight / carried
-    variance = 2 / (sites - 1) * spread**2 + noise**2
-    precision = 1 / variance + 1 / guess**2
-    site = max((site / variance + 1 / guess) / precision, _LEAST_SHARE * guess)
-    return _Variances(
-        residual=max(total - site, _LEAST_SHARE * total, _LEAST_VARIANCE),
-        residual_sd=total_sd,
-        site=site,
-        site_sd=sqrt(1 / precision),
-    )
-
-
-_BETWEEN_NOISE: Final = 6.0
-"""Noise of B beside that of T: what B was scaled by before it was sent."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from fedtwin_twins.trials.arms import Adjustment, Arm
@@ -36,9 +37,9 @@ class Group:
     doser: Doser | None
     route: str
 
-    def normals(self, purpose: str, draw: int) -> Floats:
+    def uniforms(self, purpose: str, draw: int) -> Floats:
         """For each of these patients, (patients,)."""
-        return self.streams.normals(purpose, draw)[self.places]
+        return self.streams.uniforms(purpose, draw)[self.places]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,10 +143,14 @@ class _Watch:
             true = group.truth.model.predict(self.batch(prescribed), group.truth.effects, times)
             centre = observable.error.scaled(true)
             spread = observable.error.deviation(true)
-        drawn = group.normals("levels", len(self.hours))
-        measured = centre[:, 0].numpy() + spread[:, 0].numpy() * drawn
+        uniform = group.uniforms("levels", len(self.hours))
+        middle, sd = centre[:, 0].numpy(), spread[:, 0].numpy()
         if observable.error.convention == "on_logarithm":
-            measured = np.exp(measured)
+            measured = np.exp(middle + sd * ndtri(uniform))
+        else:
+            # Cut at 0: no assay reads a negative level, however large its error.
+            start = ndtr(-middle / sd)
+            measured = middle + sd * ndtri(start + uniform * (1 - start))
         limit = observable.quantification_limit or 0.0
         below = measured < limit
         gone = hour >= 24.0 * group.leaves_day

@@ -17,7 +17,7 @@ from fedtwin_twins.trials.arms import Adjustment, Arm, Start, Target
 from fedtwin_twins.trials.arms import Doses as Amounts
 from fedtwin_twins.trials.drug import doses_of
 from fedtwin_twins.trials.population import VirtualPatients
-from fedtwin_twins.trials.streams import Floats
+from fedtwin_twins.trials.streams import Floats, Integers
 from fedtwin_twins.twin.batch import Batch, Observed, Traits
 from fedtwin_twins.twin.model import TwinModel
 from fedtwin_twins.twin.refusals import Problem, Refusal, refuse_if_any
@@ -151,35 +151,38 @@ class _Choice:
     ) -> Floats:
         """The amount whose foretold measure is nearest to the aim, as a ratio, (patients,)."""
         candidates = _candidates(allowed)
-        measures = self._measures(effects, allowed, target, candidates)
-        with np.errstate(divide="ignore"):
-            distance = np.abs(np.log(np.maximum(measures, 1e-12) / target.aim))
+        wanted = np.ones((self.past.shape[0], len(candidates)), dtype=bool)
         if bounds is not None:
-            outside = (candidates < bounds[0][:, None]) | (candidates > bounds[1][:, None])
-            # Where no amount lies within, the nearest to what is given now is taken.
-            none_within = outside.all(axis=1, keepdims=True)
-            distance = np.where(outside & ~none_within, np.inf, distance)
+            within = (candidates >= bounds[0][:, None]) & (candidates <= bounds[1][:, None])
+            # Where no amount lies within, the nearest to the aim of all there are is taken.
+            wanted = within | ~within.any(axis=1, keepdims=True)
+        rows, options = np.nonzero(wanted)
+        found = self._measures(effects, allowed, target, (rows, candidates[options]))
+        distance = np.full(wanted.shape, np.inf)
+        distance[rows, options] = np.abs(np.log(np.maximum(found, 1e-12) / target.aim))
         return np.asarray(candidates[distance.argmin(axis=1)], dtype=np.float64)
 
     def _measures(
-        self, effects: Tensor, allowed: Amounts, target: Target, candidates: Floats
+        self,
+        effects: Tensor,
+        allowed: Amounts,
+        target: Target,
+        asked: tuple[Integers, Floats],
     ) -> Floats:
-        """Foretold for each candidate, (patients, candidates)."""
-        patients, options = self.past.shape[0], len(candidates)
+        """Foretold for some patients, by place, and an amount for each, (asked,)."""
+        rows, coming = asked
         future = self.now_h + np.arange(0.0, self.horizon_h, allowed.interval_h)
         end = float(future[-1] + allowed.interval_h)
-        given = np.repeat(self.past, options, axis=0)
-        coming = np.tile(candidates, patients)[:, None].repeat(len(future), axis=1)
-        amounts = np.concatenate([given, coming], axis=1)
+        later = coming[:, None].repeat(len(future), axis=1)
+        amounts = np.concatenate([self.past[rows], later], axis=1)
         times = np.concatenate([self.past_times, future])
-        model = self.doser.model
+        model, places = self.doser.model, torch.from_numpy(rows)
         now = self.doser.batch(self.past_times, self.past, allowed.infusion_h)
         doses = doses_of(model, times, amounts, allowed.infusion_h, self.doser.route)
-        batch = Batch(doses=doses, traits=now.repeated(options).traits)
+        batch = Batch(doses=doses, traits=now.where(places).traits)
         # What passed with an occasion does not come again: its effects are 0 from now on.
         lasting = effects[:, : len(model.effects)]
-        tried = lasting.repeat_interleave(options, dim=0)
-        return measure(model, batch, tried, end, target.measure).reshape(patients, options)
+        return measure(model, batch, lasting[places], end, target.measure)
 
 
 def _candidates(allowed: Amounts) -> Floats:
