@@ -42,6 +42,8 @@ TYPICAL = {
     "half": 0.5,
 }
 LARGEST = 0.8
+TOLERANCE = 1e-3
+"""Relative error of the responses that is asked for, as good as that of the steps of .3 h."""
 
 
 def measure(options: argparse.Namespace) -> list[Figure]:
@@ -156,7 +158,8 @@ def _response() -> np.ndarray:
         inhibits=True,
         values={"half": one["half"], "largest": torch.full_like(one["half"], LARGEST)},
     )
-    return responses(_kinetics(), *_schedule(), [stage])[..., 0].numpy()
+    found = responses(_kinetics(), *_schedule(), [stage], tolerance=TOLERANCE)
+    return found[..., 0].numpy()
 
 
 def _by_hand() -> np.ndarray:

@@ -11,6 +11,7 @@ from fedtwin.paper import data_folder, now, say, show_table
 from fedtwin.research_drugs import add_drug_commands
 from fedtwin.research_models import add_model_commands
 from fedtwin.research_trial import add_trial_commands
+from fedtwin.research_twins import add_twin_commands
 
 app = typer.Typer(rich_markup_mode=None)
 Home = Annotated[
@@ -316,6 +317,7 @@ def _subject(study: str, trust: Path | None, draft: bool) -> Any:
 
 
 add_drug_commands(app)
+add_twin_commands(app)
 add_trial_commands(app)
 add_model_commands(app)
 

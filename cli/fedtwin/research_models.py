@@ -25,7 +25,10 @@ def models(
         str | None, typer.Argument(help="Show this card in full; without it, a list.")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Your own cards (*.yaml) beside those that come with it.")
+        Path | None,
+        typer.Option(
+            "--folder", "--cards", help="Your own cards (*.yaml) beside those that come with it."
+        ),
     ] = None,
 ) -> None:
     """List model cards, show one with units and sources, and check a folder of your own.
@@ -53,14 +56,20 @@ def _list(entries: "Mapping[str, Entry]") -> None:
     lines = [
         [
             name,
-            entry.card.title,
-            _origin(entry),
+            f"{entry.card.drug.name} {entry.card.drug.atc}",
+            entry.card.population,
+            ", ".join(one.name for one in entry.card.observables),
             str(len(entry.card.open_questions)),
-            entry.card.digest[:12],
+            _origin(entry),
+            entry.card.digest[:8],
         ]
         for name, entry in entries.items()
     ]
-    show_table("", ["card", "model", "from", "open questions", "hash"], lines)
+    show_table(
+        "",
+        ["card", "drug, ATC", "population", "observables", "open questions", "from", "hash"],
+        lines,
+    )
 
 
 def _origin(entry: "Entry") -> str:
@@ -75,6 +84,7 @@ def _show(entry: "Entry") -> None:
     say(
         f"{card.title}",
         f"{card.id} version {card.version}, sha256 {card.digest}, {_origin(entry)}",
+        f"{card.drug.name}, ATC {card.drug.atc}, RxNorm {card.drug.rxnorm}",
         f"made of: {card.population}",
         f"{card.disposition} with the effect {card.effect}; a covariate between two records: "
         f"{card.covariate_rule}; at one time: {card.record_order}",
@@ -87,6 +97,8 @@ def _show(entry: "Entry") -> None:
     show_table("", columns, rows)
     show_table("", ["covariate", "unit", "hard", "soft", "from"], list(_covariates(card)))
     _show_variability(model)
+    _show_routes(card)
+    _show_observables(card)
     for target in card.targets:
         say(
             f"target: {target.metric} of {target.observable} {target.low:g} to {target.high:g} "
@@ -100,9 +112,39 @@ def _show(entry: "Entry") -> None:
     say(f"verified by: {', '.join(card.verified_by) or 'no published case'}")
 
 
+def _show_routes(card: "ModelCard") -> None:
+    rows = [
+        [
+            one.name,
+            one.input,
+            ", ".join(f"{dose:g}" for dose in one.available_doses),
+            f"{one.largest_single_dose:g}",
+            f"{one.largest_daily_dose:g}",
+            one.unit,
+            one.doses_source,
+        ]
+        for one in card.routes
+    ]
+    heads = ["route", "input", "doses there are", "largest dose", "largest a day", "unit", "source"]
+    show_table("", heads, rows)
+
+
+def _show_observables(card: "ModelCard") -> None:
+    rows = []
+    for one in card.observables:
+        error = one.residual
+        limit = "" if one.quantification_limit is None else f"{one.quantification_limit:g}"
+        size = f"{error.convention}: additive {error.additive:g}, share {error.proportional:g}"
+        rows.append([one.name, one.code, one.unit, limit, size, error.source.place])
+    heads = ["observable", "LOINC", "unit", "limit of quantification", "error", "source"]
+    show_table("", heads, rows)
+
+
 def _covariates(card: "ModelCard") -> "Iterator[list[str]]":
     for one in card.covariates:
         default = "record" if one.default is None else f"record, or {one.default:g}"
+        if one.levels:
+            default += f" ({', '.join(f'{name} {value:g}' for name, value in one.levels.items())})"
         yield [one.name, one.unit, _range(one.hard), _range(one.soft), default]
     for derived in card.derived:
         yield [

@@ -19,6 +19,7 @@ from fedtwin_protocol.study_patients import Cohort, Endpoint, IndexDate
 from fedtwin_protocol.study_population import Population
 from fedtwin_protocol.study_privacy import Privacy, Sites
 from fedtwin_research.library import Library, read_release, read_trust
+from fedtwin_research.twins.patient_file import PARTS
 
 from .command_tree import faults
 
@@ -83,7 +84,7 @@ def test_command_lines_were_found_and_every_command_is_in_a_guide() -> None:
         *("client records erase", "client keys rotate", "client keys seal"),
         *("research enrol", "research fetch", "research show", "research verify"),
         *("research audit", "research predict", "research population", "client check --privacy"),
-        *("research genes", "research interactions"),
+        *("research genes", "research interactions", "research twin", "research models"),
         *("research trial", "research sample-size", "research data heart-disease"),
     ):
         assert f"fedtwin {typed}" in written or typed in _unit_files(), typed
@@ -131,6 +132,21 @@ def test_the_researchers_guide_runs(
     said = capsys.readouterr().out
     assert "coronary-risk-5y version 1 predicts [0.5]" in said
     assert "Asks for:" in said
+
+
+def test_the_twin_of_the_readme_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = blocks(ROOT / "README.md", "python")
+    exec(compile(block, "README.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert re.search(r"\d+ mg over 1\.5 h every \d+ h intravenous", said)
+    assert "with what was measured" in said
+
+
+@pytest.mark.parametrize("part", PARTS.values())
+def test_every_field_of_a_patients_file_is_explained(part: type[BaseModel]) -> None:
+    text = (ROOT / "docs" / "twin.md").read_text()
+    silent = [name for name in part.model_fields if not re.search(rf"[`{{ ]{name}[`,:}}]", text)]
+    assert silent == []
 
 
 @pytest.mark.parametrize("page", ["plan.md", "population.md"])

@@ -243,7 +243,7 @@ class Twin:
             Unreachable: nothing that is allowed meets the goal; with the reasons.
             Refusal: something that a model does not know.
         """
-        outlooks = [self._outlook(one) for one in self.members]
+        outlooks = self.outlooks()
         choice = choose(outlooks, regimens, goal, limits, horizon, current)
         proposal = Proposal(
             assessment=choice.best,
@@ -253,6 +253,10 @@ class Twin:
             cautions=self.cautions,
         )
         return Advised(proposal=proposal, choice=choice)
+
+    def outlooks(self) -> list[Outlook]:
+        """The patient as each model sees them, for questions of `advice`."""
+        return [self._outlook(one) for one in self.members]
 
     def _reasons(self, choice: Choice, outlooks: Sequence[Outlook]) -> list[str]:
         """From the model that is believed most."""

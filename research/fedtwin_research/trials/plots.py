@@ -6,12 +6,12 @@ lines apart is dash and label, never colour alone.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
-from math import floor, isfinite, log10
+from math import isfinite
 from typing import Final
 
 import numpy as np
 
+from fedtwin_research.drawing import Axis, area, figure, line, round_range, text_at, ticks
 from fedtwin_twins.trials.streams import Floats
 
 _LETTER: Final = 6.6
@@ -33,20 +33,6 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Axis:
-    """From values to places between two ends of the drawing."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
-
-
 def intervals(title: str, rows: Sequence[Interval], unit: str, zero: bool = False) -> str:
     """Points with intervals, one a row.
 
@@ -60,21 +46,21 @@ def intervals(title: str, rows: Sequence[Interval], unit: str, zero: bool = Fals
     if not there:
         return ""
     ends = [end for one in there for end in (one.low, one.high, one.value) if isfinite(end)]
-    low, high = _round_range([*ends, 0.0] if zero else ends)
+    low, high = round_range([*ends, 0.0] if zero else ends)
     left = _room_for(one.label for one in there)
-    axis = _Axis(low=low, high=high, start=left, end=left + _WIDTH)
+    axis = Axis(low=low, high=high, start=left, end=left + _WIDTH)
     foot = _TOP + _ROW * len(there)
     drawn = [_vertical(axis(0.0), foot, "2 3")] if zero else []
     for place, one in enumerate(there):
         y = _TOP + _ROW * place + _ROW / 2
         first = axis(one.low if isfinite(one.low) else one.value)
         last = axis(one.high if isfinite(one.high) else one.value)
-        drawn.append(_text(left - 8, y + 4, one.label, "end"))
-        drawn.append(_line(((first, y), (last, y))))
+        drawn.append(text_at(left - 8, y + 4, one.label, "end"))
+        drawn.append(line(((first, y), (last, y))))
         drawn.append(f'<circle cx="{axis(one.value):.1f}" cy="{y:.1f}" r="4"/>')
-        drawn.append(_text(left + _WIDTH + 8, y + 4, f"{one.value:.3g}"))
+        drawn.append(text_at(left + _WIDTH + 8, y + 4, f"{one.value:.3g}"))
     drawn += _horizontal_axis(axis, foot, unit)
-    return _figure(title, "".join(drawn), left + _WIDTH + _RIGHT, foot + _FOOT)
+    return figure(title, "".join(drawn), left + _WIDTH + _RIGHT, foot + _FOOT)
 
 
 def tornado(title: str, rows: Sequence[tuple[str, float, float]], middle: float, unit: str) -> str:
@@ -87,14 +73,14 @@ def tornado(title: str, rows: Sequence[tuple[str, float, float]], middle: float,
         unit: of the axis.
     """
     ordered = sorted(rows, key=lambda row: -abs(row[2] - row[1]))
-    low, high = _round_range([middle, *(end for row in rows for end in row[1:])])
+    low, high = round_range([middle, *(end for row in rows for end in row[1:])])
     left = _room_for(row[0] for row in ordered)
-    axis = _Axis(low=low, high=high, start=left, end=left + _WIDTH)
+    axis = Axis(low=low, high=high, start=left, end=left + _WIDTH)
     foot = _TOP + _ROW * len(ordered)
     drawn = []
     for place, (label, at_low, at_high) in enumerate(ordered):
         y = _TOP + _ROW * place + 4
-        drawn.append(_text(left - 8, y + 12, label, "end"))
+        drawn.append(text_at(left - 8, y + 12, label, "end"))
         for value, filled in ((at_low, 'fill="none"'), (at_high, 'opacity="0.5"')):
             first, last = sorted((axis(middle), axis(value)))
             drawn.append(
@@ -103,7 +89,7 @@ def tornado(title: str, rows: Sequence[tuple[str, float, float]], middle: float,
             )
     drawn.append(_vertical(axis(middle), foot, "none"))
     drawn += _horizontal_axis(axis, foot, unit)
-    return _figure(title, "".join(drawn), left + _WIDTH + _RIGHT, foot + _FOOT)
+    return figure(title, "".join(drawn), left + _WIDTH + _RIGHT, foot + _FOOT)
 
 
 def bands(
@@ -126,7 +112,7 @@ def bands(
     if not tops:
         return ""
     # The upper 5 % may peak far above all others: what is above the panel is cut off.
-    high = _round_range([0.0, *(1.25 * top for top in tops), window[1] if window else 0.0])[1]
+    high = round_range([0.0, *(1.25 * top for top in tops), window[1] if window else 0.0])[1]
     width, height = _PANEL
     drawn, columns = [], 2
     for place, (label, values) in enumerate(panels):
@@ -135,7 +121,7 @@ def bands(
         drawn.append(_panel(label, values, hours, (left, top, high), window))
     rows = -(-len(panels) // columns)
     caption = f"{title}; {unit} over days; the highest peaks may be cut off"
-    return _figure(caption, "".join(drawn), 60 + columns * (width + 80), rows * (height + 56))
+    return figure(caption, "".join(drawn), 60 + columns * (width + 80), rows * (height + 56))
 
 
 def _panel(
@@ -147,26 +133,26 @@ def _panel(
 ) -> str:
     left, top, high = place
     width, height = _PANEL
-    across = _Axis(low=0.0, high=float(hours[-1]), start=left, end=left + width)
-    up = _Axis(low=0.0, high=high, start=top + height, end=top)
+    across = Axis(low=0.0, high=float(hours[-1]), start=left, end=left + width)
+    up = Axis(low=0.0, high=high, start=top + height, end=top)
     there = np.isfinite(values).all(axis=0)
     x = [across(hour) for hour in hours[there]]
     rows = [[up(float(value)) for value in row[there]] for row in values]
     drawn = [
         f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" '
         'stroke="currentColor" opacity="0.5"/>',
-        _area(x, rows[0], rows[4], 0.18),
-        _area(x, rows[1], rows[3], 0.3),
-        _line(tuple(zip(x, rows[2], strict=True))),
-        _text(left, top - 6, label),
+        area(x, rows[0], rows[4], 0.18),
+        area(x, rows[1], rows[3], 0.3),
+        line(tuple(zip(x, rows[2], strict=True))),
+        text_at(left, top - 6, label),
     ]
     for edge in window or ():
-        drawn.append(_line(((left, up(edge)), (left + width, up(edge))), "5 3"))
-    for value in _ticks(0.0, high):
-        drawn.append(_text(left - 5, up(value) + 4, f"{value:g}", "end"))
+        drawn.append(line(((left, up(edge)), (left + width, up(edge))), "5 3"))
+    for value in ticks(0.0, high):
+        drawn.append(text_at(left - 5, up(value) + 4, f"{value:g}", "end"))
     days = float(hours[-1]) / 24.0
-    for value in _ticks(0.0, days):
-        drawn.append(_text(across(value * 24.0), top + height + 15, f"{value:g}", "middle"))
+    for value in ticks(0.0, days):
+        drawn.append(text_at(across(value * 24.0), top + height + 15, f"{value:g}", "middle"))
     return "".join(drawn)
 
 
@@ -185,33 +171,33 @@ def curve(
         axes: what goes across, and up.
     """
     width, height = _WIDTH, 200
-    low, high = _round_range([0.0, *(y for _, y in points)])
-    across = _Axis(low=0.0, high=max(x for x, _ in points), start=60, end=60 + width)
-    up = _Axis(low=low, high=high, start=_TOP + height, end=_TOP)
+    low, high = round_range([0.0, *(y for _, y in points)])
+    across = Axis(low=0.0, high=max(x for x, _ in points), start=60, end=60 + width)
+    up = Axis(low=low, high=high, start=_TOP + height, end=_TOP)
     drawn = [
         f'<rect x="60" y="{_TOP}" width="{width}" height="{height}" fill="none" '
         'stroke="currentColor" opacity="0.5"/>',
-        _line([(across(x), up(y)) for x, y in points]),
+        line([(across(x), up(y)) for x, y in points]),
         f'<circle cx="{across(mark[0]):.1f}" cy="{up(mark[1]):.1f}" r="5"/>',
-        _text(across(mark[0]) + 9, up(mark[1]) - 6, f"{mark[1]:g}"),
-        _text(60 + width / 2, _TOP + height + 32, axes[0], "middle"),
-        _text(60, _TOP + 14, f" {axes[1]}"),
+        text_at(across(mark[0]) + 9, up(mark[1]) - 6, f"{mark[1]:g}"),
+        text_at(60 + width / 2, _TOP + height + 32, axes[0], "middle"),
+        text_at(60, _TOP + 14, f" {axes[1]}"),
     ]
-    drawn += [_text(54, up(value) + 4, f"{value:g}", "end") for value in _ticks(low, high)]
+    drawn += [text_at(54, up(value) + 4, f"{value:g}", "end") for value in ticks(low, high)]
     drawn += [
-        _text(across(value), _TOP + height + 16, f"{value:g}", "middle")
-        for value in _ticks(0.0, across.high)
+        text_at(across(value), _TOP + height + 16, f"{value:g}", "middle")
+        for value in ticks(0.0, across.high)
     ]
-    return _figure(title, "".join(drawn), width + 120, height + 60)
+    return figure(title, "".join(drawn), width + 120, height + 60)
 
 
-def _horizontal_axis(axis: _Axis, foot: float, unit: str) -> list[str]:
-    drawn = [_line(((axis.start, foot), (axis.end, foot)))]
-    for value in _ticks(axis.low, axis.high):
-        drawn.append(_line(((axis(value), foot), (axis(value), foot + 4))))
-        drawn.append(_text(axis(value), foot + 17, f"{value:g}", "middle"))
+def _horizontal_axis(axis: Axis, foot: float, unit: str) -> list[str]:
+    drawn = [line(((axis.start, foot), (axis.end, foot)))]
+    for value in ticks(axis.low, axis.high):
+        drawn.append(line(((axis(value), foot), (axis(value), foot + 4))))
+        drawn.append(text_at(axis(value), foot + 17, f"{value:g}", "middle"))
     if unit != "1":
-        drawn.append(_text((axis.start + axis.end) / 2, foot + 33, unit, "middle"))
+        drawn.append(text_at((axis.start + axis.end) / 2, foot + 33, unit, "middle"))
     return drawn
 
 
@@ -219,54 +205,5 @@ def _room_for(labels: Iterable[str]) -> float:
     return 16 + _LETTER * max((len(label) for label in labels), default=0)
 
 
-def _round_range(values: Sequence[float]) -> tuple[float, float]:
-    """Ends on round numbers around some values."""
-    low, high = min(values), max(values)
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    step = _step(high - low)
-    return floor(low / step) * step, -floor(-high / step) * step
-
-
-def _step(width: float) -> float:
-    rough = width / 6
-    power = 10.0 ** floor(log10(rough))
-    return next(power * one for one in (1, 2, 5, 10) if power * one >= rough - 1e-12)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    step = _step(high - low)
-    first = -floor(-low / step + 1e-9)
-    last = floor(high / step + 1e-9)
-    return [round(place * step, 12) + 0.0 for place in range(first, last + 1)]
-
-
-def _line(points: Sequence[tuple[float, float]], dashes: str = "none") -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return (
-        f'<polyline points="{path}" fill="none" stroke="currentColor" stroke-width="1.5" '
-        f'stroke-dasharray="{dashes}"/>'
-    )
-
-
 def _vertical(x: float, foot: float, dashes: str) -> str:
-    return _line(((x, _TOP), (x, foot)), dashes)
-
-
-def _area(x: Sequence[float], low: Sequence[float], high: Sequence[float], opacity: float) -> str:
-    edge = [*zip(x, low, strict=True), *reversed(list(zip(x, high, strict=True)))]
-    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in edge)
-    return f'<polygon points="{path}" opacity="{opacity}"/>'
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _figure(title: str, inside: str, width: float, height: float) -> str:
-    return (
-        f'<figure><svg role="img" width="{width:g}" height="{height:g}" '
-        f'viewBox="0 0 {width:g} {height:g}" font-size="12" fill="currentColor">'
-        f"<title>{escape(title)}</title>{inside}</svg>"
-        f"<figcaption>{escape(title)}</figcaption></figure>"
-    )
+    return line(((x, _TOP), (x, foot)), dashes)

@@ -212,14 +212,18 @@ def _all_values(
 ) -> list[Tensor]:
     """What is reached of each target, (regimens, draws); the same quantity is computed once."""
     quantities = [replace(target, low=_NO_LIMIT, high=None, source="") for target in targets]
-    known = {one: _values(outlook, regimens, one, horizon) for one in dict.fromkeys(quantities)}
+    known = {one: reached_by(outlook, regimens, one, horizon) for one in dict.fromkeys(quantities)}
     return [known[one] for one in quantities]
 
 
-def _values(
+def reached_by(
     outlook: Outlook, regimens: Sequence[Regimen], target: Target, horizon: Horizon
 ) -> Tensor:
-    """(regimens, draws) of what is reached."""
+    """(regimens, draws) of what is reached, in the target's unit.
+
+    Raises:
+        Refusal: a route, observable or unit that the model does not know.
+    """
     batch, window = _future(outlook, regimens, horizon)
     draws = outlook.effects.shape[0]
     parts = []

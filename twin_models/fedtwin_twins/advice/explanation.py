@@ -8,6 +8,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import isclose
 
 import torch
 from torch import Tensor
@@ -73,6 +74,8 @@ class Contribution:
 
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit != "1" else ""
+        if self.change > 1.0 and isclose(1.0 + self.change, self.value):
+            return f"{self.covariate} {self.value:.4g}{unit}: {self.parameter} in proportion to it"
         change = f"{self.change:+.0%}" if abs(self.change) < 1.0 else f"x {1.0 + self.change:.3g}"
         return f"{self.covariate} {self.value:.4g}{unit}: {self.parameter} {change}"
 
@@ -101,8 +104,9 @@ class Lesson:
 
     def __str__(self) -> str:
         change = self.with_it / self.without - 1.0 if self.without else 0.0
+        unit = f" {self.unit}" if self.unit != "1" else ""
         return (
-            f"{self.observable} {self.value:.3g} {self.unit} at {self.hour:.4g} h moved "
+            f"{self.observable} {self.value:.3g}{unit} at {self.hour:.4g} h moved "
             f"{self.parameter} by {change:+.0%}, to {self.with_it:.3g}"
         )
 
@@ -178,7 +182,8 @@ def lessons(model: TwinModel, batch: Batch, observed: Observed, mode: Tensor) ->
     present = fewer.present.clone()
     present[torch.arange(len(places)), places] = False
     many = batch.where(each)
-    without = find_mode(evidence_of(model, many, replace(fewer, present=present))).effects
+    evidence = evidence_of(model, many, replace(fewer, present=present))
+    without = find_mode(evidence, begin=mode.expand(len(places), -1), arrive=False).effects
     before = latest(model.individual(many, without), many)
     after = latest(model.individual(batch, mode), batch)
     learnt = [

@@ -111,7 +111,9 @@ class _Search:
             self.inverse = _secant(self.inverse, moved, change)
 
 
-def find_mode(evidence: Evidence, *, starts: int = 1, begin: Tensor | None = None) -> Mode:
+def find_mode(
+    evidence: Evidence, *, starts: int = 1, begin: Tensor | None = None, arrive: bool = True
+) -> Mode:
     """The most probable effects of each patient.
 
     Args:
@@ -120,6 +122,8 @@ def find_mode(evidence: Evidence, *, starts: int = 1, begin: Tensor | None = Non
             (Sobol) from the prior; the best end counts. More than one helps where two sets of
             effects explain the measurements about as well.
         begin: effects to start from in place of the population's own, (patients, effects).
+        arrive: go on with exact steps from near the mode to it. Without, the answer lies about
+            `NEAR` from it, `converged` stays false, and the hessian is the prior's.
 
     Returns:
         One mode for each patient. Where the objective is not finite at the start, or no step
@@ -130,7 +134,7 @@ def find_mode(evidence: Evidence, *, starts: int = 1, begin: Tensor | None = Non
     points = plain_normal(starts, evidence.effects).repeat(evidence.patients, 1)
     if begin is not None:
         points[::starts] = question.points(begin)
-    point, value, distance, hessian = _minimised(many, points)
+    point, value, distance, hessian = _minimised(many, points, arrive)
     height = value.view(-1, starts).nan_to_num(nan=torch.inf)
     best = height.argmin(dim=1) + starts * torch.arange(evidence.patients)
     return Mode(
@@ -142,11 +146,14 @@ def find_mode(evidence: Evidence, *, starts: int = 1, begin: Tensor | None = Non
     )
 
 
-def _minimised(question: Whitened, begin: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _minimised(
+    question: Whitened, begin: Tensor, arrive: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Where each search ends, the objective there, how far off the mode is, and the hessian."""
     point, value, distance = begin.clone(), begin[:, 0] * torch.nan, begin[:, 0] + torch.inf
     hessian = begin[:, :, None] * begin[:, None, :] * torch.nan
-    for exact, until in ((False, NEAR), (True, ARRIVED)):
+    stages = ((False, NEAR), (True, ARRIVED)) if arrive else ((False, NEAR),)
+    for exact, until in stages:
         search = _begun(question, point, exact=exact)
         for trial in range(STEPS):
             apart = search.distance()

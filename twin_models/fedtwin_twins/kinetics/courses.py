@@ -15,6 +15,7 @@ from fedtwin_twins.kinetics.disposition import Disposition
 from fedtwin_twins.kinetics.events import (
     Order,
     Route,
+    alike,
     at_spans,
     doses_of_rows,
     entered,
@@ -22,7 +23,7 @@ from fedtwin_twins.kinetics.events import (
     span_places,
 )
 from fedtwin_twins.kinetics.medium import Medium, Rows
-from fedtwin_twins.kinetics.passages import Chain, State, delivered, moved
+from fedtwin_twins.kinetics.passages import Chain, Passage, State, delivered, moved
 from fedtwin_twins.twin.batch import Doses
 
 
@@ -31,7 +32,8 @@ class Course:
     """States after each event.
 
     Attributes:
-        time: h, (patients, events), ascending; the first is no event, but where the course begins.
+        time: h, (patients, events), ascending; the first is no event, but where the course begins;
+            (1, events) if it is the same for all.
         state: each tensor (patients, events).
         medium: in force after each event.
         areas: h x reading, (patients, events), by reading: what has been gathered until then.
@@ -47,12 +49,16 @@ class Course:
     amounts: bool
 
     def places(self, times: Tensor, order: Order) -> Tensor:
-        """The last event that counts at each asked time, (patients, times)."""
-        asked = times.detach().contiguous()
+        """The last event that counts at each asked time, (patients, times); (1, times) for all."""
         known = self.time.detach()
+        asked = times.detach().contiguous()
+        if known.shape[0] == 1:
+            known = known[0]
+        elif asked.shape[0] == 1:
+            asked = asked.expand(known.shape[0], -1).contiguous()
         count = torch.searchsorted(known, asked, right=order.dose_first)
         if order.change_first and not order.dose_first and self.changes.shape[1]:
-            changes = self.changes.contiguous()
+            changes = self.changes.expand(asked.shape[0], -1).contiguous()
             count += torch.searchsorted(changes, asked, right=True)
             count -= torch.searchsorted(changes, asked)
         return count.sub_(1).clamp_(min=0)
@@ -122,7 +128,7 @@ def course(given: CourseInput, times: Tensor, *, amounts: bool, areas: bool) -> 
 
     Args:
         given: disposition, routes and doses.
-        times: h, (patients, times), all that will be asked.
+        times: h, (patients, times), all that will be asked; (1, times) if it is the same for all.
         amounts: read amounts, instead of the concentration.
         areas: gather areas, too.
 
@@ -134,9 +140,14 @@ def course(given: CourseInput, times: Tensor, *, amounts: bool, areas: bool) -> 
     modes = given.disposition.modes()
     whole = Medium(modes, tuple(Chain(route.stages, route.rate) for route in given.routes))
     changes = given.starts[:, 1:]
-    horizon = times.amax(1, keepdim=True)
-    first = torch.cat([times, *(one.time for one in events)], 1).amin(1, keepdim=True)
-    time = torch.cat([first, changes.expand(first.shape[0], -1), *(one.time for one in events)], 1)
+    clocks = [one.time for one in events]
+    horizon, first = times.amax(1, keepdim=True), times.amin(1, keepdim=True)
+    shared = [] if spans else [alike(one) for one in clocks]
+    if shared and all(one.shape[0] == 1 for one in shared):
+        clocks, horizon, first = shared, horizon.amax(0, keepdim=True), first.amin(0, keepdim=True)
+    lines = max(one.shape[0] for one in (first, *clocks))
+    first = torch.cat([one.expand(lines, -1) for one in (first, *clocks)], 1).amin(1, keepdim=True)
+    time = torch.cat([first, changes[:lines].expand(lines, -1), *clocks], 1)
     late = time > horizon
     time = torch.where(late, horizon, time)
     lead = 1 + changes.shape[1]
@@ -145,14 +156,15 @@ def course(given: CourseInput, times: Tensor, *, amounts: bool, areas: bool) -> 
     if spans or len(events) > 1 or bool((time.diff(dim=1) < 0).any()):
         time, places = time.sort(dim=1, stable=True)
         late = late.gather(1, places)
-        sort = lambda values: values.gather(1, places)  # noqa: E731
+        sort = lambda values: at_spans(values, places)  # noqa: E731
     brought = each(brought, lambda values: torch.where(late, 0.0, sort(values)))
     medium = whole
     if spans:
         inside = span_places(given.starts.expand(time.shape[0], -1), time)
         medium = whole.at(lambda values: at_spans(values, inside))
     rows = medium.rows(amounts=amounts) if areas else ()
-    state, gathered = _recursion(time, medium, brought, rows, changing=spans)
+    patients = given.doses.amount.shape[0]
+    state, gathered = _recursion(time, patients, medium, brought, rows, changing=spans)
     return Course(time, state, medium, gathered, changes, amounts)
 
 
@@ -161,15 +173,15 @@ def _same(values: Tensor) -> Tensor:
 
 
 def _recursion(
-    time: Tensor, medium: Medium, brought: Added, rows: Rows, *, changing: bool
+    time: Tensor, patients: int, medium: Medium, brought: Added, rows: Rows, *, changing: bool
 ) -> tuple[State, tuple[Tensor, ...]]:
     """States after each event, and the areas gathered until then."""
-    patients, events = time.shape
+    events = time.shape[1]
     turned = _turned(time)
     elapsed = turned[1:] - turned[:-1]
     after = medium.at(lambda values: _turned(values)[: events - 1] if changing else _turned(values))
     runs = brought.inflow is not None
-    factors = after.over(elapsed, inflow=runs).split() if events > 1 else []
+    factors = _factors(after, elapsed, inflow=runs) if events > 1 else []
     columns = each(brought, _turned)
     turns = _turns(medium) if changing else ()
     zero = torch.zeros(patients, dtype=time.dtype, device=time.device)
@@ -196,7 +208,17 @@ def _recursion(
             gained = area(state, later, pick, elapsed[place], weights)
             gathered = tuple(one + more for one, more in zip(gathered, gained, strict=True))
         state = later
-    return _stacked(states), tuple(_back(parts) for parts in zip(*areas, strict=True))
+    back = _side_by_side if time.shape[0] == 1 else _back
+    return _stacked(states, back), tuple(back(parts) for parts in zip(*areas, strict=True))
+
+
+def _factors(after: Medium, elapsed: Tensor, *, inflow: bool) -> Sequence[Passage]:
+    """Of each stretch, (stretches, patients or 1); equal ones of all patients only once."""
+    if elapsed.shape[1] > 1 or elapsed.requires_grad or after.modes.rates[0].shape[0] > 1:
+        return after.over(elapsed, inflow=inflow).split()
+    unlike, places = torch.unique(elapsed[:, 0], return_inverse=True)
+    known = after.over(unlike[:, None], inflow=inflow).split()
+    return [known[place] for place in places.tolist()]
 
 
 def area(
@@ -223,6 +245,11 @@ def _turned(values: Tensor) -> Tensor:
 
 def _back(parts: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(parts), dim=1)
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """(patients, events) of which the patients lie side by side in memory."""
+    return torch.stack(list(parts)).t()
 
 
 def _plus(state: State, added: Added, place: int) -> State:
@@ -265,11 +292,11 @@ def _turn(
     return tuple(found)
 
 
-def _stacked(states: Sequence[State]) -> State:
-    modes = tuple(_back(parts) for parts in zip(*(one.modes for one in states), strict=True))
+def _stacked(states: Sequence[State], back: Callable[[Sequence[Tensor]], Tensor]) -> State:
+    modes = tuple(back(parts) for parts in zip(*(one.modes for one in states), strict=True))
     chains = tuple(
         tuple(
-            _back([one.chains[route][stage] for one in states])
+            back([one.chains[route][stage] for one in states])
             for stage in range(len(states[0].chains[route]))
         )
         for route in range(len(states[0].chains))
@@ -277,7 +304,7 @@ def _stacked(states: Sequence[State]) -> State:
     inflow = None
     if states[0].inflow is not None:
         inflow = tuple(
-            _back([one.inflow[route] for one in states if one.inflow is not None])
+            back([one.inflow[route] for one in states if one.inflow is not None])
             for route in range(len(states[0].chains))
         )
     return State(modes, chains, inflow)

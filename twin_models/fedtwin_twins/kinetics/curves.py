@@ -7,7 +7,6 @@ one exponential for each mode and each depot, which is what can be worked out qu
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from fedtwin_twins.kinetics.medium import Medium
@@ -27,10 +26,26 @@ class Exponentials:
 
     def after(self, elapsed: Tensor) -> Tensor:
         """So many hours later."""
-        found = self.amplitudes[0] * (elapsed * -self.rates[0]).exp()
+        if elapsed.shape[-2] == 1:
+            elapsed = once(elapsed)
+        found = self.amplitudes[0] * outer(elapsed, -self.rates[0]).exp_()
         for amplitude, rate in zip(self.amplitudes[1:], self.rates[1:], strict=True):
-            found = torch.addcmul(found, amplitude, (elapsed * -rate).exp())
+            found.addcmul_(amplitude, outer(elapsed, -rate).exp_())
         return found
+
+
+def once(hours: Tensor) -> Tensor:
+    """One column, (..., 1), if all columns of (..., times) are equal and nobody derives by them."""
+    if hours.shape[-1] == 1 or hours.requires_grad:
+        return hours
+    return hours[..., :1] if bool((hours == hours[..., :1]).all()) else hours
+
+
+def outer(hours: Tensor, rate: Tensor) -> Tensor:
+    """Hours x rate; of hours that all patients share, patients lie side by side in memory."""
+    if hours.shape[-2] == 1 and rate.shape[-2] > 1:
+        return (hours.mT * rate.mT).mT
+    return hours * rate
 
 
 @dataclass(frozen=True, slots=True)

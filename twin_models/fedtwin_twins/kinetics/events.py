@@ -102,10 +102,23 @@ def doses_of_rows(doses: Doses, rows: slice) -> Doses:
     return Doses(**{one.name: getattr(doses, one.name)[rows] for one in fields(Doses)})
 
 
+def alike(values: Tensor) -> Tensor:
+    """One row, (1, ...), if the rows of all patients are equal and nobody derives by them."""
+    if values.shape[0] == 1 or values.requires_grad:
+        return values
+    same = values.stride(0) == 0 or bool((values == values[:1]).all())
+    return values[:1] if same else values
+
+
 def at_spans(values: Tensor, places: Tensor) -> Tensor:
-    """What is in force: (patients, spans) at places (patients, events)."""
+    """What is in force: (patients, spans) at places (patients or 1, events).
+
+    Places that all share give an answer in which patients lie side by side in memory.
+    """
     if values.shape[1] == 1:
         return values
+    if places.shape[0] == 1 and values.shape[0] > 1:
+        return values.t().index_select(0, places[0]).t()
     return values.expand(places.shape[0], -1).gather(1, places)
 
 

@@ -22,27 +22,34 @@ FINE = 0.5
 """Step x fastest rate where the step is chosen here: errors of a few in 10,000."""
 COARSE = 1.0
 """Step x fastest rate above which nothing is computed."""
-BLOCK = 4096
+BLOCK = 16_384
 """Patients that are stepped together on a CPU."""
 MOST = 200_000
 """Steps above which a system is one for an implicit solver."""
 
 Advance = Callable[
-    [Tensor, Tensor, States, Mapping[str, Tensor], tuple[Tensor, ...] | None], States
+    [Tensor, Tensor | float, States, Mapping[str, Tensor], tuple[Tensor, ...] | None], States
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Advancing:
-    """One step of a right-hand side, and what must be known of it."""
+    """One step of a right-hand side, and what must be known of it.
+
+    Attributes:
+        step: from hours, size, states, values and what runs in to the states after it.
+        caution: what a caller should hear.
+        numbers: whether a size may be a number, which is quicker than a tensor of one.
+    """
 
     step: Advance
     caution: Problem | None = None
+    numbers: bool = False
 
 
 def advancing(system: System) -> Advancing:
     """One step, operation by operation."""
-    return Advancing(_step(system.right_side, system.into))
+    return Advancing(_step(system.right_side, system.into), numbers=True)
 
 
 def compiled(system: System) -> Advancing:
@@ -63,7 +70,7 @@ def compiled(system: System) -> Advancing:
             allowed="a C++ compiler such as g++",
             remedy="the numbers stand, they only take longer",
         )
-        return Advancing(plain, caution)
+        return Advancing(plain, caution, numbers=True)
     return Advancing(torch.compile(plain))
 
 
@@ -79,14 +86,9 @@ def _step(right_side: RightSide, into: tuple[int, ...]) -> Advance:
             return rates
         return _plus(rates, into, inflow)
 
-    def onwards(states: States, width: Tensor, rates: States) -> States:
-        return tuple(
-            torch.addcmul(one, width, rate) for one, rate in zip(states, rates, strict=True)
-        )
-
     def step(
         hours: Tensor,
-        width: Tensor,
+        width: Tensor | float,
         states: States,
         values: Mapping[str, Tensor],
         inflow: tuple[Tensor, ...] | None,
@@ -94,16 +96,21 @@ def _step(right_side: RightSide, into: tuple[int, ...]) -> Advance:
         half = width / 2
         middle = hours + half
         first = change(hours, states, values, inflow)
-        second = change(middle, onwards(states, half, first), values, inflow)
-        third = change(middle, onwards(states, half, second), values, inflow)
-        last = change(hours + width, onwards(states, width, third), values, inflow)
-        mean = tuple(
-            (one + other).add(two + three, alpha=2.0)
-            for one, two, three, other in zip(first, second, third, last, strict=True)
-        )
-        return onwards(states, width / 6, mean)
+        second = change(middle, _onwards(states, half, first), values, inflow)
+        third = change(middle, _onwards(states, half, second), values, inflow)
+        last = change(hours + width, _onwards(states, width, third), values, inflow)
+        found = _onwards(states, width / 6, first)
+        found = _onwards(found, width / 3, second)
+        found = _onwards(found, width / 3, third)
+        return _onwards(found, width / 6, last)
 
     return step
+
+
+def _onwards(states: States, width: Tensor | float, rates: States) -> States:
+    if isinstance(width, float):
+        return tuple(one.add(rate, alpha=width) for one, rate in zip(states, rates, strict=True))
+    return tuple(torch.addcmul(one, width, rate) for one, rate in zip(states, rates, strict=True))
 
 
 def solve(
@@ -134,7 +141,7 @@ def solve(
     bound = float(torch.as_tensor(fastest).detach().max())
     longest = FINE / bound if step_h is None else step_h
     _check(longest, bound, times, system.since)
-    step = (by or advancing(system)).step
+    by = by or advancing(system)
     patients = times.shape[0]
     size = patients
     if times.device.type == "cpu" and patients > BLOCK:
@@ -144,7 +151,7 @@ def solve(
         rows = slice(first, first + size)
         some, asked = system.some(rows), times[rows]
         walk = steps(some, doses_of_rows(doses, rows), asked, longest)
-        found.append(_walked(some, walk, step))
+        found.append(_walked(some, walk, by))
     return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
@@ -172,10 +179,13 @@ def _check(longest: float, bound: float, times: Tensor, since: float) -> None:
         )
 
 
-def _walked(system: System, walk: Steps, step: Advance) -> States:
+def _walked(system: System, walk: Steps, by: Advancing) -> States:
     kind = system.start[0].dtype
-    patients = walk.asked.shape[0]
+    patients = walk.patients
     begin, size = walk.begin.to(kind), walk.size.to(kind)
+    widths: Sequence[Tensor | float] = size.unbind(0)
+    if by.numbers and size.shape[1] == 1 and not size.requires_grad:
+        widths = size[:, 0].tolist()
     amounts = [one.to(kind) for one in walk.amounts]
     changed = None if walk.inflow is None else [one.to(kind) for one in walk.inflow]
     arrivals = {place: number for number, place in enumerate(walk.arrivals)}
@@ -202,12 +212,16 @@ def _walked(system: System, walk: Steps, step: Advance) -> States:
         if starts.shape[1] > 1 and (place == 0 or place in walk.changes):
             now = walk.begin[place].expand(patients)[:, None]
             values = _values(system, span_places(starts, now))
-        states = step(begin[place], size[place], states, values, running)
+        states = by.step(begin[place], widths[place], states, values, running)
     position = torch.bucketize(walk.asked.contiguous(), wanted)
-    return tuple(
-        torch.stack([one[number] for one in kept], dim=1).gather(1, position)
-        for number in range(len(states))
-    )
+    return tuple(_picked([one[number] for one in kept], position) for number in range(len(states)))
+
+
+def _picked(kept: Sequence[Tensor], position: Tensor) -> Tensor:
+    """(patients, times) of what was kept, each (patients,), by place, (patients or 1, times)."""
+    if position.shape[0] == 1:
+        return torch.stack([kept[place] for place in position[0].tolist()]).t()
+    return torch.stack(list(kept), dim=1).gather(1, position)
 
 
 def _values(system: System, spans: Tensor | None) -> Mapping[str, Tensor]:

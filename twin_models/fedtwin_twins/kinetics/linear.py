@@ -13,7 +13,7 @@ from torch import Tensor
 from fedtwin_twins.kinetics.courses import Course, CourseInput, area, course
 from fedtwin_twins.kinetics.curves import curve, total
 from fedtwin_twins.kinetics.disposition import Disposition
-from fedtwin_twins.kinetics.events import OBSERVATION_FIRST, Order, Route, at_spans
+from fedtwin_twins.kinetics.events import OBSERVATION_FIRST, Order, Route, alike, at_spans, of_rows
 from fedtwin_twins.kinetics.passages import moved, moved_modes
 from fedtwin_twins.twin.batch import Doses
 
@@ -116,13 +116,14 @@ class LinearKinetics:
         ask: Callable[[CourseInput, Tensor, Order], Tensor],
     ) -> Tensor:
         patients = times.shape[0]
+        times = alike(times)
         given = self.given(doses)
         if times.device.type != "cpu" or patients <= BLOCK:
             return ask(given, times, self.order)
         parts = []
         for first in range(0, patients, BLOCK):
             rows = slice(first, first + BLOCK)
-            parts.append(ask(given.some(rows), times[rows], self.order))
+            parts.append(ask(given.some(rows), of_rows(times, rows), self.order))
         return torch.cat(parts)
 
 
@@ -148,14 +149,14 @@ def _areas_of_amounts(given: CourseInput, times: Tensor, order: Order) -> Tensor
 
 def _in_pieces(history: Course, times: Tensor, read: Callable[[Course, Tensor], Tensor]) -> Tensor:
     """Read so many patients at a time that their numbers stay in the cache of a CPU."""
-    patients, asked = times.shape
+    patients, asked = history.state.modes[0].shape[0], times.shape[1]
     if times.device.type != "cpu" or patients * asked <= NUMBERS:
         return read(history, times)
     step = max(1, NUMBERS // asked)
     parts = []
     for first in range(0, patients, step):
         rows = slice(first, first + step)
-        parts.append(read(history.some(rows), times[rows]))
+        parts.append(read(history.some(rows), of_rows(times, rows)).contiguous())
     return torch.cat(parts)
 
 
@@ -182,5 +183,5 @@ def _gathered(history: Course, times: Tensor, order: Order) -> Tensor:
     state, medium, elapsed, places = history.before(times, order)
     later = moved(state, medium.over(elapsed, inflow=state.inflow is not None))
     more = area(state, later, medium, elapsed, medium.rows(amounts=history.amounts))
-    known = [one.gather(1, places) for one in history.areas]
+    known = [at_spans(one, places) for one in history.areas]
     return torch.stack([one + extra for one, extra in zip(known, more, strict=True)], dim=-1)

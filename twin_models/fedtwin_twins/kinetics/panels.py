@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedtwin_twins.kinetics.events import of_rows
+
 POINTS = 3
 """Gauss points in a panel: exact for polynomials up to degree 5."""
 FIRST = 0.5
@@ -19,6 +21,8 @@ GROWTH = 2.0
 """Width of a panel as a multiple of the one before it."""
 WIDEST = 1.0
 """Width of the widest panel, in units of 1/(fastest loss)."""
+TOLERANCE = 1e-5
+"""Relative error of the responses for which the widths above are meant."""
 CUTS = 10
 """How often the longest piece may be halved."""
 
@@ -43,27 +47,35 @@ class Rates:
         fastest: 1/h, of absorption and disposition.
         loss: 1/h, of the responses.
         stages: the longest absorption chain: what it delivers does not fade before it is through.
+        tolerance: relative error of the responses that is accepted.
     """
 
     fastest: float
     loss: float
     stages: int
+    tolerance: float = TOLERANCE
+
+    @property
+    def wider(self) -> float:
+        """Width of panels as a multiple of that for `TOLERANCE`: errors grow by its power of 6."""
+        return float((self.tolerance / TOLERANCE) ** (1 / (2 * POINTS)))
 
 
 def edges(length: float, rates: Rates) -> np.ndarray:
     """Fractions of a piece at which its panels begin and end, (panels + 1,)."""
-    width = min(FIRST / rates.fastest, WIDEST / rates.loss)
+    first, widest = rates.wider * FIRST / rates.fastest, rates.wider * WIDEST / rates.loss
+    width = min(first, widest)
     found = [0.0]
     while found[-1] < length:
         found.append(found[-1] + width)
         if found[-1] >= 2 * rates.stages / rates.fastest:
-            width = min(width * GROWTH, WIDEST / rates.loss)
+            width = min(width * GROWTH, widest)
     return np.array(found) / found[-1]
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Each tensor (patients, pieces); unused ones, of length 0, stand behind.
+    """Each tensor (patients, pieces), (1, pieces) for all; unused ones, of length 0, stand behind.
 
     Attributes:
         begin: h.
@@ -79,7 +91,12 @@ class Pieces:
 
     def some(self, rows: slice) -> "Pieces":
         """Of some of the patients."""
-        return Pieces(self.begin[rows], self.length[rows], self.place[rows], self.edges)
+        return Pieces(
+            of_rows(self.begin, rows),
+            of_rows(self.length, rows),
+            of_rows(self.place, rows),
+            self.edges,
+        )
 
 
 def pieces(time: Tensor, since: float, horizon: Tensor, rates: Rates) -> Pieces:

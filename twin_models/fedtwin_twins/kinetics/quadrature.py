@@ -15,10 +15,19 @@ import torch
 from torch import Tensor
 
 from fedtwin_twins.kinetics.courses import Course, CourseInput, course
-from fedtwin_twins.kinetics.curves import Curve, curve
-from fedtwin_twins.kinetics.events import at_spans, of_rows, span_places
+from fedtwin_twins.kinetics.curves import Curve, curve, once, outer
+from fedtwin_twins.kinetics.events import alike, at_spans, of_rows, span_places
 from fedtwin_twins.kinetics.linear import BLOCK, LinearKinetics
-from fedtwin_twins.kinetics.panels import NODES, POINTS, UNTIL, WEIGHTS, Pieces, Rates, pieces
+from fedtwin_twins.kinetics.panels import (
+    NODES,
+    POINTS,
+    TOLERANCE,
+    UNTIL,
+    WEIGHTS,
+    Pieces,
+    Rates,
+    pieces,
+)
 from fedtwin_twins.kinetics.turnover import Moment, Stage, Values
 from fedtwin_twins.twin.batch import Doses
 from fedtwin_twins.twin.refusals import Problem, Refusal
@@ -33,6 +42,8 @@ def responses(
     times: Tensor,
     stages: Sequence[Stage],
     since: float = 0.0,
+    *,
+    tolerance: float = TOLERANCE,
 ) -> Tensor:
     """Every stage along the concentration.
 
@@ -42,6 +53,9 @@ def responses(
         times: h, (patients, times), in any order.
         stages: each may follow the concentration and the stage before it.
         since: h, when every stage is at its start; asked before it, it is there still.
+        tolerance: relative error of a response that is accepted, from 1e-12 to 1e-2; the panels
+            of the integrals are chosen by it, and it is met where responses are as smooth as
+            those of `turnover`.
 
     Returns:
         (patients, times, stages).
@@ -61,11 +75,16 @@ def responses(
                 remedy="write out the doses from before the steady state on",
             )
         )
+    if not 1e-12 <= tolerance <= 1e-2:
+        raise Refusal(
+            Problem(field="tolerance", value=f"{tolerance:g}", allowed="from 1e-12 to 1e-2")
+        )
     given = kinetics.given(doses)
     patients = times.shape[0]
+    times = alike(times)
     step = BLOCK if times.device.type == "cpu" else patients
     parts = [
-        _block(given.some(rows), times[rows], _some(stages, rows), since)
+        _block(given.some(rows), of_rows(times, rows), _some(stages, rows), since, tolerance)
         for rows in (slice(first, first + step) for first in range(0, patients, step))
     ]
     return torch.cat(parts)
@@ -89,23 +108,30 @@ def _with(stage: Stage, values: Values) -> Stage:
     )
 
 
-def _block(given: CourseInput, times: Tensor, stages: Sequence[Stage], since: float) -> Tensor:
+def _block(
+    given: CourseInput, times: Tensor, stages: Sequence[Stage], since: float, tolerance: float
+) -> Tensor:
     asked = times.clamp(min=since)
     history = course(given, asked, amounts=False, areas=False)
     horizon = asked.detach().amax(1, keepdim=True)
-    cut = pieces(history.time, since, horizon, _rates(history, stages))
+    if history.time.shape[0] == 1:
+        horizon = horizon.amax(0, keepdim=True)
+    elif asked.shape[0] == 1:
+        asked = asked.expand(history.time.shape[0], -1)
+        horizon = horizon.expand(history.time.shape[0], -1)
+    cut = pieces(history.time, since, horizon, _rates(history, stages, tolerance))
     points = cut.begin.shape[1] * (len(cut.edges) - 1) * POINTS + times.shape[1] * POINTS
-    patients = times.shape[0]
+    patients = given.doses.amount.shape[0]
     step = max(1, NUMBERS // points) if times.device.type == "cpu" else patients
     found = []
     for first in range(0, patients, step):
         rows = slice(first, first + step)
         part = _Part(history.some(rows), cut.some(rows), of_rows(given.starts, rows))
-        found.append(_along(part, asked[rows], _some(stages, rows)))
+        found.append(_along(part, of_rows(asked, rows), _some(stages, rows)))
     return torch.cat(found)
 
 
-def _rates(history: Course, stages: Sequence[Stage]) -> Rates:
+def _rates(history: Course, stages: Sequence[Stage], tolerance: float) -> Rates:
     def largest(values: Tensor) -> float:
         return float(values.detach().max())
 
@@ -117,6 +143,7 @@ def _rates(history: Course, stages: Sequence[Stage]) -> Rates:
         # What follows another stage is given at points only, which takes panels half as wide.
         loss=min(len(stages), 2) * max(largest(stage.fastest(stage.values)) for stage in stages),
         stages=max((chain.stages for chain in chains if chain.stages > 1), default=0),
+        tolerance=tolerance,
     )
 
 
@@ -172,10 +199,10 @@ class _Panels:
 
 
 def _panels(
-    shape: Curve, event: Tensor, begin: Tensor, width: Tensor, spans: Tensor | None
+    shape: Curve, event: Tensor, passed: Tensor, width: Tensor, spans: Tensor | None
 ) -> _Panels:
-    """From the curve since events and the hours at which panels begin."""
-    elapsed = (begin - event).unsqueeze(1) + width.unsqueeze(1) * _column(NODES, begin)
+    """From the curve since events and the hours that have passed since then as panels begin."""
+    elapsed = passed.unsqueeze(1) + width.unsqueeze(1) * _column(NODES, width)
     # Rounding may leave less than nothing.
     there = shape.after(elapsed).clamp(min=0.0)
     return _Panels(width, event, elapsed, there, spans)
@@ -187,7 +214,8 @@ def _along(part: _Part, asked: Tensor, stages: Sequence[Stage]) -> Tensor:
     shape, event = part.curve()
     edges = torch.as_tensor(cut.edges, dtype=asked.dtype, device=asked.device)
     lower = edges[:-1, None, None]
-    begin = cut.begin + cut.length * lower
+    # Hours since the event, not hours of the clock, so that equal pieces stay equal to the bit.
+    begin = cut.begin - event + cut.length * lower
     width = cut.length * edges.diff()[:, None, None]
     spans = part.spans(cut.begin)
     inside = _panels(shape, event, begin, width, spans)
@@ -197,15 +225,15 @@ def _along(part: _Part, asked: Tensor, stages: Sequence[Stage]) -> Tensor:
         return at_spans(values, piece)
 
     within = None if spans is None else pick(spans)
-    passed = (asked - last).clamp(min=0.0)
-    until = _panels(shape.at(pick), pick(event), last[None], passed[None], within)
+    passed, anchor = (asked - last).clamp(min=0.0), pick(event)
+    until = _panels(shape.at(pick), anchor, (last - anchor)[None], passed[None], within)
     found = []
     before, then = inside.concentration, until.concentration
     for number, stage in enumerate(stages):
         first = stage.start(_first_values(stage, spans))
         further = number + 1 < len(stages)
         starts, before = _chained(inside, stage, before, first, further=further)
-        chosen = starts.movedim(0, 1).flatten(1).gather(1, panel * cut.begin.shape[1] + piece)
+        chosen = at_spans(starts.movedim(0, 1).flatten(1), panel * cut.begin.shape[1] + piece)
         value, then = _step(until, stage, then, chosen[None], further=further)
         found.append(value[0])
     return torch.stack(found, dim=-1)
@@ -213,9 +241,11 @@ def _along(part: _Part, asked: Tensor, stages: Sequence[Stage]) -> Tensor:
 
 def _last_panel(cut: Pieces, edges: Tensor, asked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The panel in which each asked time lies: its hour, its piece, its place there."""
-    piece = torch.searchsorted(cut.begin.detach(), asked.detach().contiguous(), right=True)
+    known = cut.begin.detach()
+    known = known[0] if known.shape[0] == 1 else known
+    piece = torch.searchsorted(known, asked.detach().contiguous(), right=True)
     piece = piece.sub_(1).clamp_(min=0)
-    begin, length = cut.begin.gather(1, piece), cut.length.gather(1, piece)
+    begin, length = at_spans(cut.begin, piece), at_spans(cut.length, piece)
     passed = (asked - begin).detach() / torch.where(length > 0, length, 1.0).detach()
     panel = torch.bucketize(passed, edges[1:-1], right=True)
     return begin + length * edges[panel], piece, panel
@@ -233,9 +263,9 @@ class _Maps:
     """What each panel makes of a stage: kept x before + gained.
 
     Attributes:
-        kept: fraction, (panels, patients, pieces).
-        gained: amount, likewise.
-        past: the integral of the loss up to each point, (panels, points, patients, pieces).
+        kept: fraction, (panels, patients, pieces), or (panels, patients, 1) for all pieces.
+        gained: amount, (panels, patients, pieces).
+        past: the integral of the loss up to each point, (panels, points, patients, pieces or 1).
         made: production at the points, or one for all of them.
     """
 
@@ -249,18 +279,24 @@ def _maps(panels: _Panels, stage: Stage, previous: Tensor) -> _Maps:
     moment = panels.moment(stage, previous)
     made, loss = stage.production(moment), stage.loss(moment)
     width = panels.width.unsqueeze(1)
+    if stage.constant_loss and width.shape[-2] == 1:
+        width = once(width)
     weights = _column(WEIGHTS, width)
     if stage.constant_loss:
-        whole = loss * width
+        whole = outer(width, loss)
         past = whole * _column(NODES, width)
         rest = whole * _column(1 - NODES, width)
         total = whole[:, 0]
     else:
-        loss = loss.expand_as(panels.elapsed)
+        loss = loss.expand_as(panels.concentration)
         past = width * _until(loss)
         total = panels.width * (loss * weights).sum(1)
         rest = total.unsqueeze(1) - past
-    gained = panels.width * (made * (-rest).exp() * weights).sum(1)
+    shares = (-rest).exp_() * (weights * width)
+    parts = made.expand_as(panels.concentration).unbind(1)
+    gained = parts[0] * shares[:, 0]
+    for part, share in zip(parts[1:], shares.unbind(1)[1:], strict=True):
+        gained.addcmul_(part, share)
     return _Maps((-total).exp(), gained, past, made)
 
 
@@ -281,7 +317,7 @@ def _until(values: Tensor) -> Tensor:
 
 def _at_points(panels: _Panels, maps: _Maps, starts: Tensor) -> Tensor:
     """A stage at the points, from what it is where panels begin."""
-    grown = (maps.made * maps.past.exp()).expand_as(panels.elapsed)
+    grown = (maps.made * maps.past.exp()).expand_as(panels.concentration)
     inside = starts.unsqueeze(1) + panels.width.unsqueeze(1) * _until(grown)
     return inside * (-maps.past).exp()
 
@@ -305,12 +341,23 @@ def _chained(
     for one, more in zip(maps.kept, maps.gained, strict=True):
         before.append((kept, gained))
         kept, gained = one * kept, one * gained + more
-    kept, gained = _scanned(kept, gained)
-    first = first.expand(kept.shape[0], 1)
-    begins = torch.cat([first, kept[:, :-1] * first + gained[:, :-1]], dim=1)
+    first = first.expand(gained.shape[0], 1)
+    if kept.shape[1] < gained.shape[1]:
+        begins = _followed(first, kept, gained)
+    else:
+        kept, gained = _scanned(kept, gained)
+        begins = torch.cat([first, kept[:, :-1] * first + gained[:, :-1]], dim=1)
     starts = torch.stack([one * begins + more for one, more in before])
     points = _at_points(panels, maps, starts) if further else previous
     return starts, points
+
+
+def _followed(first: Tensor, kept: Tensor, gained: Tensor) -> Tensor:
+    """A stage where pieces begin that all keep the same fraction, (patients, 1)."""
+    begins, fraction = [first[:, 0]], kept[:, 0]
+    for more in gained.unbind(1)[:-1]:
+        begins.append(torch.addcmul(more, fraction, begins[-1]))
+    return torch.stack(begins).t()
 
 
 def _scanned(kept: Tensor, gained: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,13 +22,15 @@ class Steps:
     Attributes:
         begin: h, (steps, patients), when each step begins; (steps, 1) if for all together.
         size: h, likewise; 0 for who has arrived.
-        asked: steps before each asked time, (patients, times).
+        patients: how many.
+        asked: steps before each asked time, (patients, times), or (1, times) for all together.
         arrivals: steps before which something comes in or changes its rate, ascending.
         amounts: by route, what comes in at once there, (arrivals, patients).
         inflow: by route, by how much what runs in changes there, amount/h; none: never.
         changes: steps before which parameters change for somebody.
     """
 
+    patients: int
     begin: Tensor
     size: Tensor
     asked: Tensor
@@ -56,11 +58,11 @@ def steps(system: System, doses: Doses, times: Tensor, longest: float) -> Steps:
     together = bool((moments == moments[:1]).all()) and bool((begin == begin[:1]).all())
     row = slice(0, 1) if together else slice(None)
     at, first, size = _cut(torch.cat([begin, moments], 1)[row], longest)
-    at = at.expand(patients, -1)
     width = changes.shape[1]
-    moved = at[:, :width][~late[:, :width]].tolist()
+    moved = at.expand(patients, -1)[:, :width][~late[:, :width]].tolist()
     arrivals, amounts, inflow = _arrivals(events, at[:, width:], late[:, width:], len(system.into))
     return Steps(
+        patients=patients,
         begin=first.t().contiguous(),
         size=size.t().contiguous(),
         asked=at[:, at.shape[1] - times.shape[1] :],
@@ -98,11 +100,11 @@ def _arrivals(
     events: Sequence[Entered], at: Tensor, late: Tensor, routes: int
 ) -> tuple[tuple[int, ...], tuple[Tensor, ...], tuple[Tensor, ...] | None]:
     """What comes in before which step: at once, and as changes of what runs in."""
-    columns = sum(one.time.shape[1] for one in events)
+    columns, patients = sum(one.time.shape[1] for one in events), late.shape[0]
     known = torch.unique(at[:, :columns])
-    places = torch.bucketize(at[:, :columns].t().contiguous(), known)
+    places = torch.bucketize(at[:, :columns].t().contiguous(), known).expand(-1, patients)
     first = events[0].time if events else at.double()
-    nothing = torch.zeros(known.shape[0], at.shape[0], dtype=first.dtype, device=first.device)
+    nothing = torch.zeros(known.shape[0], patients, dtype=first.dtype, device=first.device)
     amounts, inflow = [nothing] * routes, [nothing] * routes
     runs, begin = False, 0
     for event in events:

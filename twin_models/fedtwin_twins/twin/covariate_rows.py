@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from fedtwin_twins.twin.covariates import CovariateRecord, Steps, steps_of
 from fedtwin_twins.twin.intake import CovariateIntake, DerivedIntake, Intake
@@ -18,6 +19,8 @@ Recorded = Quantity | str | Sequence[CovariateRecord]
 
 NOT_NEEDED: Steps = [(-math.inf, math.nan)]
 """What stands in the table for a covariate that no equation of this patient reads."""
+UNUSABLE: Final = "this model must not be used for this patient"
+"""What is to be done where a patient lies outside a model's hard bounds: another model may fit."""
 
 
 @dataclass(slots=True)
@@ -158,7 +161,7 @@ def _outside(value: float, known: CovariateRange, where: str, *, hard: bool) -> 
     within = known.hard[0] <= value <= known.hard[1]
     if hard and not within:
         low, high = known.hard
-        remedy = "this model must not be used for this patient"
+        remedy = UNUSABLE
     elif not hard and within and not known.soft[0] <= value <= known.soft[1]:
         low, high = known.soft
         remedy = "outside the patients from whom the model was learned: trust it less"

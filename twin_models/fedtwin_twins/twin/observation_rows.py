@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from fedtwin_twins.twin.intake import ObservableIntake
 from fedtwin_twins.twin.moments import Clock
 from fedtwin_twins.twin.observation import Observation
 from fedtwin_twins.twin.quantities import Quantity
 from fedtwin_twins.twin.refusals import Problem, Refusal
+
+BEFORE_FIRST_DOSE: Final = "a level before the first dose belongs to a dose that is missing here"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +179,7 @@ def _too_early(
             value=f"{row.hour:g}",
             unit="h",
             allowed=after,
-            remedy="a level before the first dose belongs to a dose that is missing here",
+            remedy=BEFORE_FIRST_DOSE,
         )
 
 

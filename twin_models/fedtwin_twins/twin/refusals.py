@@ -37,7 +37,7 @@ class Problem:
 
 
 def _unit(unit: str) -> str:
-    return f" {unit}" if unit else ""
+    return f" {unit}" if unit not in {"", "1"} else ""
 
 
 class Refusal(ValueError):  # noqa: N818 - an answer that clinicians read, by its own name

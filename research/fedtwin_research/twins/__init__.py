@@ -1,0 +1,1 @@
+"""A patient in a file, and the twin that answers for them."""
