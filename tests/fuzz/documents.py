@@ -5,6 +5,7 @@ python documents.py NAME SECONDS FOLDER
 
 import sys
 from collections.abc import Callable
+from datetime import date
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 import atheris
 import yaml
 
-with atheris.instrument_imports(include=["fedtwin_twins", "fedtwin_research.trials", "yaml"]):
+with atheris.instrument_imports(include=["fedtwin_twins", "fedtwin_research", "yaml"]):
     from fedtwin_research.trials.reading import read_plan
+    from fedtwin_research.twins.asking import Settings, question_of
+    from fedtwin_research.twins.reading import read_text
     from fedtwin_twins.pharmacology.drugs import parse_drugs
     from fedtwin_twins.pharmacology.gene_effects import parse_gene_effects
     from fedtwin_twins.pharmacology.interactions import parse_interactions
@@ -26,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from loop import Target, fuzz
 
 CARDS = files("fedtwin_twins.pharmacology") / "cards"
+PATIENTS = files("fedtwin_research.twins") / "examples"
+TODAY = Settings(today=date(2026, 3, 1))
 PLANS = files("fedtwin_research.trials") / "examples"
 PARSERS: dict[str, Callable[[str, str], object]] = {
     "drugs": parse_drugs,
@@ -51,6 +56,7 @@ def beginning(name: str) -> bytes:
 SEEDS = {
     "trial-rows": [b"age,body_weight,amiodarone,name\n50,70,0,x\n60,80.5,1,y\n"],
     "card": list(shortest(CARDS, 3).values()),
+    "patient": list(shortest(PATIENTS, 4).values()),
     "trial": list(shortest(PLANS, 3).values()),
     **{name.replace("_", "-"): [beginning(name)] for name in PARSERS},
 }
@@ -85,6 +91,7 @@ def of_rows(folder: Path) -> Target:
 
 
 TARGETS: dict[str, Callable[[Path], Target]] = {
+    "patient": lambda _: lambda data: question_of(read_text(data, "patient.yaml"), TODAY),
     "trial-rows": of_rows,
     "card": partial(of_path, name=next(iter(shortest(CARDS, 1))), read=read_card),
     "trial": partial(of_path, name="trial.yaml", read=read_plan),

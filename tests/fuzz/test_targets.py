@@ -11,7 +11,7 @@ NAMES = {
     "sources": ("fhir", "hl7", "openmhealth", "glucose", "apple-health", "genome", "pharmcat"),
     "images": ("dicom", "dicom-segmentation", "dicomdir", "nifti", "nifti-labels"),
     "documents": (
-        *("card", "trial", "trial-rows"),
+        *("card", "trial", "trial-rows", "patient"),
         *("drugs", "gene-effects", "interactions", "recommendations"),
     ),
 }

@@ -378,3 +378,11 @@ def test_every_example_is_a_question(name: str) -> None:
     text = (files("fedtwin_research") / "twins" / "examples" / name).read_text()
     assert ask(text).models
     assert re.search(r"^# Ask it: fedtwin research twin ", text, re.MULTILINE)
+
+
+def test_a_what_if_for_a_patient_whom_no_card_fits_is_refused_with_the_reason() -> None:
+    content = deepcopy(PLAIN)
+    del content["covariates"]["creatinine"]
+    dose = {"time": "48 h", "amount": "750 mg", "duration": "1 h"}
+    content["what_if"] = [{"name": "less", "doses": [dose]}]
+    assert "creatinine" in " ".join(map(str, problems_of(content)))

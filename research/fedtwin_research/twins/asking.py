@@ -102,7 +102,7 @@ def question_of(read: ReadFile, settings: Settings) -> Question:
     _known_names(content, models, problems)
     fitting = _fitting(models, patient, read, bool(settings.models or content.models), problems)
     _known_risks(content, problems)
-    what_if = _what_if(content, fitting, patient, read, problems)
+    what_if = _what_if(content, fitting or models, patient, read, problems)
     current = problems.attempt(current_of, content, fitting or models)
     hours = problems.attempt(hours_of, content, patient, current)
     wanted = None
