@@ -57,7 +57,7 @@ class Rates:
 
     @property
     def wider(self) -> float:
-        """Width and growth of panels beside those for `TOLERANCE`: errors grow by its power of 6."""
+        """Width and growth of panels over those for `TOLERANCE`: errors grow by its power of 6."""
         return float((self.tolerance / TOLERANCE) ** (1 / (2 * POINTS)))
 
 
