@@ -174,6 +174,46 @@ def test_patients_of_unlike_schedules_do_not_disturb_one_another() -> None:
     assert torch.allclose(together[2], torch.full_like(together[2], 50.0))
 
 
+def test_a_schedule_that_all_share_says_what_each_hears_alone() -> None:
+    """What is worked out once for all is compared with what is worked out for one alone."""
+    bodies = [
+        Body(10.0 * much, 50.0, [(5.0, 100.0)], [Way(1, 0.9 / much)]) for much in (0.7, 1.0, 1.6)
+    ]
+    doses = [Dose(12.0 * place, 100.0) for place in range(6)]
+    loss = (0.2, 0.1, 0.3)
+
+    def levels_and_response(
+        chosen: list[Body], losses: tuple[float, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        kinetics = make_kinetics([[(-np.inf, body)] for body in chosen])
+        given = make_doses([doses] * len(chosen))
+        times = row([*TIMES, 80.0]).expand(len(chosen), -1)
+        stage = effect_compartment(column(*losses))
+        return (
+            kinetics.concentrations(given, times),
+            kinetics.areas(given, times),
+            responses(kinetics, given, times, [stage], tolerance=1e-9)[..., 0],
+        )
+
+    together = levels_and_response(bodies, loss)
+    for place, body in enumerate(bodies):
+        alone = levels_and_response([body], loss[place : place + 1])
+        for whole, one, apart in zip(together, alone, (1e-12, 1e-12, 1e-7), strict=True):
+            assert torch.allclose(whole[place], one[0], rtol=apart, atol=1e-12)
+
+
+def test_a_tolerance_is_kept_and_a_foolish_one_refused() -> None:
+    kinetics = make_kinetics([[(-np.inf, BODY)]])
+    given, times = make_doses([[Dose(12.0 * place, 100.0) for place in range(6)]]), row(TIMES[1:])
+    stages = [effect_compartment(column(0.3))]
+    truth = responses(kinetics, given, times, stages, tolerance=1e-9)
+    for tolerance in (1e-3, 1e-5, 1e-7):
+        found = responses(kinetics, given, times, stages, tolerance=tolerance)
+        assert float((found / truth - 1).abs().max()) < tolerance
+    with pytest.raises(Refusal, match=r"tolerance is 0\.5"):
+        responses(kinetics, given, times, stages, tolerance=0.5)
+
+
 def test_a_steady_state_of_doses_is_refused() -> None:
     kinetics = make_kinetics([[(-np.inf, BODY)]])
     doses = make_doses([[Dose(0.0, 100.0)]], [12.0])

@@ -18,7 +18,7 @@ POINTS = 3
 FIRST = 0.5
 """Width of the first panel, in units of 1/(fastest rate)."""
 GROWTH = 2.0
-"""Width of a panel as a multiple of the one before it."""
+"""Width of a panel as a multiple of the one before it, for `TOLERANCE`."""
 WIDEST = 1.0
 """Width of the widest panel, in units of 1/(fastest loss)."""
 TOLERANCE = 1e-5
@@ -57,7 +57,7 @@ class Rates:
 
     @property
     def wider(self) -> float:
-        """Width of panels as a multiple of that for `TOLERANCE`: errors grow by its power of 6."""
+        """Width and growth of panels over those for `TOLERANCE`: errors grow by its power of 6."""
         return float((self.tolerance / TOLERANCE) ** (1 / (2 * POINTS)))
 
 
@@ -69,7 +69,7 @@ def edges(length: float, rates: Rates) -> np.ndarray:
     while found[-1] < length:
         found.append(found[-1] + width)
         if found[-1] >= 2 * rates.stages / rates.fastest:
-            width = min(width * GROWTH, widest)
+            width = min(width * (1 + (GROWTH - 1) * rates.wider), widest)
     return np.array(found) / found[-1]
 
 

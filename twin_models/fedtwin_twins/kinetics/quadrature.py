@@ -53,7 +53,7 @@ def responses(
         times: h, (patients, times), in any order.
         stages: each may follow the concentration and the stage before it.
         since: h, when every stage is at its start; asked before it, it is there still.
-        tolerance: relative error of a response that is accepted, from 1e-12 to 1e-2; the panels
+        tolerance: relative error of a response that is accepted, from 1e-9 to 1e-2; the panels
             of the integrals are chosen by it, and it is met where responses are as smooth as
             those of `turnover`.
 
@@ -75,9 +75,9 @@ def responses(
                 remedy="write out the doses from before the steady state on",
             )
         )
-    if not 1e-12 <= tolerance <= 1e-2:
+    if not 1e-9 <= tolerance <= 1e-2:
         raise Refusal(
-            Problem(field="tolerance", value=f"{tolerance:g}", allowed="from 1e-12 to 1e-2")
+            Problem(field="tolerance", value=f"{tolerance:g}", allowed="from 1e-9 to 1e-2")
         )
     given = kinetics.given(doses)
     patients = times.shape[0]
