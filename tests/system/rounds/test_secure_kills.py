@@ -84,6 +84,7 @@ def test_a_site_vanishes_and_the_others_go_on(four: Any) -> None:
     check_charges(four, plan.study, 40, ("aal", "bergen", "dublin"))
 
 
+@pytest.mark.slow
 def test_everybody_is_killed_in_mid_sum(four: Any) -> None:
     """At each step of a sum once: coordinator and sites go down together, and take it up again."""
     plan = four.plan("all-killed", **SECURE | {"sites__quorum": 4}, training__rounds=40)
