@@ -52,6 +52,7 @@ def test_four_synthetic_hospitals(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not HEART.is_dir(), reason="the UCI heart disease set is not here")
+@pytest.mark.slow
 def test_four_real_hospitals(tmp_path: Path) -> None:
     closing, _ = play(tmp_path, "--heart-disease", str(HEART))
     sites = closing["sites"]

@@ -277,7 +277,7 @@ def strategy(name: str) -> Case:
 @pytest.mark.parametrize(
     "names",
     [
-        ("FedTrimmedAvg", "Krum"),
+        pytest.param(("FedTrimmedAvg", "Krum"), marks=pytest.mark.slow),
         pytest.param(("FedMedian", "MultiKrum", "Bulyan"), marks=pytest.mark.slow),
     ],
 )

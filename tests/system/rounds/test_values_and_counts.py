@@ -98,6 +98,9 @@ class Clinics(Hospitals):
         file.write_text("\n".join(lines) + "\n")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def clinics(
     tmp_path_factory: pytest.TempPathFactory, wait_until: Callable[..., None]
