@@ -29,7 +29,7 @@ from fedtwin_protocol.wire import PROTOCOL_VERSION, parse
 from fedtwin_server.authority import Authority
 
 # How long an example takes depends on what else this machine does.
-settings.register_profile("suite", deadline=None)
+settings.register_profile("suite", deadline=None, max_examples=40)
 settings.load_profile("suite")
 
 
