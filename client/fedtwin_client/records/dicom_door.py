@@ -168,7 +168,7 @@ class DicomDoor:
             opening_s=settings.opening_s,
             silent=settings.silent,
         )
-        guard = Guard(entity, limits)
+        guard = Guard(limits)
         context = None if settings.tls is None else _context(settings.tls, settings.opening_s)
         try:
             server = entity.start_server(

@@ -13,9 +13,9 @@ import ssl
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Thread, current_thread
+from threading import Lock, Thread, current_thread
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from pynetdicom import AE, evt
 
@@ -83,10 +83,11 @@ class Guard:
         handlers: for pynetdicom.
     """
 
-    def __init__(self, entity: GuardedEntity, limits: Limits) -> None:
-        self._entity = entity
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._received: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self._silent: WeakSet[Any] = WeakSet()
+        self._counting = Lock()
         self.handlers = [
             (evt.EVT_CONN_OPEN, self._opened),
             (evt.EVT_DATA_RECV, self._more),
@@ -95,12 +96,20 @@ class Guard:
 
     def _opened(self, event: Any) -> None:
         reader = event.assoc.dul.socket
-        waiting = sum(not one.is_established for one in self._entity.connections)
-        if waiting > self._limits.silent:
+        if not self._has_room(event.assoc):
             _log.warning("DICOM door: too many connections that ask for nothing, one was closed")
             close(event.assoc)
             return
         reader.recv = _Reader(event.assoc, reader.socket, self._limits).recv
+
+    def _has_room(self, association: Any) -> bool:
+        """Whether one more may be silent; counted here, because its thread does not run yet."""
+        with self._counting:
+            self._silent -= {one for one in self._silent if _has_spoken_or_ended(one)}
+            if len(self._silent) >= self._limits.silent:
+                return False
+            self._silent.add(association)
+            return True
 
     def _more(self, event: Any) -> None:
         size = self._received.get(event.assoc, 0) + len(event.data)
@@ -115,6 +124,11 @@ class Guard:
 
     def _whole(self, event: Any) -> None:
         self._received[event.assoc] = 0
+
+
+def _has_spoken_or_ended(association: Any) -> bool:
+    started = association.ident is not None
+    return association.is_established or (started and not association.is_alive())
 
 
 class _Reader:
