@@ -100,6 +100,15 @@ def test_models_share_the_belief_and_stay_visible() -> None:
     }
 
 
+def test_a_draw_without_a_number_is_refused_and_never_counted_as_in_range() -> None:
+    lost = outlook()
+    lost.effects[7, 0] = torch.nan
+    with pytest.raises(Refusal, match="no finite number for 1 of 200 draws"):
+        choose([lost], DOSES, Goal(targets=[AREA]), LIMITS, FOR_EVER)
+    lost.weights[7] = 0.0
+    assert choose([lost], DOSES, Goal(targets=[AREA]), LIMITS, FOR_EVER).best.all_inside > 0.5
+
+
 class _Named:
     """The same model under another name."""
 

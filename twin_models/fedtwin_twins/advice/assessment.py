@@ -24,6 +24,7 @@ from fedtwin_twins.belief.forecast import weighted_quantiles
 from fedtwin_twins.twin.batch import Batch, Traits
 from fedtwin_twins.twin.model import TwinModel
 from fedtwin_twins.twin.quantities import Quantity
+from fedtwin_twins.twin.refusals import Problem, refuse_if_any
 
 ROWS_AT_ONCE = 10_000
 """Rows computed together; bounds the memory, and changes nothing else."""
@@ -125,7 +126,8 @@ def assess(
         harms: exposures that are to be known too, and that no target asks for.
 
     Raises:
-        Refusal: a route, observable or unit that a model does not know.
+        Refusal: a route, observable or unit that a model does not know, or a draw that counts and
+            for which a model gives no finite number: it must not pass for harmless.
     """
     total = sum(one.share for one in outlooks)
     asked = [*targets, *harms]
@@ -236,7 +238,25 @@ def reached_by(
         effects = outlook.effects.repeat(len(chosen), 1)
         with torch.no_grad():
             parts.append(reached(outlook.model, some, effects, target, when))
-    return torch.cat(parts).reshape(len(regimens), draws)
+    found = torch.cat(parts).reshape(len(regimens), draws)
+    _refuse_no_numbers(outlook, regimens, target, found)
+    return found
+
+
+def _refuse_no_numbers(
+    outlook: Outlook, regimens: Sequence[Regimen], target: Target, found: Tensor
+) -> None:
+    lost = (~found.isfinite() & (outlook.weights > 0)).sum(dim=1)
+    refuse_if_any(
+        Problem(
+            field=f"{target.kind} under {regimen}",
+            value=f"no finite number for {int(count)} of {found.shape[1]} draws",
+            allowed="a number for every draw",
+            remedy=f"{outlook.model.name} cannot be asked for this regimen: leave either out",
+        )
+        for regimen, count in zip(regimens, lost, strict=True)
+        if count
+    )
 
 
 def _chunks(count: int, size: int) -> Iterator[Tensor]:
