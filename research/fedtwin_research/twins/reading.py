@@ -56,7 +56,10 @@ def read_file(path: Path) -> ReadFile:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise Refusal(Problem(field=str(path), value=error.strerror or "unreadable")) from error
+        said = f"check the path ({error.strerror or 'it cannot be read'})"
+        raise Refusal(
+            Problem(field=str(path), value="not readable", allowed="a file", remedy=said)
+        ) from error
     return read_text(data, path.name)
 
 
