@@ -9,12 +9,12 @@ from fedtwin_twins.advice.assessment import Horizon
 from fedtwin_twins.advice.regimen import Regimen
 from fedtwin_twins.advice.search import Goal
 from fedtwin_twins.dosing import limits_of, regimens_from, targets_of
-from fedtwin_twins.patient_twin import Twin, build
+from fedtwin_twins.patient_twin import Advised, Twin, build
 from fedtwin_twins.pharmacology.card_model import CardModel
 from fedtwin_twins.pharmacology.library import load_card
 from fedtwin_twins.twin.observation import Observation
 from fedtwin_twins.twin.quantities import Quantity
-from fedtwin_twins.twin.refusals import Refusal
+from fedtwin_twins.twin.refusals import Refusal, Unfit
 from fedtwin_twins.twin.schedule import Dose, Schedule
 from fedtwin_twins.twin.tabulate import Patient
 
@@ -123,6 +123,15 @@ def test_advice_has_reasons_made_from_numbers(after: Twin) -> None:
     assert max(changes) <= 0.5 + 1e-9
 
 
+def advice(twin: Twin) -> Advised:
+    return twin.advise(
+        Goal(targets=targets_of(GOTI.card), least_probability=0.1),
+        limits_of(GOTI.card, largest_change=None),
+        regimens_from(GOTI.card, intervals_h=[12.0, 24.0], durations_h=[1.0]),
+        Horizon(start_h=36.0),
+    )
+
+
 def test_several_models_share_the_belief(after: Twin) -> None:
     both = build([GOTI, THOMSON], after.patient, seed=1)
     assert sum(one.share for one in both.members) == pytest.approx(1.0)
@@ -136,6 +145,18 @@ def test_a_level_that_no_such_patient_can_have_is_doubted(before: Twin) -> None:
     odd = Observation(time=hours(11.9), observable="concentration", value=Quantity(240, "mg/L"))
     doubted = before.update(observations=[odd])
     assert any("do not fit this model" in str(one) for one in doubted.cautions)
+    with pytest.raises(Unfit, match="do not fit this model"):
+        advice(doubted)
+
+
+def test_a_model_that_does_not_fit_has_no_say_beside_one_that_does(after: Twin) -> None:
+    both = build([GOTI, THOMSON], after.patient, seed=1)
+    goti, thomson = both.members
+    odd = replace(goti.posterior, effective_sample_size=torch.tensor([50.0]))
+    one_sided = replace(both, members=(replace(goti, posterior=odd), thomson))
+    found = advice(one_sided).choice.best.all_inside
+    alone = replace(both, members=(thomson,))
+    assert found == advice(alone).choice.best.all_inside
 
 
 def test_what_cannot_be_asked_is_refused(after: Twin) -> None:

@@ -38,7 +38,7 @@ from fedtwin_twins.twin.covariate_rows import Recorded
 from fedtwin_twins.twin.intake import Intake
 from fedtwin_twins.twin.model import TwinModel
 from fedtwin_twins.twin.observation import Observation
-from fedtwin_twins.twin.refusals import Problem, Refusal
+from fedtwin_twins.twin.refusals import Problem, Refusal, Unfit
 from fedtwin_twins.twin.schedule import Dose, Meal, Schedule
 from fedtwin_twins.twin.tabulate import Patient, tabulate
 
@@ -239,17 +239,21 @@ class Twin:
             horizon: when the regimen starts, and when it is judged.
             current: what the patient has now.
 
+        A model that the patient's data do not fit, or of which too few draws count, has no say.
+
         Raises:
             Unreachable: nothing that is allowed meets the goal; with the reasons.
+            Unfit: no model may have a say.
             Refusal: something that a model does not know.
         """
-        outlooks = self.outlooks()
+        members = self._trusted()
+        outlooks = [self._outlook(one) for one in members]
         choice = choose(outlooks, regimens, goal, limits, horizon, current)
         proposal = Proposal(
             assessment=choice.best,
             limits=limits,
             current=current,
-            reasons=tuple(self._reasons(choice, outlooks)),
+            reasons=tuple(_reasons(choice, members, outlooks)),
             cautions=self.cautions,
         )
         return Advised(proposal=proposal, choice=choice)
@@ -258,22 +262,22 @@ class Twin:
         """The patient as each model sees them, for questions of `advice`."""
         return [self._outlook(one) for one in self.members]
 
-    def _reasons(self, choice: Choice, outlooks: Sequence[Outlook]) -> list[str]:
-        """From the model that is believed most."""
-        place = max(range(len(outlooks)), key=lambda number: outlooks[number].share)
-        member, outlook = self.members[place], outlooks[place]
-        intake = member.model.intake
-        units = {name: one.range.unit for name, one in intake.covariates.items()}
-        units.update({one.range.name: one.range.unit for one in intake.derived})
-        parts: list[Sequence[object]] = [
-            in_words(choice.best),
-            [f"as now, {one}" for one in in_words(choice.current)] if choice.current else [],
-            shifts(outlook),
-            contributions(member.model.covariate_factors(member.batch), member.batch, units),
-            lessons(member.model, member.batch, member.observed, member.posterior.mode),
-            disagreement(choice.best),
-        ]
-        return [str(one) for part in parts for one in part]
+    def _trusted(self) -> list[Member]:
+        """The members that may carry advice.
+
+        Raises:
+            Unfit: none.
+        """
+        doubts = [one.posterior.unfit() for one in self.members]
+        if all(doubts):
+            raise Unfit(
+                *(
+                    _of(one.model, problem, named=True)
+                    for one, problems in zip(self.members, doubts, strict=True)
+                    for problem in problems
+                )
+            )
+        return [one for one, found in zip(self.members, doubts, strict=True) if not found]
 
     def _candidate(self, member: Member, schedule: Schedule | None, observable: str) -> Candidate:
         names = [one.name for one in member.model.observables]
@@ -368,6 +372,24 @@ def build(
         scheme=scheme,
         cautions=tuple(dict.fromkeys(cautions)),
     )
+
+
+def _reasons(choice: Choice, members: Sequence[Member], outlooks: Sequence[Outlook]) -> list[str]:
+    """From the model that is believed most."""
+    place = max(range(len(outlooks)), key=lambda number: outlooks[number].share)
+    member, outlook = members[place], outlooks[place]
+    intake = member.model.intake
+    units = {name: one.range.unit for name, one in intake.covariates.items()}
+    units.update({one.range.name: one.range.unit for one in intake.derived})
+    parts: list[Sequence[object]] = [
+        in_words(choice.best),
+        [f"as now, {one}" for one in in_words(choice.current)] if choice.current else [],
+        shifts(outlook),
+        contributions(member.model.covariate_factors(member.batch), member.batch, units),
+        lessons(member.model, member.batch, member.observed, member.posterior.mode),
+        disagreement(choice.best),
+    ]
+    return [str(one) for part in parts for one in part]
 
 
 def _of(model: PatientModel, problem: Problem, named: bool) -> Problem:

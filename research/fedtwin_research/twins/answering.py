@@ -16,7 +16,7 @@ from fedtwin_twins.advice.regimen import Regimen
 from fedtwin_twins.advice.sampling import Informative, most_informative
 from fedtwin_twins.patient_twin import Advised, Twin, TwinForecast, build
 from fedtwin_twins.twin.quantities import Quantity
-from fedtwin_twins.twin.refusals import Problem, Unreachable
+from fedtwin_twins.twin.refusals import Problem, Unfit, Unreachable
 from fedtwin_twins.twin.schedule import Dose, Schedule
 
 NOTHING: Final = Schedule()
@@ -202,6 +202,8 @@ def _advised(
         found = twin.advise(
             wanted.goal, wanted.limits, wanted.regimens, wanted.horizon, current=wanted.current
         )
+    except Unfit as refusal:
+        return None, refusal.problems, ()
     except Unreachable as refusal:
         allowed = [
             one for one in wanted.regimens if not broken_limits(one, wanted.limits, wanted.current)

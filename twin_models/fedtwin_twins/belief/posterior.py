@@ -68,6 +68,21 @@ class Posterior:
         """Of the draws, (patients, effects)."""
         return (self.weights[:, :, None] * self.draws).sum(dim=1)
 
+    def unfit(self, patient: int = 0) -> Cautions:
+        """Why this belief must not carry advice; nothing where it may.
+
+        There is no number, too few draws count, or the data do not fit the model.
+        """
+        if not bool(self.objective[patient].isfinite()):
+            return (_NO_NUMBER,)
+        found = []
+        effective, p = float(self.effective_sample_size[patient]), float(self.fit.p[patient])
+        if effective < ENOUGH:
+            found.append(_few_draws(effective))
+        if p < SURPRISING:
+            found.append(_misfit(p))
+        return tuple(found)
+
     def where(self, chosen: Tensor) -> "Posterior":
         """Some of the patients, by place or mark."""
         places = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen

@@ -2,7 +2,8 @@
 
     ValueError
     └── Refusal          one or more `Problem`s: nothing is computed
-        └── Unreachable  input is fine, but no schedule meets the goal
+        ├── Unreachable  input is fine, but no schedule meets the goal
+        └── Unfit        input is fine, but no model explains the patient well enough to advise
 
 A `Problem` that still lets a number stand is a caution: it travels beside the result.
 """
@@ -56,6 +57,10 @@ class Refusal(ValueError):  # noqa: N818 - an answer that clinicians read, by it
 
 class Unreachable(Refusal):
     """No allowed schedule meets the goal within the safety limits."""
+
+
+class Unfit(Refusal):
+    """No model's belief of this patient can carry advice."""
 
 
 def refuse_if_any(problems: Iterable[Problem]) -> None:
