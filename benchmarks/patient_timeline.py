@@ -20,7 +20,7 @@ from figures import Figure
 
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
-from fedtwin_client.store.patient import patient_events
+from fedtwin_client.store.patient import PatientReader
 from fedtwin_client.store.tail import Batch, Tail
 from fedtwin_client.store.timeline import Timeline
 
@@ -38,9 +38,10 @@ def measure(options: argparse.Namespace) -> list[Figure]:
         subjects = _some(Timeline.open(store))
         _add_live(store, subjects)
         timeline = Timeline.open(store)
-        for subject in subjects[:20]:
-            patient_events(timeline, subject)
-        spent = _median(lambda subject: patient_events(timeline, subject), subjects[20:])
+        with PatientReader(timeline) as reader:
+            for subject in subjects[:20]:
+                reader.events(subject)
+            spent = _median(reader.events, subjects[20:])
         asked = _median(lambda subject: timeline.events(subjects=[subject]), subjects[-ASKED:])
     return [
         Figure(

@@ -25,7 +25,7 @@ from fedtwin_client.store.compaction import compact, waiting
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.erasure import erase_patient
 from fedtwin_client.store.live import LiveStore
-from fedtwin_client.store.patient import patient_events
+from fedtwin_client.store.patient import PatientReader, patient_events
 from fedtwin_client.store.tail import ERASED, OUTDATED, Batch, Tail
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import RecordError
@@ -188,9 +188,10 @@ def test_any_history_reads_like_a_plain_dictionary(
     ).fetchall()
     db.close()
     assert by_position == [(one, source) for one, _, source, _ in expected]
-    for number in range(3):
-        own = [row for row in rows(found) if row[0] == subject(number)]
-        assert rows(patient_events(timeline, subject(number))) == own
+    with PatientReader(timeline) as reader:
+        for number in (0, 1, 2, 0):
+            own = [row for row in rows(found) if row[0] == subject(number)]
+            assert rows(reader.events(subject(number))) == own
 
 
 def test_calls_that_wait_together_share_a_write(

@@ -3,6 +3,7 @@
 Only the patient's bucket is opened, and of it only the row groups whose statistics admit them.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ import pyarrow.parquet as pq
 
 from fedtwin_client.at_rest.tables import open_reader
 from fedtwin_client.records.blocks import REPEATED
+from fedtwin_client.store.joining import Live
+from fedtwin_client.store.manifest import EventFile
 from fedtwin_client.store.replacing import origins_of
 from fedtwin_client.store.staging import BUCKETS, SCHEMA
+from fedtwin_client.store.tail import Tail
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import RecordError
 
@@ -25,46 +29,106 @@ _ORDER = [
 ]
 
 
-def patient_events(timeline: Timeline, subject_id: int) -> pa.Table:
-    """The events of one patient, in the order of the store.
+class PatientReader:
+    """One patient after another from one state of the store, as a page asks for them.
+
+    For one thread. What was opened stays open, so that only the patient's own rows are read.
 
     Args:
-        timeline: one state of the store.
-        subject_id: the pseudonym.
+        timeline: the state.
+    """
 
-    Returns:
-        A table with the columns of the store's schema, by time (none first), available time, source
-        and code; without rows if the patient is not known.
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._open = ExitStack()
+        self._files: dict[str, _File] = {}
+        self._tail: Tail | None = None
+
+    def __enter__(self) -> "PatientReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def events(self, subject_id: int) -> pa.Table:
+        """The events of one patient, in the order of the store.
+
+        Args:
+            subject_id: the pseudonym.
+
+        Returns:
+            A table with the columns of the store's schema, by time (none first), available time,
+            source and code; without rows if the patient is not known.
+
+        Raises:
+            RecordError: a file cannot be read.
+        """
+        parts, origins = [], set[str]()
+        for file in self._timeline.manifest.files:
+            if file.bucket == subject_id % BUCKETS:
+                parts.append(self._file(file).rows(subject_id))
+                origins.update(_origins(parts[-1]).to_pylist())
+        live = self._live(subject_id, origins)
+        if live.origins:
+            parts = [_without(part, live.origins) for part in parts]
+        found = pa.concat_tables(parts or [SCHEMA.empty_table()])
+        if not live.events.num_rows:
+            return found  # one file alone is in order
+        found = pa.concat_tables([found, live.events])
+        return found.take(pc.sort_indices(found, sort_keys=_ORDER))
+
+    def _file(self, file: EventFile) -> "_File":
+        if file.path not in self._files:
+            path, key = file.opened(self._timeline.folder, self._timeline.keyring)
+            try:
+                reader = self._open.enter_context(open_reader(path, key, repeated=REPEATED))
+            except (OSError, pa.ArrowException) as error:
+                raise RecordError(f"cannot read {path}: {error}") from error
+            self._files[file.path] = _File(path, reader)
+        return self._files[file.path]
+
+    def _live(self, subject_id: int, origins: set[str]) -> Live:
+        timeline = self._timeline
+        if self._tail is None and timeline.live_through > timeline.manifest.live_through:
+            self._tail = self._open.enter_context(Tail(timeline.folder, timeline.keyring))
+        return timeline.live(subject_id, origins, self._tail)
+
+
+class _File:
+    """An open file, and which patients its row groups may hold."""
+
+    def __init__(self, path: Path, reader: pq.ParquetFile) -> None:
+        self._path, self._reader = path, reader
+        metadata = reader.metadata
+        self._bounds = [
+            metadata.row_group(number).column(0).statistics
+            for number in range(metadata.num_row_groups)
+        ]
+
+    def rows(self, subject_id: int) -> pa.Table:
+        """Of one patient; the first column is the pseudonym, and ascends."""
+        groups = [
+            number
+            for number, bounds in enumerate(self._bounds)
+            if bounds is None or not bounds.has_min_max or bounds.min <= subject_id <= bounds.max
+        ]
+        try:
+            found = self._reader.read_row_groups(groups, columns=SCHEMA.names, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise RecordError(f"cannot read {self._path}: {error}") from error
+        subjects = found["subject_id"].to_numpy()
+        first, end = np.searchsorted(subjects, (subject_id, subject_id + 1))
+        return found.slice(first, end - first).cast(SCHEMA)
+
+
+def patient_events(timeline: Timeline, subject_id: int) -> pa.Table:
+    """One patient alone; see `PatientReader.events`.
 
     Raises:
         RecordError: a file cannot be read.
     """
-    parts, origins = [], set[str]()
-    for file in timeline.manifest.files:
-        if file.bucket == subject_id % BUCKETS:
-            path, key = file.opened(timeline.folder, timeline.keyring)
-            parts.append(_written(path, key, subject_id))
-            origins.update(_origins(parts[-1]).to_pylist())
-    live = timeline.live(subject_id, origins)
-    if live.origins:
-        parts = [_without(part, live.origins) for part in parts]
-    found = pa.concat_tables(parts or [SCHEMA.empty_table()])
-    if not live.events.num_rows:
-        return found  # one file alone is in order
-    found = pa.concat_tables([found, live.events])
-    return found.take(pc.sort_indices(found, sort_keys=_ORDER))
-
-
-def _written(path: Path, key: bytes | None, subject_id: int) -> pa.Table:
-    try:
-        with open_reader(path, key, repeated=REPEATED) as reader:
-            groups = _groups(reader.metadata, subject_id)
-            found = reader.read_row_groups(groups, columns=SCHEMA.names, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        raise RecordError(f"cannot read {path}: {error}") from error
-    subjects = found["subject_id"].to_numpy()
-    first, end = np.searchsorted(subjects, (subject_id, subject_id + 1))
-    return found.slice(first, end - first).cast(SCHEMA)
+    with PatientReader(timeline) as reader:
+        return reader.events(subject_id)
 
 
 def _origins(events: pa.Table) -> pa.ChunkedArray:
@@ -74,13 +138,3 @@ def _origins(events: pa.Table) -> pa.ChunkedArray:
 def _without(events: pa.Table, replaced: list[str]) -> pa.Table:
     out_of_date = pc.is_in(_origins(events), pa.array(replaced, pa.string()))
     return events.filter(pc.invert(out_of_date))
-
-
-def _groups(metadata: pq.FileMetaData, subject_id: int) -> list[int]:
-    """The row groups that may hold the patient; the first column is the pseudonym."""
-    found = []
-    for number in range(metadata.num_row_groups):
-        bounds = metadata.row_group(number).column(0).statistics
-        if bounds is None or not bounds.has_min_max or bounds.min <= subject_id <= bounds.max:
-            found.append(number)
-    return found

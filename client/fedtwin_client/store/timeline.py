@@ -7,7 +7,7 @@ counted in the files alone. Times are UTC.
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,12 +77,18 @@ class Timeline:
         """How many events there are; a live record that replaces an older one is counted twice."""
         return sum(file.rows for file in self.manifest.files) + int(self.live().events.num_rows)
 
-    def live(self, subject: int | None = None, among: Collection[str] | None = None) -> Live:
+    def live(
+        self,
+        subject: int | None = None,
+        among: Collection[str] | None = None,
+        tail: Tail | None = None,
+    ) -> Live:
         """What came in since the files were written.
 
         Args:
             subject: events of this pseudonym only; none: of everybody.
             among: only of these records it is said that they are out of date; none: of all.
+            tail: the store's, if the caller holds it open.
 
         Raises:
             RecordError: the file cannot be read.
@@ -90,10 +96,10 @@ class Timeline:
         after, through = self.manifest.live_through, self.live_through
         if through <= after:
             return Live(events=SCHEMA.empty_table(), origins=[])
-        with Tail(self.folder, self.keyring) as tail:
+        with nullcontext(tail) if tail is not None else Tail(self.folder, self.keyring) as opened:
             return Live(
-                events=tail.events(after, through, subject),
-                origins=tail.origins(after, through, among),
+                events=opened.events(after, through, subject),
+                origins=opened.origins(after, through, among),
             )
 
     def connect(self) -> duckdb.DuckDBPyConnection:
