@@ -109,6 +109,7 @@ def _show(entry: "Entry") -> None:
     say(f"transcribed in: {card.transcribed_in}")
     say(*(f"deviation: {text}" for text in card.deviations))
     say(*(f"open question: {text}" for text in card.open_questions))
+    say(*(f"not checked: {text}" for text in card.unchecked))
     say(f"verified by: {', '.join(card.verified_by) or 'no published case'}")
 
 

@@ -24,6 +24,7 @@ _KINDS: Final[dict[str, TargetKind]] = {
     "value": "trough",
 }
 """A value is that of the observable when the next dose is due."""
+_NOT_CHECKED: Final = {"memory": "; from memory, not checked", None: "; not said how far checked"}
 
 
 def targets_of(card: ModelCard) -> list[Target]:
@@ -34,7 +35,7 @@ def targets_of(card: ModelCard) -> list[Target]:
             observable=one.observable,
             low=Quantity(one.low, one.unit),
             high=Quantity(one.high, one.unit),
-            source=f"{one.when}; {one.source}",
+            source=f"{one.when}; {one.source}{_NOT_CHECKED.get(one.verified, '')}",
         )
         for one in card.targets
     ]

@@ -7,7 +7,7 @@ into `open_questions`, and travels beside every result.
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,26 @@ from fedtwin_twins.pharmacology.card_parts import (
 )
 from fedtwin_twins.pharmacology.structures import DISPOSITIONS, EFFECTS
 from fedtwin_twins.twin.model import CarryRule
+
+_UNCHECKED: Final = {
+    "memory": "from memory, not checked against the source",
+    None: "the card does not say how far it was checked",
+}
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _without_silence(content: object) -> object:
+    """A card that does not say how far it was checked keeps the digest it always had."""
+    if isinstance(content, dict):
+        return {
+            key: _without_silence(value)
+            for key, value in content.items()
+            if value is not None or not key.endswith("verified")
+        }
+    return [_without_silence(one) for one in content] if isinstance(content, list) else content
 
 
 class ModelCard(Part):
@@ -66,7 +86,38 @@ class ModelCard(Part):
         return self.routes[0].unit
 
     @property
+    def unchecked(self) -> tuple[str, ...]:
+        """What nobody has held against its source: codes, doses and targets, a sentence each.
+
+        The model's own numbers are not in it; each has a source, and `open_questions` says what
+        is doubtful about it.
+        """
+        drug = self.drug
+        said = [
+            (f"the ATC code {drug.atc}", drug.atc_verified),
+            (f"the RxNorm code {drug.rxnorm}", drug.rxnorm_verified),
+            *(
+                (f"the doses of the route '{one.name}' (those there are, and the largest)",
+                 one.doses_verified)
+                for one in self.routes
+            ),
+            *(
+                (f"the LOINC code {one.code} of '{one.name}'", one.code_verified)
+                for one in self.observables
+                if one.code
+            ),
+            *(
+                (f"the target {one.low:g} to {one.high:g} {one.unit} ({one.when})", one.verified)
+                for one in self.targets
+            ),
+        ]  # fmt: skip
+        return tuple(
+            f"{_capital(what)}: {_UNCHECKED[how]}." for what, how in said if how in _UNCHECKED
+        )
+
+    @property
     def digest(self) -> str:
         """SHA-256 over all content, whatever the file's layout and comments."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=True)
+        spoken = _without_silence(self.model_dump(mode="json"))
+        content = json.dumps(spoken, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()

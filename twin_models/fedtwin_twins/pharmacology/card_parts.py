@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from fedtwin_twins.pharmacology.equations import RELATIONS
 from fedtwin_twins.pharmacology.structures import INPUTS
+from fedtwin_twins.pharmacology.tables import Verified
 from fedtwin_twins.twin.residuals import Convention
 from fedtwin_twins.twin.units import parse_unit
 
@@ -53,11 +54,13 @@ class Part(BaseModel):
 
 
 class Drug(Part):
-    """What is given."""
+    """What is given; how far each code was checked, if the card says so."""
 
     name: Words
     atc: Annotated[str, Field(pattern=r"^[A-Z]\d{2}[A-Z]{2}\d{2}$")]
+    atc_verified: Verified | None = None
     rxnorm: Annotated[str, Field(pattern=r"^\d{1,8}$")]
+    rxnorm_verified: Verified | None = None
 
 
 class Analyte(Part):
@@ -142,6 +145,7 @@ class RouteCard(Part):
     largest_single_dose: Above0
     largest_daily_dose: Above0
     doses_source: Words
+    doses_verified: Verified | None = None
 
 
 class ResidualCard(Part):
@@ -159,6 +163,7 @@ class ObservableCard(Part):
 
     name: Name
     code: str
+    code_verified: Verified | None = None
     unit: Ucum
     output: Name
     endogenous: bool
@@ -208,3 +213,4 @@ class Target(Part):
     unit: Ucum
     when: Words
     source: Words
+    verified: Verified | None = None

@@ -144,8 +144,13 @@ def _route(card: ModelCard, route: RouteCard) -> RouteIntake:
 
 
 def cautions_of(card: ModelCard) -> tuple[Problem, ...]:
-    """What must stand beside every result of the model: its open questions."""
-    return tuple(
+    """What must stand beside every result of the model: what is open, and what is unchecked."""
+    questions = tuple(
         Problem(field=f"{card.id}, open question {place}", value="not settled", remedy=question)
         for place, question in enumerate(card.open_questions, start=1)
     )
+    unchecked = tuple(
+        Problem(field=f"{card.id}, not checked {place}", value="not checked", remedy=sentence)
+        for place, sentence in enumerate(card.unchecked, start=1)
+    )
+    return questions + unchecked
