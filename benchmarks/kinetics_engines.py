@@ -226,7 +226,10 @@ def _system(patients: int) -> System:
 def _stepped(by: advancing.Advancing | None = None) -> np.ndarray:
     doses, times = _schedule()
     fastest = _tensors()["absorption"]
-    return fixed_step.solve(_system(PATIENTS), doses, times, fastest, step_h=STEP, by=by)[3].numpy()
+    (response,) = fixed_step.solve(
+        _system(PATIENTS), doses, times, fastest, step_h=STEP, by=by, answers=(3,)
+    )
+    return response.numpy()
 
 
 @cache

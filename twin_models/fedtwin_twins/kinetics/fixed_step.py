@@ -32,8 +32,9 @@ def solve(
     *,
     step_h: float | None = None,
     by: Advancing | None = None,
+    answers: Sequence[int] | None = None,
 ) -> States:
-    """Every state at every asked time.
+    """States at every asked time.
 
     Args:
         system: equations and start. Its dtype is that of the answer: float32 serves display.
@@ -42,9 +43,10 @@ def solve(
         fastest: 1/h, a bound of every rate in the equations; the largest of a tensor counts.
         step_h: the longest step; none: `FINE` over the fastest rate.
         by: the step, if it is to be compiled, or used again.
+        answers: places of the states that are answered; none: all.
 
     Returns:
-        each state, (patients, times).
+        each of these states, (patients, times).
 
     Raises:
         Refusal: a step that is too coarse, or too many of them; and as `System.events`.
@@ -53,6 +55,7 @@ def solve(
     longest = FINE / bound if step_h is None else step_h
     _check(longest, bound, times, system.since)
     by = by or advancing(system)
+    wanted = range(len(system.start)) if answers is None else answers
     patients = times.shape[0]
     size = patients
     if times.device.type == "cpu" and patients > by.patients:
@@ -62,7 +65,9 @@ def solve(
         rows = slice(first, first + size)
         some, asked = system.some(rows), times[rows]
         walk = steps(some, doses_of_rows(doses, rows), asked, longest)
-        found.append(_walked(some, walk, by))
+        found.append(_walked(some, walk, by, wanted))
+    if len(found) == 1:
+        return found[0]
     return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
@@ -90,7 +95,7 @@ def _check(longest: float, bound: float, times: Tensor, since: float) -> None:
         )
 
 
-def _walked(system: System, walk: Steps, by: Advancing) -> States:
+def _walked(system: System, walk: Steps, by: Advancing, answers: Sequence[int]) -> States:
     kind = system.start[0].dtype
     patients = walk.patients
     begin, size = walk.begin.to(kind), walk.size.to(kind)
@@ -119,10 +124,11 @@ def _walked(system: System, walk: Steps, by: Advancing) -> States:
                     one + more[number] for one, more in zip(running, changed, strict=True)
                 )
         if place in asked:
-            kept.append(states if system.order.dose_first else before)
+            now = states if system.order.dose_first else before
+            kept.append(tuple(now[number] for number in answers))
         if starts.shape[1] > 1 and place < last and (place == 0 or place in walk.changes):
-            now = walk.begin[place].expand(patients)[:, None]
-            values = _values(system, span_places(starts, now))
+            hours = walk.begin[place].expand(patients)[:, None]
+            values = _values(system, span_places(starts, hours))
         here = place
         if by.chain is not None and size.shape[1] == 1:
             # Between two moments all steps of a schedule that everybody has are equal.
@@ -132,7 +138,7 @@ def _walked(system: System, walk: Steps, by: Advancing) -> States:
         for step in range(here, stop):
             states = by.step(begin[step], widths[step], states, values, running)
     position = torch.bucketize(walk.asked.contiguous(), wanted)
-    return tuple(_picked([one[number] for one in kept], position) for number in range(len(states)))
+    return tuple(_picked(one, position) for one in zip(*kept, strict=True))
 
 
 def _picked(kept: Sequence[Tensor], position: Tensor) -> Tensor:
