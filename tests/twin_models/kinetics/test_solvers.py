@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from fedtwin_twins.kinetics import fixed_step, stiff
+from fedtwin_twins.kinetics import advancing, fixed_step, stiff
 from fedtwin_twins.kinetics.events import OBSERVATION_FIRST, Order, Route
 from fedtwin_twins.kinetics.systems import System, michaelis_menten, written_out
 from fedtwin_twins.twin.refusals import Refusal
@@ -123,7 +123,7 @@ def test_without_a_compiler_the_plain_step_is_taken(monkeypatch: pytest.MonkeyPa
         raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found")
 
     monkeypatch.setattr(torch, "compile", lambda *_, **__: no_compiler)
-    by = fixed_step.compiled(system())
+    by = advancing.compiled(system())
     assert "not compiled" in str(by.caution)
     found = fixed_step.solve(system(), make_doses([DOSES]), row(TIMES), 0.9, step_h=0.5, by=by)
     plain = fixed_step.solve(system(), make_doses([DOSES]), row(TIMES), 0.9, step_h=0.5)
