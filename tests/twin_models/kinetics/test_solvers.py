@@ -143,6 +143,7 @@ def test_steps_in_chains_are_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 def test_machine_code_says_the_same() -> None:
     by = advancing.compiled(system(2))
     assert by.caution is None
@@ -157,6 +158,7 @@ def test_machine_code_says_the_same() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 def test_machine_code_is_derived_by() -> None:
     def slope(by: advancing.Advancing | None) -> torch.Tensor:
         clearance = column(10.0, 12.0).requires_grad_()

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from fedtwin_twins.kinetics.systems import Advance, States
 
-FUSED = {"cpp.enable_floating_point_contract_flag": "fast"}
+FUSED: dict[str, str | int | bool | Callable[..., Any]] = {
+    "cpp.enable_floating_point_contract_flag": "fast"
+}
 """A product and a sum may be one instruction, which rounds once instead of twice."""
 Flat = Callable[..., States]
 
@@ -49,38 +51,37 @@ class MachineCode:
         kind = (first.dtype, first.device, hours.shape, width.shape, len(states), *values)
         key = (*kind, -1 if inflow is None else len(inflow))
         if key not in self._made:
-            self._made[key] = self._make(hours, width, states, values, inflow)
+            self._made[key] = _made(self._plain, hours, width, states, values, inflow)
         made = self._made[key]
         if made is None:
             return self._watchful(hours, width, states, values, inflow)
         return made(hours, width, *given)
 
-    def _make(
-        self,
-        hours: Tensor,
-        width: Tensor,
-        states: States,
-        values: Mapping[str, Tensor],
-        inflow: tuple[Tensor, ...] | None,
-    ) -> Flat | None:
-        """Code for any number of patients; none where this PyTorch cannot make it ahead."""
-        names, count = tuple(values), len(states)
 
-        def flat(hours: Tensor, width: Tensor, *given: Tensor) -> States:
-            last = count + len(names)
-            known = dict(zip(names, given[count:last], strict=True))
-            return self._plain(
-                hours, width, given[:count], known, None if inflow is None else given[last:]
-            )
+def _made(
+    plain: Advance,
+    hours: Tensor,
+    width: Tensor,
+    states: States,
+    values: Mapping[str, Tensor],
+    inflow: tuple[Tensor, ...] | None,
+) -> Flat | None:
+    """Code for any number of patients; none where this PyTorch cannot make it ahead."""
+    names, count, runs = tuple(values), len(states), inflow is not None
 
-        example = [one.clone() for one in (*states, *values.values(), *(inflow or ()))]
-        for one in example:
-            torch._dynamo.mark_dynamic(one, 0)
-        whole: Any = torch.compile(flat, fullgraph=True, options=FUSED)
-        if not hasattr(whole, "aot_compile"):
-            return None
-        with torch.no_grad():
-            code = whole.aot_compile(((hours, width, *example), {}))
-        code.disable_guard_check()
-        made: Flat = code
-        return made
+    def flat(hours: Tensor, width: Tensor, *given: Tensor) -> States:
+        last = count + len(names)
+        known = dict(zip(names, given[count:last], strict=True))
+        return plain(hours, width, given[:count], known, given[last:] if runs else None)
+
+    example = [one.clone() for one in (*states, *values.values(), *(inflow or ()))]
+    for one in example:
+        torch._dynamo.mark_dynamic(one, 0)
+    whole: Any = torch.compile(flat, fullgraph=True, options=FUSED)
+    if not hasattr(whole, "aot_compile"):
+        return None
+    with torch.no_grad():
+        code = whole.aot_compile(((hours, width, *example), {}))
+    code.disable_guard_check()
+    made: Flat = code
+    return made
