@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedtwin_twins.kinetics.systems import RightSide, States, System
+from fedtwin_twins.kinetics.machine_code import MachineCode
+from fedtwin_twins.kinetics.systems import Advance, RightSide, States, System
 from fedtwin_twins.twin.refusals import Problem
 
 CHAIN = 4
@@ -19,11 +20,6 @@ CHAIN = 4
 CACHED, CALLED = 5_120, 16_384
 """Patients that are stepped together on a CPU: by operations, which leave every intermediate
 result in memory, and by machine code, which leaves none there."""
-
-Advance = Callable[
-    [Tensor, Tensor | float, States, Mapping[str, Tensor], tuple[Tensor, ...] | None], States
-]
-"""From hours, size, states, values and what runs in to the states after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +65,7 @@ def compiled(system: System) -> Advancing:
             remedy="the numbers stand, they only take longer",
         )
         return Advancing(plain, caution=caution, numbers=True)
-    return Advancing(
-        torch.compile(plain), chain=torch.compile(_chained(plain, CHAIN)), patients=CALLED
-    )
+    return Advancing(MachineCode(plain), chain=MachineCode(_chained(plain, CHAIN)), patients=CALLED)
 
 
 def plus(states: States, into: Sequence[int], amounts: Sequence[Tensor]) -> States:
@@ -114,17 +108,16 @@ def _step(right_side: RightSide, into: tuple[int, ...]) -> Advance:
         values: Mapping[str, Tensor],
         inflow: tuple[Tensor, ...] | None,
     ) -> States:
-        # What a rate adds is added at once, so that few intermediate results are kept.
         half = width / 2
         middle = hours + half
         rates = change(hours, states, values, inflow)
-        found = _onwards(states, width / 6, rates)
+        total = rates
         rates = change(middle, _onwards(states, half, rates), values, inflow)
-        found = _onwards(found, width / 3, rates)
+        total = _onwards(total, 2.0, rates)
         rates = change(middle, _onwards(states, half, rates), values, inflow)
-        found = _onwards(found, width / 3, rates)
+        total = _onwards(total, 2.0, rates)
         rates = change(hours + width, _onwards(states, width, rates), values, inflow)
-        return _onwards(found, width / 6, rates)
+        return _onwards(states, width / 6, _onwards(total, 1.0, rates))
 
     return step
 
@@ -132,4 +125,6 @@ def _step(right_side: RightSide, into: tuple[int, ...]) -> Advance:
 def _onwards(states: States, width: Tensor | float, rates: States) -> States:
     if isinstance(width, float):
         return tuple(one.add(rate, alpha=width) for one, rate in zip(states, rates, strict=True))
+    if torch.compiler.is_compiling():  # addcmul would multiply once more
+        return tuple(one + width * rate for one, rate in zip(states, rates, strict=True))
     return tuple(torch.addcmul(one, width, rate) for one, rate in zip(states, rates, strict=True))
