@@ -57,7 +57,7 @@ def steps(system: System, doses: Doses, times: Tensor, longest: float) -> Steps:
     moments = torch.where(late, horizon, moments).maximum(begin)
     together = bool((moments == moments[:1]).all()) and bool((begin == begin[:1]).all())
     row = slice(0, 1) if together else slice(None)
-    at, first, size = _cut(torch.cat([begin, moments], 1)[row], longest)
+    at, first, size = cut(torch.cat([begin, moments], 1)[row], longest)
     width = changes.shape[1]
     moved = at.expand(patients, -1)[:, :width][~late[:, :width]].tolist()
     arrivals, amounts, inflow = _arrivals(events, at[:, width:], late[:, width:], len(system.into))
@@ -73,7 +73,7 @@ def steps(system: System, doses: Doses, times: Tensor, longest: float) -> Steps:
     )
 
 
-def _cut(moments: Tensor, longest: float) -> tuple[Tensor, Tensor, Tensor]:
+def cut(moments: Tensor, longest: float) -> tuple[Tensor, Tensor, Tensor]:
     """From the beginning and the moments, (patients, 1 + moments), in any order.
 
     Returns:
