@@ -42,7 +42,7 @@ def _candidate_row(answer: Answer, one: Assessment, risky: bool) -> list[str]:
 
 def target_name(one: Attainment) -> str:
     """Such as `area 24h of concentration`."""
-    return f"{one.target.kind.replace('_', ' ')} of {one.target.observable}"
+    return one.target.words
 
 
 def target_words(one: Attainment) -> str:

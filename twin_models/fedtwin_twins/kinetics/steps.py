@@ -59,7 +59,7 @@ def steps(system: System, doses: Doses, times: Tensor, longest: float) -> Steps:
     begin = torch.cat([torch.full_like(horizon, system.since), *clocks], 1).amin(1, keepdim=True)
     late = moments > horizon
     moments = torch.where(late, horizon, moments).maximum(begin)
-    at, first, size = _cut(torch.cat([begin, moments], 1), longest)
+    at, first, size = cut(torch.cat([begin, moments], 1), longest)
     width = changes.shape[1]
     moved = at[:, :width][~late[:, :width]].tolist()
     arrivals, amounts, inflow = _arrivals(events, at[:, width:], late[:, width:], len(system.into))
@@ -75,7 +75,7 @@ def steps(system: System, doses: Doses, times: Tensor, longest: float) -> Steps:
     )
 
 
-def _cut(moments: Tensor, longest: float) -> tuple[Tensor, Tensor, Tensor]:
+def cut(moments: Tensor, longest: float) -> tuple[Tensor, Tensor, Tensor]:
     """From the beginning and the moments, (patients, 1 + moments), in any order.
 
     Returns:

@@ -87,8 +87,12 @@ class CardModel:
 
     @property
     def amount_unit(self) -> str:
-        """UCUM, of the first route's doses; `intake` has each route's."""
+        """UCUM, of the first route's doses."""
         return self.card.amount_unit
+
+    def dose_unit(self, route: str) -> str:
+        """UCUM, of the doses by one of its routes."""
+        return self.intake.routes[route].unit
 
     @property
     def effects(self) -> Sequence[str]:

@@ -1,9 +1,16 @@
 """The parts of a model card, as its file writes them: every field by name, nothing beside them."""
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from fedtwin_twins.pharmacology.equations import RELATIONS
 from fedtwin_twins.pharmacology.structures import INPUTS
@@ -158,8 +165,27 @@ class ResidualCard(Part):
     source: Cited
 
 
-class ObservableCard(Part):
-    """What can be measured."""
+class Extended(Part):
+    """With fields that came later: a card that does not state them keeps its hash.
+
+    Attributes:
+        later: their names; each is none where it is not stated.
+    """
+
+    later: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_stated(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialise(self)
+        return {
+            name: value
+            for name, value in content.items()
+            if value is not None or name not in self.later
+        }
+
+
+class ObservableCard(Extended):
+    """What can be measured; outside of the believable values, in `unit`, nothing is taken in."""
 
     name: Name
     code: str
@@ -170,6 +196,8 @@ class ObservableCard(Part):
     signed: bool = False
     quantification_limit: Above0 | None
     residual: ResidualCard
+    believable: tuple[Above0, Above0] | None = None
+    later = ("believable",)
 
 
 class Block(Part):
@@ -203,10 +231,13 @@ class OccasionVariability(Variability):
     hours: tuple[Above0, ...]
 
 
-class Target(Part):
-    """A therapeutic range."""
+class Target(Extended):
+    """A therapeutic range; of a time in range that of the time, in %, spent `within` two limits.
 
-    metric: Literal["trough", "peak", "area_24h", "area_course", "value"]
+    The two limits are in the observable's unit.
+    """
+
+    metric: Literal["trough", "peak", "area_24h", "area_course", "value", "time_in_range"]
     observable: Name
     low: AtLeast0
     high: Above0
@@ -214,3 +245,5 @@ class Target(Part):
     when: Words
     source: Words
     verified: Verified | None = None
+    within: tuple[AtLeast0, Above0] | None = None
+    later = ("within",)

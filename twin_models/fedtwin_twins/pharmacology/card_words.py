@@ -120,6 +120,7 @@ def intake_of_card(card: ModelCard) -> Intake:
                 endogenous=one.endogenous,
                 signed=one.signed,
                 molar_mass=card.analyte.molar_mass_g_per_mol,
+                believable=one.believable,
             )
             for one in card.observables
         ),
@@ -139,6 +140,7 @@ def _route(card: ModelCard, route: RouteCard) -> RouteIntake:
         lag_h=hours(route.lag),
         duration_h=hours(route.duration),
         single_dose=route.believable_single_dose,
+        molar_mass=card.analyte.molar_mass_g_per_mol if route.input == "meal" else None,
         infusible=route.input in ("direct", "subcutaneous_insulin", "intravenous_insulin"),
     )
 

@@ -152,6 +152,12 @@ def _observables(card: ModelCard) -> Iterator[Problem]:
             continue
         wanted = OUTPUT_UNITS[one.output].replace("{amount}", card.amount_unit)
         yield from measures(f"{where}.unit", one.unit, wanted)
+        if one.believable is not None and not one.believable[0] < one.believable[1]:
+            low, high = one.believable
+            allowed = "from low to high"
+            yield Problem(
+                field=f"{where}.believable", value=f"{low:g} to {high:g}", allowed=allowed
+            )
         residual = one.residual
         if residual.additive == 0 and residual.proportional == 0:
             yield Problem(field=f"{where}.residual", value="0", allowed="an error above 0")
@@ -174,5 +180,10 @@ def _targets(card: ModelCard) -> Iterator[Problem]:
             yield Problem(field=f"{where}.observable", value=one.observable, allowed=allowed)
             continue
         unit = observables[one.observable]
+        if (one.within is None) == (one.metric == "time_in_range"):
+            allowed = f"two limits in {unit} for the metric time_in_range, and for no other"
+            yield Problem(field=f"{where}.within", value=str(one.within or ""), allowed=allowed)
+        if one.metric == "time_in_range":
+            unit = "%"
         wanted = f"{unit}.h" if one.metric.startswith("area") else unit
         yield from measures(f"{where}.unit", one.unit, wanted)

@@ -23,6 +23,7 @@ class RouteIntake:
         duration_h: typical duration of an input whose duration the model sets; 0: none.
         single_dose: smallest and largest believable single dose in `unit`; none: any above 0.
         infusible: whether a dose may last (a duration or a rate).
+        molar_mass: g/mol, of what is given; none: masses and amounts of substance do not mix.
     """
 
     unit: str
@@ -30,6 +31,7 @@ class RouteIntake:
     duration_h: float = 0.0
     single_dose: tuple[float, float] | None = None
     infusible: bool = True
+    molar_mass: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,12 +71,14 @@ class ObservableIntake:
         endogenous: it is there without any dose (a clotting time, a count of cells).
         signed: it may be below 0.
         molar_mass: g/mol, of the analyte; none: masses and amounts of substance do not mix.
+        believable: smallest and largest believable value in the observable's unit; none: any.
     """
 
     observable: Observable
     endogenous: bool = False
     signed: bool = False
     molar_mass: float | None = None
+    believable: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +107,7 @@ class Intake:
 def intake_of(model: TwinModel) -> Intake:
     """What can be known of any model's intake from its own words."""
     return Intake(
-        routes={name: RouteIntake(unit=model.amount_unit) for name in model.routes},
+        routes={name: RouteIntake(unit=model.dose_unit(name)) for name in model.routes},
         covariates={one.name: CovariateIntake(range=one) for one in model.covariates},
         used=frozenset(one.name for one in model.covariates),
         observables=tuple(ObservableIntake(observable=one) for one in model.observables),
