@@ -99,11 +99,12 @@ def test_as_the_recursion_with_all_derivatives(
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-10 * float(other.abs().max()))
 
 
-def sums(rates: Tensor, lag: Tensor) -> FadingSums:
+def sums(rates: Tensor, lag: Tensor, *, running: bool = True) -> FadingSums:
     amount = torch.tensor([[3.0, 1.0, 2.0], [1.0, 4.0, 0.0]], dtype=DOUBLE)
     start = torch.tensor([[0.0, 1.0, 4.0], [0.5, 3.0, torch.inf]], dtype=DOUBLE)
     times = torch.tensor([[1.5, 3.3, 9.0], [0.4, 4.4, 6.0]], dtype=DOUBLE)
-    return FadingSums(rates, lag, amount, start, times, included=False)
+    duration = torch.tensor([[2.0, 0.0, 0.5], [1.0, 3.0, 0.0]], dtype=DOUBLE)
+    return FadingSums(rates, lag, amount, start, times, False, duration if running else None)
 
 
 def rates_and_lag() -> tuple[Tensor, Tensor]:
@@ -113,10 +114,13 @@ def rates_and_lag() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("power", [0, 1, 2])
-def test_derivatives_of_the_sums_of_any_order(power: int) -> None:
-    given = rates_and_lag()
-    assert gradcheck(lambda rates, lag: sums(rates, lag).of(power), given)
-    assert gradgradcheck(lambda rates, lag: sums(rates, lag).of(power), given)
+@pytest.mark.parametrize("running", [False, True])
+def test_derivatives_of_the_sums_of_any_order(power: int, running: bool) -> None:
+    def found(rates: Tensor, lag: Tensor) -> Tensor:
+        return sums(rates, lag, running=running).of(power)
+
+    assert gradcheck(found, rates_and_lag())
+    assert gradgradcheck(found, rates_and_lag())
 
 
 def test_many_derivatives_in_one_call_are_those_of_one_after_another() -> None:

@@ -23,7 +23,7 @@ FEW: Final = 32_768
 FEW_TIMES: Final = 6
 """Of each patient: up to so many, a sum is quicker for any number of patients."""
 RUNNING: Final = 524_288
-"""The former times doses, if these run in: every one of their numbers is kept for derivatives."""
+"""The former times doses, if their durations are parameters: every number is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def superposed(given: CourseInput, times: Tensor, order: Order) -> Tensor | None
     for number, route in enumerate(routes):
         mine = doses.route == number
         runs = route.duration is not None or bool(((doses.duration > 0) & mine).any())
-        if route.stages + runs > 1 or (runs and not _few_running(given, times)):
+        if route.stages + runs > 1 or (route.duration is not None and not _few_kept(given, times)):
             return None
         response = _of_route(route, modes)
         if response is None:
@@ -84,8 +84,8 @@ def _few(given: CourseInput, times: Tensor) -> bool:
     return _numbers(given, times) <= FEW or times.shape[1] <= FEW_TIMES
 
 
-def _few_running(given: CourseInput, times: Tensor) -> bool:
-    """The same where doses run in."""
+def _few_kept(given: CourseInput, times: Tensor) -> bool:
+    """The same where everything is kept for derivatives."""
     numbers = _numbers(given, times)
     return numbers <= FEW and numbers * given.doses.time.shape[1] <= RUNNING
 
@@ -123,12 +123,11 @@ def _of_doses(
     patients = amount.shape[0]
     rates = response.rates.expand(-1, patients, -1)
     lag = doses.time.new_zeros(()) if route.lag is None else route.lag
-    if runs:
-        duration = doses.duration if route.duration is None else route.duration
-        waves = _run_in(rates, amount, doses.time + lag, duration, times, order)
+    if route.duration is None:
+        given = (amount, doses.time, times, order.dose_first, doses.duration if runs else None)
+        waves = FadingSums(rates, lag.expand(patients, 1), *given).of(0)
     else:
-        delay = lag.expand(patients, 1)
-        waves = FadingSums(rates, delay, amount, doses.time, times, order.dose_first).of(0)
+        waves = _run_in(rates, amount, doses.time + lag, route.duration, times, order)
     found = (response.amplitudes * waves).sum(dim=0)
     return found if route.bioavailability is None else found * route.bioavailability
 
@@ -136,7 +135,7 @@ def _of_doses(
 def _run_in(
     rates: Tensor, amount: Tensor, start: Tensor, duration: Tensor, times: Tensor, order: Order
 ) -> Tensor:
-    """Of unit exponentials, where doses take their time, (exponentials, patients, times).
+    """Of unit exponentials, where durations are parameters, (exponentials, patients, times).
 
     A unit that runs in over d hours has left (1 - e^(-rate d)) / (rate d) at its end.
     """
