@@ -6,6 +6,7 @@ the recursion takes some for every dose; that pays as long as a call costs more 
 """
 
 from dataclasses import dataclass
+from math import factorial
 from typing import Final
 
 import torch
@@ -26,13 +27,17 @@ RUNNING: Final = 524_288
 """The former times doses, if their durations are parameters: every number is kept."""
 
 
+LOST: Final = 1e-9
+"""Of a concentration and its second derivatives, that much may be lost to rounding."""
+
+
 @dataclass(frozen=True, slots=True)
-class Response:
-    """The concentration that a unit at once leaves: sum of amplitude e^(-rate t).
+class Waves:
+    """A part of the concentration that a unit at once leaves: sum of amplitude t^n e^(-rate t).
 
     Attributes:
-        amplitudes: (exponentials, patients, 1), 1/volume.
-        rates: of the same shape, 1/h.
+        amplitudes: (powers from 0, exponentials, patients, 1), 1/volume.
+        rates: (exponentials, patients, 1), 1/h.
     """
 
     amplitudes: Tensor
@@ -48,8 +53,8 @@ def superposed(given: CourseInput, times: Tensor, order: Order) -> Tensor | None
         order: what counts at an asked time that is also the time of a dose.
 
     Returns:
-        (patients, times), or none: parameters change, a chain has several stages or is run into,
-        doses stand for a steady state, two rates all but coincide, or the numbers are many.
+        (patients, times), or none: parameters change, a chain is run into, doses stand for a
+        steady state, rates are too near each other, or the numbers are many.
 
     Raises:
         Refusal: a dose by a route that is not there.
@@ -63,20 +68,25 @@ def superposed(given: CourseInput, times: Tensor, order: Order) -> Tensor | None
     for number, route in enumerate(routes):
         mine = doses.route == number
         runs = route.duration is not None or bool(((doses.duration > 0) & mine).any())
-        if route.stages + runs > 1 or (route.duration is not None and not _few_kept(given, times)):
-            return None
-        response = _of_route(route, modes)
-        if response is None:
+        kept = route.duration is not None and not _few_kept(given, times)
+        if runs and (route.stages > 0 or kept):
             return None
         amount = torch.where(mine, doses.amount, 0.0) if len(routes) > 1 else doses.amount
-        part = _of_doses(route, response, doses, amount, times, order, runs=runs)
-        found = part if found is None else found + part
+        response = [modes]
+        if route.rate is not None:
+            if not _apart(route, modes.rates, doses, amount, times):
+                return None
+            response = _absorbed(route.stages, route.rate, modes)
+        for waves in response:
+            part = _of_doses(route, waves, doses, amount, times, order, runs=runs)
+            found = part if found is None else found + part
     return found
 
 
 def _numbers(given: CourseInput, times: Tensor) -> int:
     """How many exponentials there are of each dose."""
-    return given.doses.time.shape[0] * times.shape[1] * (given.disposition.compartments + 1)
+    each = given.disposition.compartments + max([1, *(route.stages for route in given.routes)])
+    return given.doses.time.shape[0] * times.shape[1] * each
 
 
 def _few(given: CourseInput, times: Tensor) -> bool:
@@ -90,28 +100,54 @@ def _few_kept(given: CourseInput, times: Tensor) -> bool:
     return numbers <= FEW and numbers * given.doses.time.shape[1] <= RUNNING
 
 
-def _straight(disposition: Disposition) -> Response:
+def _straight(disposition: Disposition) -> Waves:
     """Of a unit in the central compartment."""
     rates, shares = disposition.exponentials()
-    return Response(shares / disposition.volume, rates)
+    return Waves((shares / disposition.volume)[None], rates)
 
 
-def _of_route(route: Route, modes: Response) -> Response | None:
-    """Of a unit where a route begins; none if two rates all but coincide."""
-    if route.rate is None:
-        return modes
-    gap = route.rate - modes.rates
-    if bool((gap.detach().abs() < NEAR * (route.rate + modes.rates).detach()).any()):
-        return None
-    shares = modes.amplitudes * (route.rate / gap)
-    depot = -shares.sum(dim=0, keepdim=True)
-    rates = torch.cat([modes.rates.expand_as(shares), route.rate.expand_as(depot)])
-    return Response(torch.cat([shares, depot]), rates)
+def _apart(route: Route, rates: Tensor, doses: Doses, amount: Tensor, times: Tensor) -> bool:
+    """Whether a chain's rate lies so far from the modes' that no digits cancel that matter.
+
+    With several stages, a chain fills a mode by a difference that is of the order (gap u)^n, u
+    hours after a dose: what is left of it must be right, and so must its second derivatives.
+    """
+    assert route.rate is not None
+    stages, chain, modes = route.stages, route.rate.detach(), rates.detach()
+    gap = (chain - modes).abs()
+    if stages == 1:
+        return not bool((gap < NEAR * (chain + modes)).any())
+    elapsed = times - doses.time.t()[:, :, None]
+    if route.lag is not None:
+        elapsed = elapsed - route.lag.detach()
+    matters = (elapsed > 0) & (amount.t()[:, :, None] != 0)
+    least = (factorial(stages) * torch.finfo(gap.dtype).eps / LOST) ** (1 / (stages + 2))
+    return not bool((matters & (elapsed * gap.amin(dim=0) < least)).any())
+
+
+def _absorbed(stages: int, rate: Tensor, modes: Waves) -> list[Waves]:
+    """Of a unit that goes through a chain of stages: of the modes, and of the chain itself.
+
+    With k the chain's rate, g its distance from a mode's and n stages, what has reached the mode is
+
+        (k / g)^n (e^(-(k - g) t) - sum over j < n of (g t)^j / j! e^(-k t))
+    """
+    ratio = rate / (rate - modes.rates)
+    if stages == 1:
+        shares = modes.amplitudes * ratio
+        depot = -shares.sum(dim=1, keepdim=True)
+        rates = torch.cat([modes.rates.expand_as(ratio), rate.expand_as(depot[0])])
+        return [Waves(torch.cat([shares, depot], dim=1), rates)]
+    left = torch.arange(stages, 0, -1, dtype=rate.dtype, device=rate.device)
+    shares = modes.amplitudes * ratio ** left[:, None, None, None]
+    sizes = rate.new_tensor([factorial(place) for place in range(stages)])[:, None, None, None]
+    chain = -shares.sum(dim=1, keepdim=True) * rate ** (stages - left)[:, None, None, None] / sizes
+    return [Waves(shares[:1], modes.rates.expand_as(ratio)), Waves(chain, rate.expand_as(chain[0]))]
 
 
 def _of_doses(
     route: Route,
-    response: Response,
+    waves: Waves,
     doses: Doses,
     amount: Tensor,
     times: Tensor,
@@ -121,14 +157,14 @@ def _of_doses(
 ) -> Tensor:
     """What these amounts by one route have left, (patients, times)."""
     patients = amount.shape[0]
-    rates = response.rates.expand(-1, patients, -1)
+    rates, powers = waves.rates.expand(-1, patients, -1), len(waves.amplitudes)
     lag = doses.time.new_zeros(()) if route.lag is None else route.lag
     if route.duration is None:
         given = (amount, doses.time, times, order.dose_first, doses.duration if runs else None)
-        waves = FadingSums(rates, lag.expand(patients, 1), *given).of(0)
+        sums = FadingSums(rates, lag.expand(patients, 1), *given).of(0, powers)
     else:
-        waves = _run_in(rates, amount, doses.time + lag, route.duration, times, order)
-    found = (response.amplitudes * waves).sum(dim=0)
+        sums = _run_in(rates, amount, doses.time + lag, route.duration, times, order)
+    found = (waves.amplitudes * sums).sum(dim=(0, 1))
     return found if route.bioavailability is None else found * route.bioavailability
 
 
