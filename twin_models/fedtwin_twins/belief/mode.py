@@ -7,7 +7,7 @@ absolute values are taken (Dauphin et al., NeurIPS 2014), so that a saddle is le
 costs no more; who has no finite objective is reported, and disturbs nobody.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 import torch
@@ -59,9 +59,31 @@ class Mode:
     hessian: Tensor
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Ends:
+    """Where the search of each patient has come to; as in `Mode`, in whitened effects."""
+
+    point: Tensor
+    value: Tensor
+    gradient: Tensor
+    distance: Tensor
+    hessian: Tensor
+
+
 @dataclass(kw_only=True, slots=True)
 class _Search:
-    """Where the patients that are still on their way are."""
+    """Where the patients that are still on their way are.
+
+    Attributes:
+        question: of them alone.
+        rows: their places among all.
+        point: (patients, effects), and the objective and its gradient there.
+        hessian: the second derivatives, or, for quasi-Newton steps, those of the prior.
+        inverse: of the second derivatives, as far as they are known.
+        ahead: where the mode lies from here, if the objective were quadratic.
+        seen: how far off the mode was when the second derivatives were taken, see `distance`.
+        step: the part of the way ahead that is tried next, (patients,).
+    """
 
     question: Whitened
     rows: Tensor
@@ -70,45 +92,52 @@ class _Search:
     gradient: Tensor
     hessian: Tensor
     inverse: Tensor
+    ahead: Tensor
+    seen: Tensor
     step: Tensor
 
-    def direction(self) -> Tensor:
-        """Where the mode lies, if the objective were quadratic, (patients, effects)."""
-        return -_times(self.inverse, self.gradient)
-
     def distance(self) -> Tensor:
-        """How far that is in standard deviations of the posterior, (patients,)."""
-        along = -(self.gradient * self.direction()).sum(dim=1)
-        return (along.clamp(min=0.0) / 2.0).sqrt()
+        """How far off the mode is in standard deviations of the posterior, (patients,)."""
+        return ((self.gradient * self.ahead).sum(dim=1) / -2.0).clamp(min=0.0).sqrt()
+
+    def leave(self, ends: _Ends, apart: Tensor, gone: Tensor) -> None:
+        """Write down where some of the patients are."""
+        rows = self.rows[gone]
+        ends.distance[rows] = apart[gone]
+        for name in ("point", "value", "gradient", "hessian"):
+            getattr(ends, name)[rows] = getattr(self, name)[gone]
 
     def keep(self, live: Tensor) -> None:
         """Go on with some of the patients."""
         self.question = self.question.where(live)
-        for name in ("rows", "point", "value", "gradient", "hessian", "inverse", "step"):
-            setattr(self, name, getattr(self, name)[live])
+        for one in fields(self):
+            if one.name != "question":
+                setattr(self, one.name, getattr(self, one.name)[live])
 
     def renew(self) -> None:
         """Take the second derivatives anew."""
         self.hessian = self.question.hessian(self.point)
         self.inverse = _inverse(self.hessian)
+        self.ahead = -_times(self.inverse, self.gradient)
+        self.seen = self.distance()
 
     def advance(self, *, exact: bool) -> None:
         """Try one step of each patient; one that is not taken leaves a shorter one to try."""
-        direction = self.direction()
-        length = direction.norm(dim=1)
-        moved = (self.step * (LONGEST / length).clamp(max=1.0))[:, None] * direction
+        length = self.ahead.norm(dim=1)
+        moved = (self.step * (LONGEST / length).clamp(max=1.0))[:, None] * self.ahead
         value, gradient = self.question.with_gradient(self.point + moved)
         slope = (self.gradient * moved).sum(dim=1)
         limit = self.value + DECREASE * slope + ROUNDING * self.value.abs()
         finite = value.isfinite() & gradient.isfinite().all(dim=1)
         taken = finite & (value <= limit)
-        change = torch.where(finite[:, None], gradient - self.gradient, 0.0)
+        if not exact:
+            change = torch.where(finite[:, None], gradient - self.gradient, 0.0)
+            self.inverse = _secant(self.inverse, moved, change)
         self.point = torch.where(taken[:, None], self.point + moved, self.point)
         self.value = torch.where(taken, value, self.value)
         self.gradient = torch.where(taken[:, None], gradient, self.gradient)
         self.step = torch.where(taken, 1.0, self.step * SHRINK)
-        if not exact:
-            self.inverse = _secant(self.inverse, moved, change)
+        self.ahead = -_times(self.inverse, self.gradient)
 
 
 def find_mode(
@@ -134,70 +163,85 @@ def find_mode(
     points = plain_normal(starts, evidence.effects).repeat(evidence.patients, 1)
     if begin is not None:
         points[::starts] = question.points(begin)
-    point, value, distance, hessian = _minimised(many, points, arrive)
-    height = value.view(-1, starts).nan_to_num(nan=torch.inf)
+    ends = _minimised(many, points, arrive)
+    height = ends.value.view(-1, starts).nan_to_num(nan=torch.inf)
     best = height.argmin(dim=1) + starts * torch.arange(evidence.patients)
     return Mode(
-        effects=question.effects(point[best]),
-        objective=value[best],
-        distance=distance[best],
-        converged=distance[best] <= ARRIVED,
-        hessian=hessian[best],
+        effects=question.effects(ends.point[best]),
+        objective=ends.value[best],
+        distance=ends.distance[best],
+        converged=ends.distance[best] <= ARRIVED,
+        hessian=ends.hessian[best],
     )
 
 
-def _minimised(
-    question: Whitened, begin: Tensor, arrive: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where each search ends, the objective there, how far off the mode is, and the hessian."""
-    point, value, distance = begin.clone(), begin[:, 0] * torch.nan, begin[:, 0] + torch.inf
-    hessian = begin[:, :, None] * begin[:, None, :] * torch.nan
-    stages = ((False, NEAR), (True, ARRIVED)) if arrive else ((False, NEAR),)
-    for exact, until in stages:
-        search = _begun(question, point, exact=exact)
+def _minimised(question: Whitened, begin: Tensor, arrive: bool) -> _Ends:
+    """Where each search ends."""
+    value, gradient = question.with_gradient(begin)
+    ends = _Ends(
+        point=begin.clone(),
+        value=value,
+        gradient=gradient,
+        distance=torch.full_like(value, torch.inf),
+        hessian=torch.full_like(begin[:, :, None] * begin[:, None, :], torch.nan),
+    )
+    for exact, until in ((False, NEAR), (True, ARRIVED)) if arrive else ((False, NEAR),):
+        search = _begun(question, ends, exact=exact)
         for trial in range(STEPS):
             apart = search.distance()
-            point[search.rows], value[search.rows] = search.point, search.value
-            distance[search.rows], hessian[search.rows] = apart, search.hessian
-            live = (apart > until) & (search.step > STUCK)
-            if not bool(live.any()):
-                break
+            # The second derivatives that are handed on must be those of the mode.
+            live = ((apart > until) | (search.seen > NEAR)) & (search.step > STUCK)
             if not bool(live.all()):
+                search.leave(ends, apart, ~live)
+                if not bool(live.any()):
+                    break
                 search.keep(live)
             if exact and trial:
                 search.renew()
             search.advance(exact=exact)
-    return point, value, distance, hessian
+        else:
+            search.leave(ends, search.distance(), torch.ones_like(search.rows, dtype=torch.bool))
+    return ends
 
 
-def _begun(question: Whitened, point: Tensor, *, exact: bool) -> _Search:
+def _begun(question: Whitened, ends: _Ends, *, exact: bool) -> _Search:
     """A search of those patients whose objective is finite."""
-    value, gradient = question.with_gradient(point)
-    able = value.isfinite() & gradient.isfinite().all(dim=1)
-    rows = torch.arange(len(point))
+    able = ends.value.isfinite() & ends.gradient.isfinite().all(dim=1)
+    rows = torch.arange(len(able))
     if not bool(able.all()):
-        question = question.where(able)
-        rows, point, value, gradient = (part[able] for part in (rows, point, value, gradient))
-    hessian = question.hessian(point) if exact else _without_data(point)
-    return _Search(
+        question, rows = question.where(able), rows[able]
+    point, value, gradient = ends.point[rows], ends.value[rows], ends.gradient[rows]
+    without_data = torch.eye(point.shape[1], dtype=point.dtype).repeat(len(point), 1, 1)
+    search = _Search(
         question=question,
         rows=rows,
-        point=point.clone(),
+        point=point,
         value=value,
         gradient=gradient,
-        hessian=hessian,
-        inverse=_inverse(hessian),
+        hessian=2.0 * without_data,
+        inverse=without_data / 2.0,
+        ahead=gradient / -2.0,
+        seen=torch.zeros_like(value),
         step=torch.ones_like(value),
     )
-
-
-def _without_data(point: Tensor) -> Tensor:
-    """The second derivatives of the prior alone."""
-    return 2.0 * torch.eye(point.shape[1], dtype=point.dtype).repeat(len(point), 1, 1)
+    if exact:
+        search.renew()
+    return search
 
 
 def _inverse(hessian: Tensor) -> Tensor:
     """Of the absolute values of the curvatures, of which none is taken for smaller than FLAT."""
+    factor, failed = torch.linalg.cholesky_ex(hessian)
+    found = torch.cholesky_inverse(factor)
+    # The sum of a positive matrix's eigenvalues bounds the largest of them.
+    bowl = (failed == 0) & (found.diagonal(dim1=1, dim2=2).sum(dim=1) < 1.0 / FLAT)
+    if not bool(bowl.all()):
+        found[~bowl] = _of_absolutes(hessian[~bowl])
+    return found
+
+
+def _of_absolutes(hessian: Tensor) -> Tensor:
+    """The same by way of the curvatures, for whatever is not a bowl."""
     finite = hessian.isfinite().all(dim=2).all(dim=1)
     without_data = 2.0 * torch.eye(hessian.shape[1], dtype=hessian.dtype)
     curvatures, axes = torch.linalg.eigh(torch.where(finite[:, None, None], hessian, without_data))

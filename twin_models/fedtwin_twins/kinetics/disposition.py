@@ -102,6 +102,28 @@ class Disposition:
             return _two(own[0], own[1], between[0], elimination, roots)
         return _several(own, between, roots)
 
+    def exponentials(self) -> tuple[Tensor, Tensor]:
+        """What a unit in the central compartment leaves there: sum of share e^(-rate t).
+
+        Returns:
+            rates, 1/h, and shares, each (modes, patients, spans); the shares' sum is 1.
+        """
+        if self.compartments != 2:
+            modes = self.modes()
+            rates, shares = torch.stack(modes.rates), torch.stack(modes.shapes[0]) ** 2
+            return rates, shares
+        (exchange, second), elimination = self.exchanges[0], self.clearance / self.volume
+        there, back = exchange / self.volume, exchange / second
+        first = elimination + there
+        half, between = (first - back) / 2, there * back
+        radius = (half**2 + between).sqrt()
+        far = radius + half.abs()
+        fast = (first + back) / 2 + radius
+        long, short = (torch.stack([far, between / far]) / (2 * radius)).unbind()
+        steep = half >= 0
+        shares = torch.stack([torch.where(steep, long, short), torch.where(steep, short, long)])
+        return torch.stack([fast, elimination * back / fast]), shares
+
 
 def _two(
     first: Tensor, second: Tensor, between: Tensor, elimination: Tensor, roots: tuple[Tensor, ...]

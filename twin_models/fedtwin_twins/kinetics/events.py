@@ -137,7 +137,7 @@ def entered(doses: Doses, routes: Sequence[Route], starts: Tensor) -> tuple[list
         Refusal: a dose by a route that is not there, or a steady state whose lag or infusion is
             longer than its interval.
     """
-    _check_routes(doses, len(routes))
+    check_routes(doses, len(routes))
     places = span_places(starts, doses.time) if starts.shape[1] > 1 else doses.route
     timed = any(route.duration is not None for route in routes)
     runs = timed or bool((doses.duration > 0).any())
@@ -184,7 +184,12 @@ def _train(
     return [Entered(time, route, train=train), *_events(route, time, amount, duration)]
 
 
-def _check_routes(doses: Doses, routes: int) -> None:
+def check_routes(doses: Doses, routes: int) -> None:
+    """Refuse a dose by a route that is not there.
+
+    Raises:
+        Refusal: says whose and which.
+    """
     wrong = (doses.amount != 0) & ((doses.route < 0) | (doses.route >= routes))
     if bool(wrong.any()):
         patient, dose = (int(place) for place in wrong.nonzero()[0])
