@@ -209,6 +209,8 @@ FIELDS: list[dict[str, Any]] = [
     *({name: "2024-05-01"} for name in ("valueDateTime", "valueTime", "valuePeriod")),
     {"encounter": None},
     {"value": 1},
+    *({"modifierExtension": odd} for odd in ([{"url": "urn:x"}], [], None, 5, {})),
+    {"implicitRules": "urn:rules"},
 ]
 PARTS: list[dict[str, Any]] = [
     pressure(901, part("8480-6"), {"code": LOCAL, "valueString": "x"}),
@@ -224,6 +226,8 @@ PARTS: list[dict[str, Any]] = [
     pressure(913, {"code": LOCAL, "valuePeriod": {"start": "2024-05-01"}}, part("8462-4")),
     observation(914, valueRange=None) | {"valueQuantity": None},
     pressure(910, part("8480-6", 1e-3), part("8462-4", 5.0)),
+    pressure(915, part("8480-6", modifierExtension=[{"url": "urn:x"}]), part("8462-4")),
+    pressure(916, modifierExtension=[{"url": "urn:x"}]),
     pressure(911, {"code": LOCAL, "valueQuantity": {"value": 5}}, part("8462-4")),
 ]
 LINES: list[str | bytes] = [
@@ -267,6 +271,9 @@ LINES: list[str | bytes] = [
         for deep in (196, 197, 198, 199, 200, 201)
     ),
     compact(pressure(922)).replace('"component"', '"v\\u0061lueString":"x","component"'),
+    BASE[:-1] + ',"modifier\\u0045xtension":[{"url":"urn:x"}]}',
+    BASE[:-1] + ',"modifier\\u0045xtension" : [{"url":"urn:x"}],"x":1e3}',
+    BASE[:-1] + ',"im\\u0070licit\\u0052ules":"urn:x","x":1e3}',
     compact(pressure(923)).replace(',"valueQuantity"', ',"valueQuantity":null,"valueQuantity"'),
     compact(
         {"resourceType": "Bundle", "entry": [{"resource": observation(930 + n)} for n in (1, 2)]}

@@ -26,6 +26,7 @@ from .fhir_block_lines import (
     amid,
     compact,
     observation,
+    part,
     pressure,
     run,
     same,
@@ -67,6 +68,20 @@ def test_every_odd_spelling_is_read_as_if_it_were_alone() -> None:
 def test_two_faults_cannot_make_up_for_each_other() -> None:
     for line in LINES:
         agree(amid(line, plain=210))
+
+
+def test_what_a_modifier_changes_is_put_aside_on_both_ways() -> None:
+    reason = "a modifier extension, which may change what it says"
+    modified = [{"url": "http://mii.example/haemolysed"}]
+    lines = [
+        observation(1, modifierExtension=modified),
+        pressure(2, part("8480-6", modifierExtension=modified), part("8462-4")),
+        pressure(3, modifierExtension=modified),
+        *(observation(number, modifierExtension=modified) for number in range(100, 400)),
+    ]
+    account = agree("\n".join(compact(line) for line in lines).encode())
+    assert account["reasons"][reason] == 303
+    assert agree(amid(*LINES))["reasons"][reason] >= 2
 
 
 def test_what_is_nested_too_deeply_is_put_aside_on_both_ways() -> None:
