@@ -67,6 +67,12 @@ class ModelCard(Part):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all content, whatever the file's layout and comments."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=True)
+        """SHA-256 over all content, whatever the file's layout and comments.
+
+        What is as it is by default is left out: a field that the format gains later changes the
+        hash of no card that does not use it.
+        """
+        content = json.dumps(
+            self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, ensure_ascii=True
+        )
         return hashlib.sha256(content.encode()).hexdigest()

@@ -20,6 +20,15 @@ OmegaConvention = Literal["variance", "sd", "cv_lognormal", "cv_squared"]
 """
 
 
+Distribution = Literal["lognormal", "normal", "logit_normal"]
+"""How a parameter P varies around its value T, which covariates have changed already.
+
+- `lognormal`: P = T exp(eta);
+- `normal`: P = T + eta, with eta in the parameter's unit;
+- `logit_normal`: ln(P / (1 - P)) = ln(T / (1 - T)) + eta, for a fraction.
+"""
+
+
 def _known_unit(text: str) -> str:
     if parse_unit(text) is None:
         raise ValueError("not a unit that is known: write it as UCUM does")
@@ -115,12 +124,21 @@ class RelationCard(Part):
 
 
 class ParameterCard(Part):
-    """A number of the equations, or a sum of others."""
+    """A number of the equations, or one that follows from others.
+
+    Attributes:
+        typical: the population's value; none if it follows from others.
+        sum_of: earlier parameters that it is the sum of.
+        complement_of: an earlier fraction; it is what that leaves of 1.
+        distribution: what eta does: see `Distribution`.
+    """
 
     name: Name
     unit: Ucum
     typical: float | None = None
     sum_of: tuple[Name, ...] = ()
+    complement_of: Name | None = None
+    distribution: Distribution = "lognormal"
     relations: tuple[RelationCard, ...] = ()
     source: Cited
 
@@ -137,6 +155,7 @@ class RouteCard(Part):
     duration: Name | None = None
     lag: Name | None = None
     bioavailability: Name | None = None
+    parts: tuple[Name, ...] = ()
     believable_single_dose: Bounds
     available_doses: tuple[Above0, ...]
     largest_single_dose: Above0

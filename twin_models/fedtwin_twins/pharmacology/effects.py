@@ -14,6 +14,12 @@ at 1, with rates 3/MTT:
 `daily_rhythm_and_linear_effect` (Mukherjee 2018, doi 10.1007/s10928-018-9574-0, Figure S2):
 
     P = P0 + A cos(2 pi f (hour of the day)) + slope C (1 - exp(-k (hours since the first dose)))
+
+`metabolite` (such as in Rowland and Tozer 1995, Clinical Pharmacokinetics, chapter 21): a fraction
+of what the clearance takes out of the central compartment becomes a metabolite of its own volume,
+all of it in the drug's unit of amount:
+
+    dM/dt = (fraction CL C - CLm M) / Vm
 """
 
 import math
@@ -25,6 +31,7 @@ import torch
 from torch import Tensor
 
 from fedtwin_twins.kinetics.events import at_spans, span_places
+from fedtwin_twins.kinetics.panels import TOLERANCE
 from fedtwin_twins.kinetics.quadrature import responses
 from fedtwin_twins.kinetics.turnover import Moment, Stage, Values, sigmoid, transit
 from fedtwin_twins.pharmacology.course import Course
@@ -32,6 +39,8 @@ from fedtwin_twins.pharmacology.course import Course
 _STAGES: Final = 3
 _HOURS_OF_DAY: Final = 24.0
 _STEEP: Final = 8.0
+_FINE: Final = 1e-8
+"""Relative error of a metabolite's level, which is measured as exactly as the drug's."""
 
 
 def inr(course: Course, times: Tensor) -> Tensor:
@@ -102,8 +111,50 @@ _RHYTHM: Final = (
 )
 
 
-def _along(course: Course, times: Tensor, stages: Sequence[Stage]) -> Tensor:
-    return responses(course.kinetics, course.written_doses, times, stages, since=course.begins)
+def metabolite(course: Course, times: Tensor) -> Tensor:
+    """Concentration of the metabolite, amount/L, (patients, times)."""
+    by = course.parameters
+    volume = by["metabolite_volume"]
+    stage = Stage(
+        values={
+            "gain": by["metabolite_fraction"] * by["clearance"] / volume,
+            "loss": by["metabolite_clearance"] / volume,
+        },
+        start=_nothing,
+        production=_formed,
+        loss=_lost,
+        fastest=_loss,
+    )
+    return _along(course, times, [stage], _FINE)[..., -1]
+
+
+def _formed(moment: Moment) -> Tensor:
+    return moment.values["gain"] * moment.concentration
+
+
+def _lost(moment: Moment) -> Tensor:
+    return moment.values["loss"]
+
+
+def _loss(values: Values) -> Tensor:
+    return values["loss"]
+
+
+def _nothing(values: Values) -> Tensor:
+    return torch.zeros_like(values["loss"])
+
+
+def _along(
+    course: Course, times: Tensor, stages: Sequence[Stage], tolerance: float = TOLERANCE
+) -> Tensor:
+    return responses(
+        course.kinetics,
+        course.written_doses,
+        times,
+        stages,
+        since=course.begins,
+        tolerance=tolerance,
+    )
 
 
 def _at(course: Course, name: str, times: Tensor) -> Tensor:

@@ -14,6 +14,10 @@ from typing import Final
 
 _CLEARANCE: Final = {"clearance": "L/h", "central_volume": "L"}
 _PERIPHERAL: Final = {"intercompartmental_clearance": "L/h", "peripheral_volume": "L"}
+_SATURABLE: Final = {
+    "largest_elimination": "{amount}/h",
+    "half_saturation_concentration": "{amount}/L",
+}
 
 DISPOSITIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
@@ -36,6 +40,8 @@ DISPOSITIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "rate_to_peripheral": "/h",
             "rate_from_peripheral": "/h",
         },
+        "one_compartment_saturable": {**_SATURABLE, "central_volume": "L"},
+        "two_compartments_saturable": {**_SATURABLE, "central_volume": "L", **_PERIPHERAL},
         "glucose_and_insulin": {
             "body_weight": "kg",
             "glucose_volume": "L/kg",
@@ -62,6 +68,14 @@ DISPOSITIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 )
 """Parameters by disposition. `glucose_and_insulin` is Hovorka's, with routes of its own."""
 
+SATURABLE: Final = ("one_compartment_saturable", "two_compartments_saturable")
+"""Michaelis and Menten's elimination; a `clearance` may run beside it."""
+
+OPTIONAL: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {name: {"clearance": "L/h"} for name in SATURABLE}
+)
+"""By disposition, parameters that a card may have or not."""
+
 EFFECTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "none": {},
@@ -79,6 +93,11 @@ EFFECTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "mean_transit_time": "h",
             "feedback_exponent": "1",
             "drug_slope": "L/{amount}",
+        },
+        "metabolite": {
+            "metabolite_fraction": "1",
+            "metabolite_clearance": "L/h",
+            "metabolite_volume": "L",
         },
         "signal_transduction": {
             "maximal_effect": "%",
@@ -102,6 +121,7 @@ OUTPUTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "none": ("concentration",),
         "coagulation_chains": ("concentration", "inr"),
         "cell_maturation": ("concentration", "cells"),
+        "metabolite": ("concentration", "metabolite_concentration"),
         "signal_transduction": ("concentration", "glucose_change"),
         "daily_rhythm_and_linear_effect": ("concentration", "systolic_pressure"),
     }
@@ -113,6 +133,7 @@ GLUCOSE_OUTPUTS: Final = ("glucose", "insulin")
 OUTPUT_UNITS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "concentration": "{amount}/L",
+        "metabolite_concentration": "{amount}/L",
         "inr": "1",
         "cells": "10*9/L",
         "glucose_change": "%",
@@ -129,6 +150,7 @@ INPUTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "first_order": {"rate": "/h"},
         "zero_order": {"duration": "h"},
         "transit": {"rate": "/h"},
+        "parallel": {},
         "meal": {},
         "subcutaneous_insulin": {},
         "intravenous_insulin": {},
@@ -137,5 +159,9 @@ INPUTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 """What a route must name parameters for, by input; any may also have `lag` and `bioavailability`.
 
 `direct`: at once or as an infusion; `zero_order`: at a constant rate for a duration that the model
-sets; `transit`: through a chain of compartments of one rate. The last three are Hovorka's.
+sets; `transit`: through a chain of compartments of one rate; `parallel`: by several other routes at
+once, of which each takes its fraction. The last three are Hovorka's.
 """
+
+RELEASED: Final = ("first_order", "transit")
+"""Inputs that may also have a `duration`: the dose is released over it at a constant rate."""

@@ -23,6 +23,7 @@ class RouteIntake:
         duration_h: typical duration of an input whose duration the model sets; 0: none.
         single_dose: smallest and largest believable single dose in `unit`; none: any above 0.
         infusible: whether a dose may last (a duration or a rate).
+        part_of: the route by which doses are given, if this is only a part of it.
     """
 
     unit: str
@@ -30,6 +31,7 @@ class RouteIntake:
     duration_h: float = 0.0
     single_dose: tuple[float, float] | None = None
     infusible: bool = True
+    part_of: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
