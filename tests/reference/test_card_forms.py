@@ -1,7 +1,9 @@
 """Forms that cards of other drugs need, against formulas of their own and independent solvers."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -164,6 +166,45 @@ def test_a_metabolite_as_its_two_exponentials() -> None:
     assert float(area) == pytest.approx(0.7 * 1_000 / 2.5, rel=1e-4)
 
 
+@pytest.mark.parametrize("beyond", [1.0, 15.0, 100.0])
+@pytest.mark.parametrize("side", ["production", "loss"])
+@pytest.mark.parametrize("change", ["inhibited", "stimulated"])
+def test_indirect_responses_as_lsoda_solves_them(change: str, side: str, beyond: float) -> None:
+    """Dayneka 1993, models I to IV, also of doses that lead far beyond the EC50."""
+    half = 10.0 / beyond
+    response = {
+        "rate": ("/h", 1.0, []),
+        "baseline_response": ("%", 80.0, []),
+        "loss_rate": ("/h", 0.05, []),
+        "maximal_effect": ("1", 0.95, []),
+        "half_maximal_concentration": ("mg/L", half, []),
+    }
+    flow = {"clearance": ("L/h", 3.0, []), "central_volume": ("L", 10.0, [])}
+    card = content("one_compartment", {**flow, **response})
+    card = with_route(card, "oral", input="first_order", rate="rate")
+    card |= {"effect": f"turnover_{change}_{side}"}
+    second = {**card["observables"][0], "name": "response", "output": "response", "unit": "%"}
+    card["observables"] = [*card["observables"], {**second, "endogenous": True}]
+    sign = -1.0 if change == "inhibited" else 1.0
+
+    def right_side(_: object, states: Any, by: Any) -> Any:
+        depot, central, value = states
+        level = central / 10.0
+        factor = 1.0 + sign * 0.95 * level / (half + level)
+        made, lost = (factor, 1.0) if side == "production" else (1.0, factor)
+        return -depot, depot - 0.3 * central, 0.05 * (80.0 * made - lost * value)
+
+    nothing = torch.zeros(1, dtype=torch.float64)
+    system = System(right_side=right_side, start=(nothing, nothing, nothing + 80.0), values={})
+    twin = twin_of(card)
+    batch = patients(twin, ([given(100, interval=hours(24), additional=2)], {})).batch
+    asked = row(0.5, 2.0, 5.0, 12.0, 24.0, 30.0, 47.0, 60.0, 90.0, 120.0)
+    doses = replace(batch.doses, route=torch.zeros_like(batch.doses.route))
+    exact = stiff.solve(system, doses, asked, relative=1e-11, absolute=1e-12)[2]
+    found = twin.predict(batch, typical(twin), asked, 1)
+    assert found[0].tolist() == pytest.approx(exact[0].tolist(), rel=3e-6)
+
+
 def parallel() -> dict[str, Any]:
     card = content(
         "one_compartment",
@@ -216,6 +257,18 @@ def test_an_effect_that_is_added() -> None:
     assert float(twin.individual(tables.batch, row(-12.0))["central_volume"]) == 58.0
 
 
+def test_a_sum_varies_as_one() -> None:
+    """Renal and other clearance, with one eta on their sum."""
+    sums = {"renal": ("L/h", 3.0, []), "other": ("L/h", 1.0, []), "clearance": ("L/h", None, [])}
+    card = content("one_compartment", {**sums, "central_volume": ("L", 70.0, [])}, "clearance")
+    card["parameters"][2] |= {"sum_of": ["renal", "other"]}
+    twin = twin_of(card)
+    tables = patients(twin, ([given(100, "intravenous")], {}))
+    assert float(twin.individual(tables.batch, row(0.3))["clearance"]) == pytest.approx(
+        4.0 * math.exp(0.3)
+    )
+
+
 def test_an_exponential_relation() -> None:
     slope = {"equation": "exponential", "covariate": "age", "coefficients": {}}
     slope["coefficients"] = {"reference": 40.0, "slope": -0.01}
@@ -224,7 +277,7 @@ def test_an_exponential_relation() -> None:
     twin = twin_of(card)
     tables = patients(twin, ([given(100, "intravenous")], {"age": Quantity(70, "a")}))
     found = float(twin.individual(tables.batch, typical(twin))["clearance"])
-    assert found == pytest.approx(4.0 * 2.718281828459045**-0.3)
+    assert found == pytest.approx(4.0 * math.exp(-0.3))
 
 
 def _logit_of_a_volume(card: dict[str, Any]) -> None:

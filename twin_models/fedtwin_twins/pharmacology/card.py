@@ -28,7 +28,7 @@ from fedtwin_twins.pharmacology.card_parts import (
     Words,
     one_of,
 )
-from fedtwin_twins.pharmacology.structures import DISPOSITIONS, EFFECTS
+from fedtwin_twins.pharmacology.structures import DISPOSITIONS, EFFECTS, OPTIONAL
 from fedtwin_twins.twin.model import CarryRule
 
 
@@ -64,6 +64,17 @@ class ModelCard(Part):
     def amount_unit(self) -> str:
         """UCUM, of the first route's doses: concentrations are per litre of it."""
         return self.routes[0].unit
+
+    def written(self, unit: str) -> str:
+        """A unit of a structure, with `{amount}` and `{response}` as this card has them."""
+        units = {one.name: one.unit for one in self.parameters}
+        response = units.get("baseline_response", "1")
+        return unit.replace("{amount}", self.amount_unit).replace("{response}", response)
+
+    @property
+    def optional(self) -> dict[str, str]:
+        """Unit by name, of parameters that its structure may have or not."""
+        return {**OPTIONAL.get(self.disposition, {}), **OPTIONAL.get(self.effect, {})}
 
     @property
     def digest(self) -> str:

@@ -11,7 +11,7 @@ from fedtwin_twins.kinetics.events import Order, Route
 from fedtwin_twins.kinetics.linear import LinearKinetics
 from fedtwin_twins.pharmacology.card import ModelCard
 from fedtwin_twins.pharmacology.card_parts import RouteCard
-from fedtwin_twins.pharmacology.structures import DISPOSITIONS, EFFECTS, OPTIONAL
+from fedtwin_twins.pharmacology.structures import DISPOSITIONS, EFFECTS
 from fedtwin_twins.twin.batch import Doses
 from fedtwin_twins.twin.quantities import Quantity
 
@@ -58,9 +58,8 @@ def engine_scales(card: ModelCard) -> dict[str, float]:
     """By parameter: what its value in the card's unit is multiplied by, for the engines."""
     units = {one.name: one.unit for one in card.parameters}
     needed = {**DISPOSITIONS[card.disposition], **EFFECTS[card.effect]}
-    optional = OPTIONAL.get(card.disposition, {})
-    needed.update({name: unit for name, unit in optional.items() if name in units})
-    wanted = {name: unit.replace("{amount}", card.amount_unit) for name, unit in needed.items()}
+    needed.update({name: unit for name, unit in card.optional.items() if name in units})
+    wanted = {name: card.written(unit) for name, unit in needed.items()}
     for route in card.routes:
         for role, unit in _ROLES.items():
             name = getattr(route, role)

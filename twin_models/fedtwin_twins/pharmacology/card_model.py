@@ -186,7 +186,7 @@ class CardModel:
 
     def _unit_scale(self, kind: int) -> float:
         observable = self.card.observables[kind]
-        unit = OUTPUT_UNITS[observable.output].replace("{amount}", self.amount_unit)
+        unit = self.card.written(OUTPUT_UNITS[observable.output])
         return Quantity(1.0, unit).to(observable.unit)
 
     def course(self, batch: Batch, effects: Tensor) -> Course:

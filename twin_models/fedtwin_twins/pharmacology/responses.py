@@ -15,6 +15,7 @@ from fedtwin_twins.pharmacology.effects import (
     inr,
     metabolite,
     systolic_pressure,
+    turnover,
 )
 from fedtwin_twins.pharmacology.glucose_insulin import glucose, insulin
 from fedtwin_twins.pharmacology.saturable import saturable_concentration
@@ -39,6 +40,7 @@ RESPONSES: Final[Mapping[str, Response]] = MappingProxyType(
     {
         "concentration": concentration,
         "metabolite_concentration": metabolite,
+        "response": turnover,
         "inr": inr,
         "glucose_change": glucose_change,
         "systolic_pressure": systolic_pressure,

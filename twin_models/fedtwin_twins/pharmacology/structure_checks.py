@@ -10,7 +10,6 @@ from fedtwin_twins.pharmacology.structures import (
     EFFECTS,
     GLUCOSE_OUTPUTS,
     INPUTS,
-    OPTIONAL,
     OUTPUT_UNITS,
     OUTPUTS,
     RELEASED,
@@ -114,7 +113,7 @@ def _structure(card: ModelCard) -> Iterator[Problem]:
     """Every parameter that the structure needs, in a unit that measures the same."""
     parameters = {one.name: one for one in card.parameters}
     for name, unit in {**DISPOSITIONS[card.disposition], **EFFECTS[card.effect]}.items():
-        wanted = unit.replace("{amount}", card.amount_unit)
+        wanted = card.written(unit)
         if name not in parameters:
             yield Problem(
                 field=f"parameters.{name}",
@@ -123,7 +122,7 @@ def _structure(card: ModelCard) -> Iterator[Problem]:
             )
         else:
             yield from measures(f"parameters.{name}.unit", parameters[name].unit, wanted)
-    for name, unit in OPTIONAL.get(card.disposition, {}).items():
+    for name, unit in card.optional.items():
         if name in parameters:
             yield from measures(f"parameters.{name}.unit", parameters[name].unit, unit)
     needs_glucose = card.disposition == "glucose_and_insulin"
@@ -146,7 +145,7 @@ def _structure(card: ModelCard) -> Iterator[Problem]:
 
 
 def _variability(card: ModelCard) -> Iterator[Problem]:
-    parameters = {one.name: one for one in card.parameters if one.typical is not None}
+    parameters = {one.name: one for one in card.parameters if one.complement_of is None}
     names = set(parameters)
     # An eta that is added is in the parameter's unit: it is held against its value.
     largest = {
@@ -168,7 +167,7 @@ def _variability(card: ModelCard) -> Iterator[Problem]:
                     yield Problem(
                         field=f"{where}.blocks",
                         value=name,
-                        allowed="a parameter with a typical value",
+                        allowed="a parameter, and not one that is what another leaves of 1",
                     )
     occasions = card.between_occasions
     if occasions is not None and list(occasions.hours) != sorted(set(occasions.hours)):
@@ -201,7 +200,7 @@ def _observables(card: ModelCard) -> Iterator[Problem]:
         if one.output not in outputs:
             yield Problem(field=f"{where}.output", value=one.output, allowed=" or ".join(outputs))
             continue
-        wanted = OUTPUT_UNITS[one.output].replace("{amount}", card.amount_unit)
+        wanted = card.written(OUTPUT_UNITS[one.output])
         yield from measures(f"{where}.unit", one.unit, wanted)
         residual = one.residual
         if residual.additive == 0 and residual.proportional == 0:

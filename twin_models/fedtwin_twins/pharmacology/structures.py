@@ -1,6 +1,7 @@
 """The named structures that a model card may have: which parameters each needs, in which unit.
 
-`{amount}` is the unit of the doses, so that a concentration is `{amount}/L`. A card may give a
+`{amount}` is the unit of the doses, so that a concentration is `{amount}/L`, and `{response}` that
+of a response's baseline. A card may give a
 parameter in any unit that measures the same.
 
 Disposition: where a dose goes once it is in the body.
@@ -18,6 +19,20 @@ _SATURABLE: Final = {
     "largest_elimination": "{amount}/h",
     "half_saturation_concentration": "{amount}/L",
 }
+_TURNOVER: Final = {
+    "baseline_response": "{response}",
+    "loss_rate": "/h",
+    "maximal_effect": "1",
+    "half_maximal_concentration": "{amount}/L",
+}
+
+TURNOVERS: Final = (
+    "turnover_inhibited_production",
+    "turnover_inhibited_loss",
+    "turnover_stimulated_production",
+    "turnover_stimulated_loss",
+)
+"""Indirect responses: what the drug does to the making or the loss of something that turns over."""
 
 DISPOSITIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
@@ -72,9 +87,12 @@ SATURABLE: Final = ("one_compartment_saturable", "two_compartments_saturable")
 """Michaelis and Menten's elimination; a `clearance` may run beside it."""
 
 OPTIONAL: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
-    {name: {"clearance": "L/h"} for name in SATURABLE}
+    {
+        **{name: {"clearance": "L/h"} for name in SATURABLE},
+        **{name: {"hill_exponent": "1"} for name in TURNOVERS},
+    }
 )
-"""By disposition, parameters that a card may have or not."""
+"""By disposition or effect, parameters that a card may have or not."""
 
 EFFECTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
@@ -99,6 +117,7 @@ EFFECTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "metabolite_clearance": "L/h",
             "metabolite_volume": "L",
         },
+        **dict.fromkeys(TURNOVERS, _TURNOVER),
         "signal_transduction": {
             "maximal_effect": "%",
             "hill_exponent": "1",
@@ -122,6 +141,7 @@ OUTPUTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "coagulation_chains": ("concentration", "inr"),
         "cell_maturation": ("concentration", "cells"),
         "metabolite": ("concentration", "metabolite_concentration"),
+        **dict.fromkeys(TURNOVERS, ("concentration", "response")),
         "signal_transduction": ("concentration", "glucose_change"),
         "daily_rhythm_and_linear_effect": ("concentration", "systolic_pressure"),
     }
@@ -134,6 +154,7 @@ OUTPUT_UNITS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "concentration": "{amount}/L",
         "metabolite_concentration": "{amount}/L",
+        "response": "{response}",
         "inr": "1",
         "cells": "10*9/L",
         "glucose_change": "%",
