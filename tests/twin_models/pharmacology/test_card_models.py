@@ -122,6 +122,7 @@ RELATED = [
         70.0,
         0.8302,
     ),
+    ("exponential", "c", {"reference": 40.0, "slope": -0.01}, 70.0, math.exp(-0.3)),
     ("fold", "c", {"factor": 2.0}, 1.0, 2.0),
     ("fold", "c", {"factor": 2.0}, 0.0, 1.0),
     ("maturation", "c", {"half": 45.7, "hill": 2.3}, 45.7, 0.5),

@@ -28,7 +28,7 @@ from fedtwin_twins.pharmacology.card_parts import (
     Words,
     one_of,
 )
-from fedtwin_twins.pharmacology.structures import DISPOSITIONS, EFFECTS
+from fedtwin_twins.pharmacology.structures import DISPOSITIONS, EFFECTS, OPTIONAL
 from fedtwin_twins.twin.model import CarryRule
 
 _UNCHECKED: Final = {
@@ -39,17 +39,6 @@ _UNCHECKED: Final = {
 
 def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
-
-
-def _without_silence(content: object) -> object:
-    """A card that does not say how far it was checked keeps the digest it always had."""
-    if isinstance(content, dict):
-        return {
-            key: _without_silence(value)
-            for key, value in content.items()
-            if value is not None or not key.endswith("verified")
-        }
-    return [_without_silence(one) for one in content] if isinstance(content, list) else content
 
 
 class ModelCard(Part):
@@ -85,6 +74,17 @@ class ModelCard(Part):
         """UCUM, of the first route's doses: concentrations are per litre of it."""
         return self.routes[0].unit
 
+    def written(self, unit: str) -> str:
+        """A unit of a structure, with `{amount}` and `{response}` as this card has them."""
+        units = {one.name: one.unit for one in self.parameters}
+        response = units.get("baseline_response", "1")
+        return unit.replace("{amount}", self.amount_unit).replace("{response}", response)
+
+    @property
+    def optional(self) -> dict[str, str]:
+        """Unit by name, of parameters that its structure may have or not."""
+        return {**OPTIONAL.get(self.disposition, {}), **OPTIONAL.get(self.effect, {})}
+
     @property
     def unchecked(self) -> tuple[str, ...]:
         """What nobody has held against its source: codes, doses and targets, a sentence each.
@@ -117,7 +117,12 @@ class ModelCard(Part):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all content, whatever the file's layout and comments."""
-        spoken = _without_silence(self.model_dump(mode="json"))
-        content = json.dumps(spoken, sort_keys=True, ensure_ascii=True)
+        """SHA-256 over all content, whatever the file's layout and comments.
+
+        What is as it is by default is left out: a field that the format gains later changes the
+        hash of no card that does not use it.
+        """
+        content = json.dumps(
+            self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, ensure_ascii=True
+        )
         return hashlib.sha256(content.encode()).hexdigest()

@@ -1,15 +1,13 @@
 """The parts of a model card, as its file writes them: every field by name, nothing beside them."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
 )
 
 from fedtwin_twins.pharmacology.equations import RELATIONS
@@ -25,6 +23,15 @@ OmegaConvention = Literal["variance", "sd", "cv_lognormal", "cv_squared"]
 - `sd`: of eta;
 - `cv_lognormal`: coefficients of variation of the parameter, so that the variance is ln(1 + CV^2);
 - `cv_squared`: coefficients of variation taken as the sd of eta, so that the variance is CV^2.
+"""
+
+
+Distribution = Literal["lognormal", "normal", "logit_normal"]
+"""How a parameter P varies around its value T, which covariates have changed already.
+
+- `lognormal`: P = T exp(eta);
+- `normal`: P = T + eta, with eta in the parameter's unit;
+- `logit_normal`: ln(P / (1 - P)) = ln(T / (1 - T)) + eta, for a fraction.
 """
 
 
@@ -125,12 +132,21 @@ class RelationCard(Part):
 
 
 class ParameterCard(Part):
-    """A number of the equations, or a sum of others."""
+    """A number of the equations, or one that follows from others.
+
+    Attributes:
+        typical: the population's value; none if it follows from others.
+        sum_of: earlier parameters that it is the sum of.
+        complement_of: an earlier fraction; it is what that leaves of 1.
+        distribution: what eta does: see `Distribution`.
+    """
 
     name: Name
     unit: Ucum
     typical: float | None = None
     sum_of: tuple[Name, ...] = ()
+    complement_of: Name | None = None
+    distribution: Distribution = "lognormal"
     relations: tuple[RelationCard, ...] = ()
     source: Cited
 
@@ -147,6 +163,7 @@ class RouteCard(Part):
     duration: Name | None = None
     lag: Name | None = None
     bioavailability: Name | None = None
+    parts: tuple[Name, ...] = ()
     believable_single_dose: Bounds
     available_doses: tuple[Above0, ...]
     largest_single_dose: Above0
@@ -165,26 +182,7 @@ class ResidualCard(Part):
     source: Cited
 
 
-class Extended(Part):
-    """With fields that came later: a card that does not state them keeps its hash.
-
-    Attributes:
-        later: their names; each is none where it is not stated.
-    """
-
-    later: ClassVar[tuple[str, ...]] = ()
-
-    @model_serializer(mode="wrap")
-    def _as_stated(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = serialise(self)
-        return {
-            name: value
-            for name, value in content.items()
-            if value is not None or name not in self.later
-        }
-
-
-class ObservableCard(Extended):
+class ObservableCard(Part):
     """What can be measured; outside of the believable values, in `unit`, nothing is taken in."""
 
     name: Name
@@ -197,7 +195,6 @@ class ObservableCard(Extended):
     quantification_limit: Above0 | None
     residual: ResidualCard
     believable: tuple[Above0, Above0] | None = None
-    later = ("believable",)
 
 
 class Block(Part):
@@ -231,7 +228,7 @@ class OccasionVariability(Variability):
     hours: tuple[Above0, ...]
 
 
-class Target(Extended):
+class Target(Part):
     """A therapeutic range; of a time in range that of the time, in %, spent `within` two limits.
 
     The two limits are in the observable's unit.
@@ -246,4 +243,3 @@ class Target(Extended):
     source: Words
     verified: Verified | None = None
     within: tuple[AtLeast0, Above0] | None = None
-    later = ("within",)

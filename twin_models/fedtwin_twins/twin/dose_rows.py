@@ -45,6 +45,16 @@ def dose_rows(
                 Problem(field=f"{where}.route", value=dose.route, allowed=" or ".join(routes))
             )
             continue
+        if route.part_of:
+            problems.append(
+                Problem(
+                    field=f"{where}.route",
+                    value=dose.route,
+                    allowed=route.part_of,
+                    remedy="this is only a part of it: the whole dose is given by the other",
+                )
+            )
+            continue
         found = list(_faults(dose, route, where))
         problems.extend(found)
         if not found:

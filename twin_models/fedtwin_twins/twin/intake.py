@@ -24,6 +24,7 @@ class RouteIntake:
         single_dose: smallest and largest believable single dose in `unit`; none: any above 0.
         infusible: whether a dose may last (a duration or a rate).
         molar_mass: g/mol, of what is given; none: masses and amounts of substance do not mix.
+        part_of: the route by which doses are given, if this is only a part of it.
     """
 
     unit: str
@@ -32,6 +33,7 @@ class RouteIntake:
     single_dose: tuple[float, float] | None = None
     infusible: bool = True
     molar_mass: float | None = None
+    part_of: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
