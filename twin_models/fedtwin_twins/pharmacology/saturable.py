@@ -21,8 +21,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from fedtwin_twins.kinetics.advancing import Advancing
 from fedtwin_twins.kinetics.events import Route, at_spans, span_places
-from fedtwin_twins.kinetics.fixed_step import Advancing, solve
+from fedtwin_twins.kinetics.fixed_step import solve
 from fedtwin_twins.kinetics.systems import RUN_IN, States, System, michaelis_menten, written_out
 from fedtwin_twins.pharmacology.card_kinetics import order_of, route_of, stages_of
 from fedtwin_twins.pharmacology.course import Course
