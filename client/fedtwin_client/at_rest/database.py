@@ -9,6 +9,8 @@ a file, so a file is never opened by both: plain ones by Python's own, others by
 
 import os
 import sqlite3
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,12 +23,15 @@ if TYPE_CHECKING:
     from fedtwin_client.at_rest.keyring import Keyring
 
 ERRORS: Final = (sqlite3.Error, sqlcipher3.Error)
+PATIENCE_S: Final = 10.0
+"""How long another process is waited for."""
+_PAUSE_S: Final = 0.02
 _PLAIN: Final = b"SQLite format 3\0"
 _DRAFT: Final = ".sealing"
 
 
 def connect(
-    path: Path, *, keyring: "Keyring | None" = None, patience_s: float = 10.0
+    path: Path, *, keyring: "Keyring | None" = None, patience_s: float = PATIENCE_S
 ) -> sqlite3.Connection:
     """Open a file, and make it where there is none, as its folder's keyring says.
 
@@ -58,6 +63,57 @@ def connect(
             )
         return _opened(path, None, patience_s)
     return _first_that_fits(path, keyring.for_purpose(f"database {path.name}"), patience_s)
+
+
+def prepare(connection: sqlite3.Connection, tables: str, *, patience_s: float = PATIENCE_S) -> None:
+    """Set a write-ahead log up, flushed at each change, and make tables where there are none.
+
+    Args:
+        connection: that was just opened.
+        tables: statements that may be carried out again.
+        patience_s: how long to wait for another process.
+
+    Raises:
+        sqlite3.Error: the file cannot be used; or the same of SQLCipher, one of `ERRORS`.
+    """
+
+    def all_steps() -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript(tables)
+
+    patiently(all_steps, patience_s)
+
+
+def patiently(step: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
+    """Carry out a step of opening a file again and again while another process holds the file.
+
+    SQLite itself waits for a lock, but not where two could wait for each other, as two do who both
+    turn a new file to a write-ahead log, or where the last one to close it tidies the log up.
+
+    Args:
+        step: that may be carried out again.
+        patience_s: how long; after that what SQLite says is raised.
+
+    Raises:
+        sqlite3.Error: the step failed; or the same of SQLCipher, one of `ERRORS`.
+    """
+    ends = time.monotonic() + patience_s
+    while True:
+        try:
+            step()
+        except ERRORS as error:
+            if not is_held(error) or time.monotonic() >= ends:
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            return
+
+
+def is_held(error: BaseException) -> bool:
+    """Whether SQLite says that another process holds the file."""
+    name = str(getattr(error, "sqlite_errorname", ""))
+    return name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 def is_plain(path: Path) -> bool:
@@ -131,8 +187,11 @@ def _alone(connection: sqlite3.Connection, path: Path) -> None:
 
 def _first_that_fits(path: Path, keys: list[bytes], patience_s: float) -> sqlite3.Connection:
     for key in keys[:-1]:
-        with suppress(*ERRORS):
+        try:
             return _opened(path, key, patience_s)
+        except ERRORS as error:
+            if is_held(error):  # which says nothing of the key
+                raise
     return _opened(path, keys[-1], patience_s)
 
 
@@ -142,7 +201,8 @@ def _opened(path: Path, key: bytes | None, patience_s: float) -> sqlite3.Connect
         if key is not None:
             connection.execute("PRAGMA cipher_log_level = NONE")
             connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        look = "SELECT count(*) FROM sqlite_master"
+        patiently(lambda: connection.execute(look).fetchone(), patience_s)
     except sqlcipher3.Error:
         connection.close()
         raise

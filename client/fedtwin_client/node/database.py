@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from fedtwin_client.at_rest.database import ERRORS, connect
+from fedtwin_client.at_rest.database import ERRORS, connect, prepare
 from fedtwin_protocol.errors import LedgerError
 
 Trace = Callable[[str], None]
@@ -62,9 +62,7 @@ class Database:
         try:
             with self.explained():
                 self.connection.set_trace_callback(trace)
-                self.connection.execute("PRAGMA journal_mode=WAL")
-                self.connection.execute("PRAGMA synchronous=FULL")
-                self.connection.executescript(schema)
+                prepare(self.connection, schema, patience_s=patience_s)
         except LedgerError:
             self.connection.close()
             raise

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
-from fedtwin_client.at_rest.database import ERRORS, connect
+from fedtwin_client.at_rest.database import ERRORS, connect, prepare
 from fedtwin_protocol.errors import ConfigurationError
 from fedtwin_protocol.signing import envelope_from_bytes
 from fedtwin_protocol.study import StudyPlan, plan_from_bytes
@@ -85,9 +85,7 @@ class KnownStudies:
         try:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self._connection = connect(path)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(_SCHEMA)
+            prepare(self._connection, _SCHEMA)
         except (OSError, *ERRORS) as error:
             raise ConfigurationError(
                 f"{path} cannot be used ({error}): check its owner, its rights and the disk"

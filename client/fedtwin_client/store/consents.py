@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from fedtwin_client.at_rest.database import ERRORS, connect
+from fedtwin_client.at_rest.database import ERRORS, connect, prepare
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.records.consent import Statement
 from fedtwin_protocol.errors import RecordError
@@ -23,6 +23,7 @@ from fedtwin_protocol.errors import RecordError
 Rule = Literal["opt_out", "opt_in"]
 FILE: Final = "consents.sqlite"
 _SCHEMA: Final = """
+PRAGMA secure_delete=ON;
 CREATE TABLE IF NOT EXISTS objections (subject_id INTEGER PRIMARY KEY, since TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS statements (
     origin TEXT NOT NULL, number INTEGER NOT NULL, subject_id INTEGER NOT NULL,
@@ -68,10 +69,7 @@ class Consents:
             store.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = connect(self._path, keyring=keyring)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA secure_delete=ON")
-            self._db.executescript(_SCHEMA)
+            prepare(self._db, _SCHEMA)
         except (OSError, *ERRORS) as error:
             raise RecordError(
                 f"the consents {self._path} cannot be used ({error}), so nobody can take part: "

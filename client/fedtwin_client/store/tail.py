@@ -21,7 +21,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from fedtwin_client.at_rest.database import ERRORS, connect
+from fedtwin_client.at_rest.database import ERRORS, connect, is_held, patiently, prepare
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
@@ -34,6 +34,7 @@ FILE: Final = "live.sqlite"
 OUTDATED: Final = "an older version of a record than one that came before"
 ERASED: Final = "events of patients who are erased here"
 _SCHEMA: Final = """
+PRAGMA secure_delete=ON;
 CREATE TABLE IF NOT EXISTS versions (seq INTEGER PRIMARY KEY, origin TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS versions_by_origin ON versions (origin, seq);
 CREATE TABLE IF NOT EXISTS newest (origin TEXT PRIMARY KEY, updated INTEGER, seen INTEGER NOT NULL);
@@ -115,11 +116,8 @@ class Tail:
             store.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = connect(self.path, keyring=keyring)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA secure_delete=ON")
-            self._db.executescript(_SCHEMA)
-            asides.make_table(self._db)
+            prepare(self._db, _SCHEMA)
+            patiently(lambda: asides.make_table(self._db))
         except (OSError, *ERRORS) as error:
             raise self._fault(error) from error
 
@@ -309,6 +307,12 @@ class Tail:
             raise self._fault(error) from error
 
     def _fault(self, error: Exception) -> RecordError:
+        if is_held(error):
+            return RecordError(
+                f"the live records {self.path} are held by another process ({error}): wait until "
+                "an import or a backup that works on them is done, and try again; nothing that was "
+                "acknowledged is lost"
+            )
         return RecordError(
             f"the live records {self.path} cannot be used ({error}): check the disk, the file's "
             "owner and its rights; nothing that was acknowledged is lost"

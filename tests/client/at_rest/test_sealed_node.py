@@ -144,7 +144,7 @@ def test_a_wrong_or_missing_key_is_a_sentence(node: Any, fault: str, words: str)
         node.key.chmod(0o644)
     elif fault == "no line in node.yaml":
         text = node.home.settings_file.read_text()
-        node.home.settings_file.write_text(text.replace("key_file", "proxy"))
+        node.home.settings_file.write_text(text.replace("key_file", "other_file"))
     elif fault == "damaged keyring":
         keyring.write_text("{")
     elif fault == "changed keyring":
