@@ -29,6 +29,10 @@ from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import PROTOCOL_VERSION, parse
 from fedtwin_server.authority import Authority
 
+# What an assertion of a helper module compares is shown, as in a test file.
+for folder in ("cli", "client", "research", "server", "system", "twin_models"):
+    pytest.register_assert_rewrite(f"tests.{folder}")
+
 # How long an example takes depends on what else this machine does.
 settings.register_profile("suite", deadline=None, max_examples=40)
 settings.load_profile("suite")
