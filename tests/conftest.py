@@ -1,6 +1,7 @@
 """What tests of several folders share: a consortium of real processes, and a site that lies."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -28,16 +29,35 @@ from fedtwin_protocol.v1 import exchange_pb2 as pb
 from fedtwin_protocol.wire import PROTOCOL_VERSION, parse
 from fedtwin_server.authority import Authority
 
+# What an assertion of a helper module compares is shown, as in a test file.
+for folder in ("cli", "client", "research", "server", "system", "twin_models"):
+    pytest.register_assert_rewrite(f"tests.{folder}")
+
 # How long an example takes depends on what else this machine does.
 settings.register_profile("suite", deadline=None, max_examples=40)
 settings.load_profile("suite")
 
 
+# What these folders hold waits for processes: begun first, others compute meanwhile; begun last,
+# they would keep two cores waiting at the end.
+BEGUN_FIRST = ("tests/system/rounds/", "tests/system/", "tests/client/at_rest/", "tests/server/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A report names the published cases that each test is about."""
+    """Long files come first; a report names the published cases that each test is about."""
+    items.sort(key=lambda item: [not item.nodeid.startswith(folder) for folder in BEGUN_FIRST])
     for item in items:
         for mark in item.iter_markers("case"):
             item.user_properties.extend(("case", name) for name in mark.args)
+
+
+def pytest_collection_finish() -> None:
+    """What thousands of collected tests hold stays to the end; no garbage collection looks again.
+
+    Some code collects in every round (Flower's Bulyan does), which took seconds in a whole run.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fedtwin_client.node.departures import Departure
 from fedtwin_client.node.ledger import Ledger
@@ -155,6 +156,9 @@ def run(folder: Path, kill_at: int | None) -> tuple[bool, int]:
 
 
 def main(command: str, folder: Path, *numbers: int) -> None:
+    with TemporaryDirectory() as elsewhere:
+        # What SQLCipher does at the first database of a process is done once, not in every fork.
+        Ledger(Path(elsewhere) / "ledger.db").shut()
     if command == "count":
         folder.mkdir()
         print(run(folder, None)[1])

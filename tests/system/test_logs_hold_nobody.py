@@ -349,9 +349,19 @@ def test_no_pseudonym_leaves(ground: Ground) -> None:
     kept = b"\n".join(data for _, data in places(ground))
     numbers = {int(word) for word in re.findall(rb"\d{10,19}", kept)}
     assert numbers & subjects == set()
-    everywhere = {kept[start : start + 8] for start in range(len(kept) - 7)}
-    for order in ("little", "big"):
-        assert not {subject.to_bytes(8, order) for subject in subjects} & everywhere
+    for order in ("<", ">"):
+        assert not held_as_bytes(kept, subjects, order)
+
+
+def held_as_bytes(data: bytes, subjects: set[int], order: str) -> set[int]:
+    """Which pseudonyms stand anywhere in the data, as eight bytes in an order."""
+    wanted = np.array(sorted(subjects), np.uint64)
+    found: set[int] = set()
+    for start in range(8):
+        whole = (len(data) - start) // 8
+        words = np.frombuffer(data, f"{order}u8", whole, start).astype(np.uint64)
+        found.update(words[np.isin(words, wanted)].tolist())
+    return found
 
 
 def subjects_of(timeline: Timeline) -> set[int]:
@@ -377,6 +387,10 @@ def context(data: bytes, word: str) -> str:
 
 def test_the_search_finds_what_is_there(ground: Ground) -> None:
     """What the others rely on: lines were set aside, which are encrypted, and logs are full."""
+    for start in range(8):
+        for order, name in (("<", "little"), (">", "big")):
+            planted = bytes(100 + start) + (7**20).to_bytes(8, name) + bytes(50)
+            assert held_as_bytes(planted, {7**20, 5}, order) == {7**20}
     quarantine = b"".join(path.read_bytes() for path in ground.consortium.folder.rglob("*.ndjson"))
     assert quarantine.startswith(b"fedtwin-sealed-1")
     assert NAME.encode() not in quarantine

@@ -21,7 +21,7 @@ def wait_for_the_sentence(hospitals: Any, study: str, before: int) -> None:
 
 def test_no_room_for_the_ledger(hospitals: Any) -> None:
     """The other two go on; the full one says so, and takes part again when there is room."""
-    plan = hospitals.plan("full-disk", training__rounds=100, sites__deadline_s=3)
+    plan = hospitals.plan("full-disk", training__rounds=40, sites__deadline_s=3)
     hospitals.open(plan)
     hospitals.wait_until(lambda: hospitals.rounds(plan.study) >= 3, 60, "rounds")
     before = len(hospitals.log("bergen"))
@@ -35,7 +35,7 @@ def test_no_room_for_the_ledger(hospitals: Any) -> None:
     assert hospitals.state(plan.study) == "finished: "
     closed = hospitals.store.rounds(plan.study)
     used = sum("bergen" in record.sites for record in closed)
-    assert 3 <= used < 100, "the disk was never full for a whole round"
+    assert 3 <= used < 40, "the disk was never full for a whole round"
     hospitals.wait_until(
         lambda: not hospitals.ledger("bergen", plan.study).open, 30, "the account to be closed"
     )

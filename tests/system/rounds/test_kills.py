@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 SITES = ("aal", "bergen", "cork")
-MANY = {"training__rounds": 60, "sites__quorum": 3, "sites__deadline_s": 60}
+MANY = {"training__rounds": 30, "sites__quorum": 3, "sites__deadline_s": 60}
 
 
 def check_whole(hospitals: Any, study: str, rounds: int) -> None:
@@ -23,32 +23,32 @@ def check_whole(hospitals: Any, study: str, rounds: int) -> None:
 def test_the_coordinator_is_killed_between_and_in_rounds(hospitals: Any) -> None:
     plan = hospitals.plan("coordinator-killed", **MANY)
     hospitals.open(plan)
-    for so_far in (3, 20):
+    for so_far in (3, 10):
         hospitals.wait_until(
             lambda least=so_far: hospitals.rounds(plan.study) >= least, 60, "rounds"
         )
         hospitals.kill_coordinator()
         before = hospitals.rounds(plan.study)
-        assert before < 60, "the study was over before the kill"
+        assert before < 30, "the study was over before the kill"
         hospitals.start_coordinator()
         assert hospitals.rounds(plan.study) >= before
     hospitals.wait_end(plan.study)
-    check_whole(hospitals, plan.study, 60)
+    check_whole(hospitals, plan.study, 30)
 
 
 def test_a_site_is_killed_in_mid_round(hospitals: Any) -> None:
     """With a quorum of all three, the others wait for it to come back."""
     plan = hospitals.plan("site-killed", **MANY)
     hospitals.open(plan)
-    for so_far in (3, 20):
+    for so_far in (3, 10):
         hospitals.wait_until(
             lambda least=so_far: hospitals.rounds(plan.study) >= least, 60, "rounds"
         )
         hospitals.kill("aal")
-        assert hospitals.rounds(plan.study) < 60, "the study was over before the kill"
+        assert hospitals.rounds(plan.study) < 30, "the study was over before the kill"
         hospitals.start("aal")
     hospitals.wait_end(plan.study)
-    check_whole(hospitals, plan.study, 60)
+    check_whole(hospitals, plan.study, 30)
 
 
 def test_a_killed_worker_costs_nothing(hospitals: Any) -> None:
@@ -57,11 +57,11 @@ def test_a_killed_worker_costs_nothing(hospitals: Any) -> None:
     hospitals.open(plan)
     hospitals.wait_until(lambda: hospitals.rounds(plan.study) >= 3, 60, "rounds")
     killed = 0
-    while not killed and hospitals.rounds(plan.study) < 50:
+    while not killed and hospitals.rounds(plan.study) < 25:
         killed = hospitals.kill_workers("bergen")
     assert killed
     hospitals.wait_end(plan.study)
-    check_whole(hospitals, plan.study, 60)
+    check_whole(hospitals, plan.study, 30)
 
 
 @pytest.mark.slow

@@ -187,7 +187,7 @@ def play(
     async def all_of_it() -> None:
         attending = asyncio.create_task(attend())
         meanwhile = asyncio.ensure_future(during) if during is not None else None
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(360):
             while live():
                 await asyncio.sleep(0.1)
                 assert not attending.done(), attending.exception()
@@ -355,11 +355,11 @@ def test_votes_survive_killed_processes(house: Any) -> None:
     plan = plan_for(
         house,
         "votes-killed",
-        **{**VOTING, "training__rounds": 20, "privacy__epsilon": 40.0},
+        **{**VOTING, "training__rounds": 12, "privacy__epsilon": 40.0},
         sites__invited=list(HONEST),
     )
     house.open(plan)
-    for so_far in (2, 8):
+    for so_far in (2, 6):
         house.wait_until(lambda least=so_far: house.rounds(plan.study) >= least, 60, "rounds")
         if so_far == 2:
             house.kill_coordinator()
@@ -369,9 +369,9 @@ def test_votes_survive_killed_processes(house: Any) -> None:
             house.start("aal")
     house.wait_end(plan.study)
     assert house.state(plan.study) == "finished: ", house.journal(plan.study)
-    assert house.rounds(plan.study) == 20
+    assert house.rounds(plan.study) == 12
     found = CandidateBook(house.store.connection).all(plan.hash)
-    assert [len(one.votes) for one in found] == [4] * 20
+    assert [len(one.votes) for one in found] == [4] * 12
     for name in HONEST:
-        assert house.ledger(name, plan.study).made == {"count": 1, "train": 20, "vote": 20}
+        assert house.ledger(name, plan.study).made == {"count": 1, "train": 12, "vote": 12}
     assert "refused" not in house.journal(plan.study)

@@ -15,9 +15,11 @@ from fedtwin_server.coordinator import Home
 
 
 @pytest.fixture
-def others(hospitals: Any, consortium: LocalConsortium, wait_until: Callable[..., None]) -> Any:
-    """Two hospitals of another consortium, which accept what their policy allows."""
-    made = type(hospitals)(consortium, wait_until)
+def others(
+    new_hospitals: type, consortium: LocalConsortium, wait_until: Callable[..., None]
+) -> Any:
+    """Two hospitals, which accept what their policy allows."""
+    made = new_hospitals(consortium, wait_until)
     for name in ("aal", "bergen"):
         made.admit(name, 80, ("epsilon_lifetime", "100"))
     made.start("aal", "bergen")
