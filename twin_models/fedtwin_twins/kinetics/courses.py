@@ -24,7 +24,11 @@ from fedtwin_twins.kinetics.events import (
 )
 from fedtwin_twins.kinetics.medium import Medium, Rows
 from fedtwin_twins.kinetics.passages import Chain, Passage, State, delivered, moved
+from fedtwin_twins.kinetics.stepping import steps
 from fedtwin_twins.twin.batch import Doses
+
+FEW = 256
+"""Up to so many patients, a step is a matrix: one call costs more than its numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +185,13 @@ def _recursion(
     elapsed = turned[1:] - turned[:-1]
     after = medium.at(lambda values: _turned(values)[: events - 1] if changing else _turned(values))
     runs = brought.inflow is not None
-    factors = _factors(after, elapsed, inflow=runs) if events > 1 else []
     columns = each(brought, _turned)
     turns = _turns(medium) if changing else ()
+    if patients <= FEW and events > 1:
+        known = after.over(elapsed, inflow=runs)
+        stepped = steps(columns, known, turns)
+        return stepped.at(_turned), _areas_of(stepped, known, after, elapsed, rows)
+    factors = _factors(after, elapsed, inflow=runs) if events > 1 else []
     zero = torch.zeros(patients, dtype=time.dtype, device=time.device)
     state = State(
         tuple(zero for _ in medium.modes.rates),
@@ -210,6 +218,29 @@ def _recursion(
         state = later
     back = _side_by_side if time.shape[0] == 1 else _back
     return _stacked(states, back), tuple(back(parts) for parts in zip(*areas, strict=True))
+
+
+def _areas_of(
+    states: State, factors: Passage, after: Medium, elapsed: Tensor, rows: Rows
+) -> tuple[Tensor, ...]:
+    """The areas gathered until each event, (patients, events), from all states at once.
+
+    Args:
+        states: after each event, each tensor (events, patients).
+        factors: of each stretch.
+        after: what is in force in each stretch, each tensor (events - 1, patients) or (1, …).
+        elapsed: hours of each stretch, (events - 1, patients or 1).
+        rows: what is read, each tensor (patients, events) or (patients, 1).
+    """
+    if not rows:
+        return ()
+    before = states.at(lambda values: values[:-1])
+    stretches = elapsed.shape[0]
+    weights = [[_turned(one)[:stretches] for one in row] for row in rows]
+    gained = area(before, moved(before, factors), after, elapsed, weights)
+    return tuple(
+        torch.cat([torch.zeros_like(one[:1]), one.cumsum(dim=0)]).t().contiguous() for one in gained
+    )
 
 
 def _factors(after: Medium, elapsed: Tensor, *, inflow: bool) -> Sequence[Passage]:

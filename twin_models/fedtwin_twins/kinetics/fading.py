@@ -16,6 +16,7 @@ hours from max(u - d, 0) to u, in proportion to what has run in. By parts,
 """
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Final
 
 import torch
@@ -23,8 +24,6 @@ from torch import Tensor
 
 TOGETHER: Final = 262_144
 """Numbers that are worked on at a time, so that they stay in the cache of a CPU."""
-DERIVATIVES: Final = 2
-"""So many powers more are worked out along with the others, where derivatives are wanted."""
 
 
 @dataclass(slots=True)
@@ -56,6 +55,8 @@ class FadingSums:
         Returns:
             (count, exponentials, patients, times).
         """
+        if not torch.is_grad_enabled():
+            return self.numbers(first, count)
         found: Tensor = _Fading.apply(self.rates, self.lag, self, first, count)  # type: ignore[no-untyped-call]
         return found
 
@@ -63,9 +64,11 @@ class FadingSums:
         """The same without derivatives."""
         end = first + count
         if self._known is None or end > len(self._known):
-            wanted = self.rates.requires_grad or self.lag.requires_grad
+            # Whoever asks first, and for something to differentiate, asks for one more next.
+            derived = self.rates.requires_grad or self.lag.requires_grad
+            wanted = self._known is None and derived
             with torch.no_grad():
-                self._known = self._computed(end + (DERIVATIVES if wanted else 0))
+                self._known = self._computed(end + wanted)
         return self._known[first:end]
 
     def inflow(self) -> Tensor:
@@ -179,3 +182,7 @@ class _Fading(torch.autograd.Function):
             change = rates * sums.of(first, count) - sums.falls(first, count)
             by_lag = (change * slope).sum(dim=(0, 1, -1))[..., None]
         return by_rate, by_lag, None, None, None
+
+
+# Torch asks for it at every call, and finding out what it is takes longer than the call.
+_Fading.forward.__signature__ = signature(_Fading.forward)  # type: ignore[attr-defined]

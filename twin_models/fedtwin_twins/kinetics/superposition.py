@@ -27,7 +27,7 @@ RUNNING: Final = 524_288
 """The former times doses, if their durations are parameters: every number is kept."""
 
 
-LOST: Final = 1e-9
+LOST: Final = 1e-10
 """Of a concentration and its second derivatives, that much may be lost to rounding."""
 
 
