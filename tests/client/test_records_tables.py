@@ -111,6 +111,25 @@ def test_a_row_that_cannot_be_used_is_put_aside(tmp_path: Path, row: str, reason
     assert '"line": 3' in report.quarantine.read_text()
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_line_that_is_too_long_is_passed_over_unheld(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """A file of gigabytes without line ends must not fill the memory."""
+    monkeypatch.setattr("fedtwin_client.records.rows.LONGEST_LINE", 100)
+    long, row = "x" * 1234, "{},2020-05-01,60,F,200,2,yes,y,3"
+    lines = [row.format(1), long, row.format(2), f'3,"{long}', row.format(4), long]
+    report, events = load(tmp_path, end.join([HEADER.rstrip(), *lines]))
+    assert report.reasons == {"a line of more than 16 MiB": 3}
+    places = report.examples["a line of more than 16 MiB"]
+    assert list(places[:2]) == ["t.csv:3", "t.csv:5"]
+    assert report.read["rows"] == 6
+    sources = [one["source"] for one in events if one["code"] == "LOINC//2093-3"]
+    assert sorted(int(source.split("#")[1].split("/")[0]) for source in sources) == [2, 4, 6]
+    with pytest.raises(RecordError, match=r"first line of .* is longer than 16 MiB"):
+        load(tmp_path, long + end)
+
+
 def test_a_patient_s_birth_is_told_once_however_often_it_is_written(tmp_path: Path) -> None:
     mapping = VISITS.replace("{age_column: age}", "{column: age}")
     lines = [f"7,2020-05-0{day},1960-02-03,F,200,1,yes,y,3\n" for day in (1, 2, 3)]

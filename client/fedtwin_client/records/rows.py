@@ -16,10 +16,13 @@ from typing import Any, NamedTuple, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fedtwin_client.records.lines import LONGEST_LINE
 from fedtwin_client.records.mapping import TableMapping
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
 
+_LINE_ENDS = ("\n", "\r")
+_SHOWN = 800_000  # more characters than a quarantine keeps, which then says so
 _FIGURE = re.compile(r"\d[\d.,:/ T+Z-]*")
 
 
@@ -80,17 +83,38 @@ def _written(names: list[str], delimiter: str, *lines: list[str]) -> str:
     return text.getvalue()
 
 
+class _LongLineError(Exception):
+    """A line that is longer than the limit, and was passed over."""
+
+
 class _Swallowed:
-    """The lines that were read since the last row, to have them where no row can be made."""
+    """The lines that were read since the last row, to have them where no row can be made.
+
+    Attributes:
+        lines: since they were last cleared; of one that is too long, its beginning.
+        number: of the line that was read last, from 1.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self.lines: list[str] = []
+        self.number = 0
 
     def __iter__(self) -> Iterator[str]:
-        for line in self._file:
-            self.lines.append(line)
-            yield line
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(LONGEST_LINE)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if len(line) == LONGEST_LINE and not line.endswith(_LINE_ENDS):
+            self.lines.append(line[:_SHOWN])
+            while line and not line.endswith(_LINE_ENDS):
+                line = self._file.readline(LONGEST_LINE)
+            raise _LongLineError
+        self.lines.append(line)
+        return line
 
 
 def _put_aside_lines(reason: str, place: Place, names: str, lines: list[str], tally: Tally) -> None:
@@ -120,23 +144,25 @@ def _csv(file: TextIO, path: Path, mapping: TableMapping, tally: Tally) -> Itera
         names = _header(reader, path)
     _check_columns(names, path, mapping)
     while True:
-        place = Place(path.name, reader.line_num + 1)
+        place = Place(path.name, lines.number + 1)
         lines.lines.clear()
         try:
             cells = next(reader, None)
-        except csv.Error as error:
+        except (csv.Error, _LongLineError) as error:
+            long = isinstance(error, _LongLineError)
+            reason = "a line of more than 16 MiB" if long else f"not CSV: {error}"
             head = _written(names, mapping.delimiter)
-            _put_aside_lines(f"not CSV: {error}", place, head, lines.lines, tally)
+            _put_aside_lines(reason, place, head, lines.lines, tally)
             continue
         if cells is None:
             if not _has_end(path):
-                place = Place(path.name, reader.line_num)
+                place = Place(path.name, lines.number)
                 tally.note("the last line has no line end: was the file cut off?", place)
             return
         if not cells or (len(names) > 1 and not any(cell.strip() for cell in cells)):
             continue
         tally.read["rows"] += 1
-        place = Place(path.name, reader.line_num)
+        place = Place(path.name, lines.number)
         if len(cells) != len(names):
             raw = _written(names, mapping.delimiter, cells)
             tally.put_aside(other_number(names, cells), place, raw)
@@ -149,6 +175,8 @@ def _header(reader: Any, path: Path) -> list[str]:
         names = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
         raise RecordError(f"the first line of {path} is not CSV: {error}") from error
+    except _LongLineError as error:
+        raise RecordError(f"the first line of {path} is longer than 16 MiB: no table") from error
     if not names:
         raise RecordError(f"expected the names of the columns in the first line of {path}")
     twice = sorted({name for name in names if names.count(name) > 1})
