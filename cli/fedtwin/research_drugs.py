@@ -64,6 +64,10 @@ def genes(
 
     try:
         given = [_result(text, copies) for text in results]
+        if copies is not None and not any(_is_copied(text) for text in results):
+            raise ValueError(
+                "--copies is for a diplotype of CYP2D6, and none is given: leave it out"
+            )
         rows = None if table is None else parse_recommendations(_text(table), table.name)
         answers = recommend(drug, given, as_of=_day(as_of), table=rows)
         effects = None if model is None else gene_effects(drug, given, model=model)
@@ -193,8 +197,17 @@ def _result(text: str, copies: int | None) -> "GeneResult":
     return gene_result(gene, phenotype=said)
 
 
+def _is_copied(text: str) -> bool:
+    """Whether the number of copies says something about a result as it is typed."""
+    gene, _, said = text.partition("=")
+    return gene.strip().upper() == "CYP2D6" and "/" in said
+
+
 def _day(text: str | None) -> date:
-    return now().date() if text is None else date.fromisoformat(text)
+    try:
+        return now().date() if text is None else date.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"expected --as-of such as 2026-03-01, found {text!r}") from error
 
 
 def _text(path: Path) -> str:

@@ -57,7 +57,11 @@ def test_warfarin_follows_the_chart(type_in: Type, refused: Type) -> None:
         (("codeine", "CYP2D6"), "expected GENE=RESULT"),
         (("codeine", "CYP2D6=*1/*4"), "copy number is missing"),
         (("codeine", "CYP2D6=*1/*999", "--copies", "2"), "allele is *999"),
-        (("codeine", "CYP2D6=PM", "--as-of", "soon"), "Invalid isoformat"),
+        (
+            ("clopidogrel", "CYP2C19=*1/*2", "--copies", "2"),
+            "--copies is for a diplotype of CYP2D6",
+        ),
+        (("codeine", "CYP2D6=PM", "--as-of", "soon"), "expected --as-of such as"),
         (("codeine", "CYP2D6=PM", "--table", "absent.csv"), "absent.csv cannot be read"),
         (("codeine", "CYP2D6=PM", "--model", "mine"), "genes have no numbers for this drug"),
     ],

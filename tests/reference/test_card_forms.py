@@ -138,8 +138,17 @@ def test_the_level_at_which_a_constant_infusion_is_in_balance() -> None:
 def test_a_steady_state_that_is_never_reached_is_refused(amount: float, why: str) -> None:
     card = content("one_compartment_saturable", PHENYTOIN)
     steady = given(amount, "intravenous", interval=hours(24), steady_state=True)
-    with pytest.raises(Refusal, match=why):
-        levels(card, [steady], 1.0)
+    with pytest.raises(Refusal, match=f"doses at 0 h.steady_state .*{why}"):
+        patients(twin_of(card), ([steady], {}))
+
+
+def test_who_eliminates_too_little_goes_on_rising_and_refuses_nobody() -> None:
+    """A draw whose Vmax is below the doses: 120 days of at least what is left each day."""
+    twin = twin_of(content("one_compartment_saturable", PHENYTOIN, "largest_elimination"))
+    steady = given(300, "intravenous", interval=hours(24), steady_state=True)
+    batch = patients(twin, ([steady], {})).batch
+    level = float(twin.predict(batch, row(math.log(0.5)), row(0.0)))
+    assert 120 * (300 - 250) / 50 < level < 1.5 * 120 * (300 - 250) / 50
 
 
 def test_a_metabolite_as_its_two_exponentials() -> None:

@@ -211,7 +211,10 @@ def test_rows_that_are_no_table(data: str, sentence: str, tmp_path: Path) -> Non
         ({"what_if": [{"label": "x", "setting": "patience", "low": 1, "high": 2}]},
          "what_if: there is no setting patience"),
         ({"what_if": [{"label": "x", "setting": "population.adherence.taken_share", "low": 2,
-                       "high": 1}]}, "what_if population.adherence.taken_share = 2: Input should"),
+                       "high": 3}]}, "what_if population.adherence.taken_share = 2: Input should"),
+        ({"what_if": [{"label": "x", "setting": "population.adherence.taken_share", "low": 1,
+                       "high": 0.5}]}, "x: expected low below high"),
+        ({"sample_size": {"difference": 0}}, "difference: expected one other than 0"),
     ],
 )  # fmt: skip
 def test_a_plan_that_does_not_add_up_is_refused_with_its_field(
@@ -232,9 +235,60 @@ def test_models_that_are_not_there_or_do_not_fit_are_refused(tmp_path: Path) -> 
             "factor on is speed",
         ),
     ):
-        read = read_plan(written(tmp_path, plain(drug=drug | change)))
+        # Of a window, so that the endpoint's own unit does not refuse the plan before the cards do.
+        asked = plain()["endpoints"][:1]
+        read = read_plan(written(tmp_path, plain(drug=drug | change, endpoints=asked)))
         with pytest.raises(PlanError, match=sentence):
             check_trial(read.plan, laboratory_for(read))
+
+
+def wrong(path: str, value: object) -> dict[str, Any]:
+    """The small plan with one place of it changed."""
+    content = plain()
+    *way, last = path.split(".")
+    inside: Any = content
+    for name in way:
+        inside = inside[int(name)] if name.isdigit() else inside[name]
+    inside[int(last) if last.isdigit() else last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("endpoints.2.unit", "ug.h/L", "endpoint area: its values are in mg/L.h"),
+        ("endpoints.0.unit", "mg/L", "endpoint area-in-window: its values are in 1"),
+        ("arms.1.adjust.days", [2, 3], "adjust.days has 3, expected days before"),
+        ("arms.0.start", {"amount": 5000}, "start.amount of 5000, expected 250 to 3000"),
+        (
+            "arms.0.start",
+            {"amount": 500, "gene": "CYP2C19", "factors": {"Fast Metabolizer": 2}},
+            "names 'Fast Metabolizer', expected phenotypes of CYP2C19: Indeterminate",
+        ),
+        ("population.covariates.0.mean", 500, "age: mean 500 .* expected at least 1 in 100"),
+        (
+            "population.covariates.0.by_ancestry",
+            {"EUR": {"mean": -50, "sd": 1}},
+            "age: mean -50 and sd 1 in EUR, expected at least 1 in 100",
+        ),
+        ("population.covariates.0.by_ancestry", {"MARS": {"mean": 50, "sd": 9}}, "Input should be"),
+    ],
+)
+def test_what_would_silently_change_nothing_is_refused(
+    path: str, value: object, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(PlanError, match=sentence):
+        read_plan(written(tmp_path, wrong(path, value)))
+
+
+def test_a_covariate_that_a_model_needs_and_the_plan_lacks_is_named(tmp_path: Path) -> None:
+    content = plain()
+    population = content["population"]
+    population["covariates"] = [one for one in population["covariates"] if one["name"] != "age"]
+    population["correlations"] = []
+    read = read_plan(written(tmp_path, content))
+    with pytest.raises(PlanError, match="age"):
+        check_trial(read.plan, laboratory_for(read))
 
 
 @pytest.mark.parametrize(

@@ -345,7 +345,7 @@ def test_several_ranges_of_a_card_must_be_chosen_from() -> None:
 def test_a_start_before_the_last_dose_is_refused() -> None:
     content = changed(GOAL, "doses.0.additional", 3)
     found = only(changed(content, "start", "24 h"))
-    assert (found.field, found.allowed) == ("start", "after the last dose at 36 h")
+    assert (found.field, found.allowed) == ("start", "after the last dose at 36")
 
 
 @pytest.mark.parametrize(
@@ -379,6 +379,20 @@ def test_every_example_is_a_question(name: str) -> None:
     text = (files("fedtwin_research") / "twins" / "examples" / name).read_text()
     assert ask(text).models
     assert re.search(r"^# Ask it: fedtwin research twin ", text, re.MULTILINE)
+
+
+def test_a_what_if_that_would_come_before_what_was_done_is_refused() -> None:
+    dose = {"time": "-5 h", "amount": "500 mg"}
+    found = only(changed(PLAIN, "what_if", [{"name": "less", "doses": [dose]}]))
+    assert (found.field, found.value) == ("what_if[0].doses", "-5 h")
+    assert "comes after what was done" in found.remedy
+
+
+def test_a_forecast_of_a_proposal_ends_after_its_start() -> None:
+    content = changed(changed(GOAL, "start", "96 h"), "forecast_until", "80 h")
+    found = only(content)
+    assert (found.field, found.value, found.unit) == ("forecast_until", "80", "h")
+    assert found.allowed.startswith("after 96, at most")
 
 
 def test_a_what_if_for_a_patient_whom_no_card_fits_is_refused_with_the_reason() -> None:

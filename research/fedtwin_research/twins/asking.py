@@ -6,7 +6,7 @@ it names models, each of them must fit.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from fedtwin_twins.pharmacology.adverse_event_models import ADVERSE_EVENTS
 from fedtwin_twins.pharmacology.card_model import CardModel
 from fedtwin_twins.pharmacology.library import Entry, library, shipped
 from fedtwin_twins.twin.covariate_rows import UNUSABLE
+from fedtwin_twins.twin.moments import Clock
 from fedtwin_twins.twin.observation_rows import BEFORE_FIRST_DOSE
 from fedtwin_twins.twin.refusals import Problem, Refusal, refuse_if_any
 from fedtwin_twins.twin.schedule import Schedule
@@ -338,6 +339,7 @@ def _what_if(
             allowed = "a name of its own"
             problems.add([Problem(field=f"{where}.name", value=one.name, allowed=allowed)])
         found[one.name] = schedule
+        problems.add(_too_early(schedule, patient, where))
         alone = replace(patient, schedule=schedule, observations=())
         for model in models:
             try:
@@ -349,6 +351,20 @@ def _what_if(
                     if each.field.startswith("doses")
                 )
     return found
+
+
+def _too_early(schedule: Schedule, patient: Patient, where: str) -> Iterator[Problem]:
+    """Of a schedule that comes after what was done: its doses that would come before that."""
+    clock = Clock(patient.origin)
+    last = max((one.hour for one in patient.schedule.given(clock)[0]), default=None)
+    first = min((one.hour for one in schedule.given(clock)[0]), default=None)
+    if last is not None and first is not None and first < last:
+        yield Problem(
+            field=f"{where}.doses",
+            value=f"{first:g} h",
+            allowed=f"from the last dose that was given, {last:g} h, on",
+            remedy="a what-if comes after what was done, and is added to it",
+        )
 
 
 def _not_asked(content: PatientFile, problems: Problems) -> None:

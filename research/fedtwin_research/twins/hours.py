@@ -78,7 +78,7 @@ def hours_of(
             remedy = "the file does not tell when the next dose is due"
             problems.add([Problem(field="start", allowed="a time", remedy=remedy)])
     elif given and start <= due and content.goal is not None:
-        allowed = f"after the last dose at {due:g} h"
+        allowed = f"after the last dose at {due:g}"
         remedy = "doses that are not yet given belong into current or what_if"
         problems.add(
             [Problem(field="start", value=f"{start:g}", unit="h", allowed=allowed, remedy=remedy)]
@@ -87,10 +87,10 @@ def hours_of(
     until = _hour(content.forecast_until, "forecast_until", clock, problems)
     end = max(start + BEYOND_H, judged or start) if until is None else until
     for name, hour in (("judged_at", judged), ("forecast_until", until)):
-        if (hour is not None and not first < hour <= first + LONGEST_H) or (
-            name == "judged_at" and hour is not None and hour <= start
-        ):
-            allowed = f"after {max(start if name == 'judged_at' else first, first):g}"
+        # Without a goal nothing starts, and a forecast may look at what is past.
+        after = max(start, first) if name == "judged_at" or content.goal is not None else first
+        if hour is not None and not after < hour <= first + LONGEST_H:
+            allowed = f"after {after:g}, at most {first + LONGEST_H:g}"
             problems.add([Problem(field=name, value=f"{hour:g}", unit="h", allowed=allowed)])
     refuse_if_any(problems.found)
     shown = tuple(start + step for step in _STEPS_H if start + step <= end) or (end,)

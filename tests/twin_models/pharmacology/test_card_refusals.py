@@ -100,6 +100,43 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         "routes.intravenous.largest_single_dose",
     ),
     "dose scale": (change("routes.0.dose_scale", 0.0), "routes.0.dose_scale"),
+    "a dose larger than the largest": (
+        change("routes.0.available_doses", [1e6]),
+        "routes.intravenous.available_doses",
+    ),
+    "no clearance": (change("parameters.0.typical", 0.0), "parameters.clearance.typical"),
+    "negative clearance": (change("parameters.0.typical", -3.0), "parameters.clearance.typical"),
+    "reference of nothing": (
+        change(
+            "parameters.0.relations.0",
+            {
+                "equation": "power",
+                "covariate": "age",
+                "coefficients": {"reference": 0.0, "exponent": 1.0},
+            },
+        ),
+        "parameters.clearance.relations[0].coefficients.reference",
+    ),
+    "error in percent": (
+        change("observables.0.residual.proportional", 15.0),
+        "observables.concentration.residual.proportional",
+    ),
+    "error that its convention does not read": (
+        change("observables.0.residual.convention", "additive"),
+        "observables.concentration.residual.proportional",
+    ),
+    "error of nothing by its convention": (
+        lambda content: content["observables"][0]["residual"].update(
+            {"convention": "on_logarithm", "additive": 0.0, "proportional": 0.15}
+        ),
+        "observables.concentration.residual",
+    ),
+    "level of no patient": (
+        lambda content: content["covariates"][-1].update(
+            {"hard": [0.0, 1.0], "soft": [0.0, 1.0], "levels": {"male": 0.0, "female": 2.0}}
+        ),
+        "covariates.female.levels.female",
+    ),
     "ranges": (change("covariates.0.soft", [1.0, 200.0]), "covariates.age"),
     "default": (change("covariates.0.default", 500.0), "covariates.age.default"),
     "derived equation": (change("derived.0.equation", "mdrd"), "derived.creatinine_clearance"),

@@ -76,6 +76,11 @@ def test_unequal_arms_dropout_and_caution_need_more() -> None:
         ({"power": 1.0}, "expected power between 0 and 1"),
         ({"dropout": 1.0}, "expected dropout between 0 and 1"),
         ({"sd_inflation": -0.1}, "sd_inflation of at least 0"),
+        ({"difference": float("nan")}, "expected difference between 1e-100 and"),
+        ({"difference": float("inf")}, "expected difference between 1e-100 and"),
+        ({"difference": 1e-300}, "expected difference between 1e-100 and"),
+        ({"sd": float("inf")}, "expected sd between 1e-100 and"),
+        ({"power": 0.01}, "expected power above alpha, 0.05, found 0.01"),
     ],
 )
 def test_questions_without_an_answer_are_refused(change: dict[str, float], sentence: str) -> None:

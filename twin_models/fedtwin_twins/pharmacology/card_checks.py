@@ -1,6 +1,7 @@
 """What no single field of a card shows: names that meet, units that fit, ranges in order."""
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from fedtwin_twins.pharmacology.card import ModelCard
 from fedtwin_twins.pharmacology.card_parts import (
@@ -56,6 +57,13 @@ def _covariates(card: ModelCard) -> Iterator[Problem]:
             )
     for recorded in card.covariates:
         yield from _default(recorded)
+        for name, level in recorded.levels.items():
+            if not recorded.hard[0] <= level <= recorded.hard[1]:
+                yield Problem(
+                    field=f"covariates.{recorded.name}.levels.{name}",
+                    value=f"{level:g}",
+                    allowed=f"in the hard range, {recorded.hard[0]:g} to {recorded.hard[1]:g}",
+                )
     known = {one.name: one.unit for one in card.covariates}
     for derived in card.derived:
         yield from _derived(derived, known)
@@ -174,10 +182,33 @@ def _relation(one: RelationCard, where: str, covariates: set[str]) -> Iterator[P
             value=one.covariate or "",
             allowed=" or ".join(sorted(allowed_covariates)) or "none",
         )
+    yield from _numbers(one, where)
+
+
+def _numbers(one: RelationCard, where: str) -> Iterator[Problem]:
+    """Coefficients that no number comes of, and names that must be numbers."""
+    for key in _DIVIDED.get(one.equation, ()):
+        value = one.coefficients.get(key)
+        if value is not None and value <= 0.0:
+            yield Problem(
+                field=f"{where}.coefficients.{key}", value=f"{value:g}", allowed="above 0"
+            )
+    known = RELATIONS[one.equation]
     if known.listed in ("values", "hours"):
-        for key in sorted(listed):
+        for key in sorted(set(one.coefficients) - known.coefficients):
             if not _is_number(key):
                 yield Problem(field=f"{where}.coefficients", value=key, allowed="a number")
+
+
+_DIVIDED: Final = {
+    "power": ("reference",),
+    "proportional": ("reference",),
+    "by_value": ("reference",),
+    "weighted_sum": ("reference",),
+    "fold": ("factor",),
+    "maturation": ("half",),
+}
+"""Coefficients that a relation divides by, or takes a power of."""
 
 
 def _is_number(text: str) -> bool:

@@ -1,5 +1,7 @@
 """A card in the words of the twins: parameters, covariates, observables, what it takes in."""
 
+from functools import partial
+
 from fedtwin_twins.pharmacology.card import ModelCard
 from fedtwin_twins.pharmacology.card_parameters import compute_derived, read_by_parameters
 from fedtwin_twins.pharmacology.card_parts import (
@@ -11,6 +13,8 @@ from fedtwin_twins.pharmacology.card_parts import (
     RelationCard,
     RouteCard,
 )
+from fedtwin_twins.pharmacology.saturable_steady_state import steady_state_problems
+from fedtwin_twins.pharmacology.structures import SATURABLE
 from fedtwin_twins.twin.intake import (
     CovariateIntake,
     DerivedIntake,
@@ -132,6 +136,9 @@ def intake_of_card(card: ModelCard) -> Intake:
         ),
         carry_rule=card.covariate_rule,
         occasion_hours=occasions.hours if occasions is not None else (),
+        steady_state=(
+            partial(steady_state_problems, card) if card.disposition in SATURABLE else None
+        ),
     )
 
 

@@ -199,7 +199,8 @@ def _alleles(table: GeneTable, diplotype: str, copy_number: int | None) -> list[
     try:
         alleles = split_diplotype(diplotype)
     except ValueError as error:
-        raise _refusal(f"{table.gene} diplotype", diplotype or "empty", str(error)) from error
+        allowed = str(error).removeprefix("expected ")
+        raise _refusal(f"{table.gene} diplotype", diplotype or "empty", allowed) from error
     if table.gene == "VKORC1":
         alleles = sorted(_VKORC1.get(allele.upper(), allele) for allele in alleles)
     if len(alleles) != 2 and table.chromosome != "chrX":

@@ -24,18 +24,15 @@ from torch import Tensor
 from fedtwin_twins.kinetics.advancing import Advancing
 from fedtwin_twins.kinetics.events import Route, at_spans, span_places
 from fedtwin_twins.kinetics.fixed_step import solve
-from fedtwin_twins.kinetics.systems import RUN_IN, States, System, michaelis_menten, written_out
+from fedtwin_twins.kinetics.systems import States, System, michaelis_menten, written_out
 from fedtwin_twins.pharmacology.card_kinetics import order_of, route_of, stages_of
 from fedtwin_twins.pharmacology.course import Course
-from fedtwin_twins.pharmacology.saturable_steady_state import check_steady_state
-from fedtwin_twins.twin.batch import Doses
+from fedtwin_twins.pharmacology.saturable_steady_state import run_in
 
 _FINE: Final = 0.25
 """Step x fastest rate of what is stepped."""
 _FINE_INPUT: Final = 1.0
 """Step x rate of absorption: exact itself, but its course within a step must be seen."""
-_RUN_IN_H: Final = 120 * 24.0
-"""h of doses that are written out before a steady state, at least."""
 _CENTRAL, _TISSUE, _OTHERS = 0, 1, 2
 
 Values = Mapping[str, Tensor]
@@ -62,12 +59,11 @@ def saturable_concentration(course: Course, times: Tensor) -> Tensor:
     """In the central compartment, amount/L, (patients, times).
 
     Raises:
-        Refusal: as `fixed_step.solve`, or as `check_steady_state`.
+        Refusal: as `fixed_step.solve`.
     """
-    check_steady_state(course, _run_in(course.doses))
     chains, into, routes = _ways_in(course)
     by = {name: one for name, one in course.parameters.items() if name in _read(chains)}
-    doses = written_out(course.doses, _run_in(course.doses))
+    doses = written_out(course.doses, run_in(course.doses))
     given = doses.time[doses.amount > 0]
     begins = min(0.0, float(given.min())) if given.numel() else 0.0
     fastest = _fastest(by)
@@ -89,14 +85,6 @@ def saturable_concentration(course: Course, times: Tensor) -> Tensor:
     states = solve(system, doses, asked, fastest, step_h=longest, by=advancing)
     volume = at_spans(by["central_volume"], span_places(course.traits.starts, times))
     return torch.where(times < begins, 0.0, states[_CENTRAL] / volume)
-
-
-def _run_in(doses: Doses) -> int:
-    """How many doses are written out before a steady state."""
-    shortest = doses.interval[doses.interval > 0]
-    if not shortest.numel():
-        return RUN_IN
-    return max(RUN_IN, math.ceil(_RUN_IN_H / float(shortest.min())))
 
 
 def _stepped_otherwise(hours: Tensor, states: States, values: Values) -> States:

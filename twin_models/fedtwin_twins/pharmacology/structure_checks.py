@@ -1,9 +1,15 @@
 """Whether a card's routes, parameters, variability, observables and targets fit its structure."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from fedtwin_twins.pharmacology.card import ModelCard
-from fedtwin_twins.pharmacology.card_parts import ParameterCard, RouteCard, Variability
+from fedtwin_twins.pharmacology.card_parts import (
+    ParameterCard,
+    ResidualCard,
+    RouteCard,
+    Variability,
+)
 from fedtwin_twins.pharmacology.covariance import LARGEST_SD, covariance
 from fedtwin_twins.pharmacology.structures import (
     DISPOSITIONS,
@@ -16,6 +22,7 @@ from fedtwin_twins.pharmacology.structures import (
     SATURABLE,
 )
 from fedtwin_twins.twin.refusals import Problem
+from fedtwin_twins.twin.residuals import Convention, parts_of
 from fedtwin_twins.twin.units import parse_unit
 
 
@@ -56,6 +63,14 @@ def _routes(card: ModelCard) -> Iterator[Problem]:
                 unit=route.unit,
                 allowed=f"at most the largest daily dose, {route.largest_daily_dose:g}",
             )
+        for dose in route.available_doses:
+            if dose > route.largest_single_dose:
+                yield Problem(
+                    field=f"{where}.available_doses",
+                    value=f"{dose:g}",
+                    unit=route.unit,
+                    allowed=f"at most the largest single dose, {route.largest_single_dose:g}",
+                )
         if card.disposition != "glucose_and_insulin" and route.unit != card.amount_unit:
             yield Problem(field=f"{where}.unit", value=route.unit, allowed=card.amount_unit)
         if (route.compartments is not None) != (route.input == "transit"):
@@ -107,6 +122,26 @@ def _route_parameters(route: RouteCard, parameters: dict[str, ParameterCard]) ->
             yield Problem(field=where, value=name, allowed=" or ".join(parameters))
         elif name is not None:
             yield from measures(f"parameters.{name}.unit", parameters[name].unit, unit)
+            yield from _above_0(parameters[name], zero=role == "lag")
+
+
+def _above_0(one: ParameterCard, *, zero: bool = False) -> Iterator[Problem]:
+    """Sizes, flows, rates and times: a model with none of them foretells no number."""
+    if one.typical is not None and (one.typical < 0.0 or (one.typical == 0.0 and not zero)):
+        yield Problem(
+            field=f"parameters.{one.name}.typical",
+            value=f"{one.typical:g}",
+            unit=one.unit,
+            allowed="0 or more" if zero else "above 0",
+        )
+
+
+_TIMES: Final = (
+    *("fast_mean_transit_time", "slow_mean_transit_time", "mean_transit_time", "transit_time"),
+    *("half_maximal_concentration", "hill_exponent", "loss_rate", "baseline_cells"),
+    *("metabolite_clearance", "metabolite_volume"),
+)
+"""What an effect divides by, or takes a power of."""
 
 
 def _structure(card: ModelCard) -> Iterator[Problem]:
@@ -122,6 +157,8 @@ def _structure(card: ModelCard) -> Iterator[Problem]:
             )
         else:
             yield from measures(f"parameters.{name}.unit", parameters[name].unit, wanted)
+            if name in DISPOSITIONS[card.disposition] or name in _TIMES:
+                yield from _above_0(parameters[name])
     for name, unit in card.optional.items():
         if name in parameters:
             yield from measures(f"parameters.{name}.unit", parameters[name].unit, unit)
@@ -208,9 +245,32 @@ def _observables(card: ModelCard) -> Iterator[Problem]:
             yield Problem(
                 field=f"{where}.believable", value=f"{low:g} to {high:g}", allowed=allowed
             )
-        residual = one.residual
-        if residual.additive == 0 and residual.proportional == 0:
-            yield Problem(field=f"{where}.residual", value="0", allowed="an error above 0")
+        yield from _residual(one.residual, f"{where}.residual")
+
+
+def _residual(one: ResidualCard, where: str) -> Iterator[Problem]:
+    convention: Convention = one.convention  # type: ignore[assignment]
+    parts = parts_of(convention)
+    numbers = {"additive": one.additive, "proportional": one.proportional}
+    if sum(numbers[name] for name in parts) == 0:
+        allowed = f"above 0 in {' or '.join(parts)}, for the convention {convention}"
+        yield Problem(field=where, value="0", allowed=allowed)
+    for name in set(numbers) - set(parts):
+        if numbers[name] != 0:
+            yield Problem(
+                field=f"{where}.{name}",
+                value=f"{numbers[name]:g}",
+                allowed=f"none with the convention {convention}",
+                remedy="choose the convention that has both, or leave it out",
+            )
+    relative = "additive" if convention == "on_logarithm" else "proportional"
+    if relative in parts and numbers[relative] > LARGEST_SD:
+        yield Problem(
+            field=f"{where}.{relative}",
+            value=f"{numbers[relative]:g}",
+            allowed=f"a fraction up to {LARGEST_SD:g}",
+            remedy="write a percentage as a fraction, and a variance as its root",
+        )
 
 
 def _targets(card: ModelCard) -> Iterator[Problem]:

@@ -6,19 +6,22 @@ cut is exact: no draw is thrown away, so that a patient's numbers do not depend 
 (Nelsen 2006, An Introduction to Copulas, 2.3.) Correlations are those of the normal numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 from scipy.special import ndtr, ndtri
 
+from fedtwin_twins.trials.ancestry import Ancestry
 from fedtwin_twins.trials.parts import Part
 from fedtwin_twins.trials.streams import Floats, Streams
 
 _PURPOSE = "covariates"
+LEAST: Final = 0.01
+"""The share of a distribution that its range must hold."""
 
 
 class Moments(Part):
@@ -43,7 +46,7 @@ class Covariate(Part):
     )
     highest: float | None = None
     by_ancestry: Annotated[
-        dict[str, Moments],
+        dict[Ancestry, Moments],
         Field(default_factory=dict, description="other mean and sd in some ancestries"),
     ]
     source: Annotated[str, Field(min_length=3, description="where it is from, or 'assumption: …'")]
@@ -64,11 +67,29 @@ class Covariate(Part):
             raise ValueError(f"{self.name}: expected a share between 0 and 1 as mean")
         if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
             raise ValueError(f"{self.name}: expected lowest below highest")
-        if self.distribution == "lognormal" and min(float(self.lowest or 0), self._mean()) < 0:
+        means = [self._mean(), *(one.mean for one in self.by_ancestry.values())]
+        if self.distribution == "lognormal" and (float(self.lowest or 0) < 0 or min(means) <= 0):
             raise ValueError(f"{self.name}: lognormal numbers are above 0")
+        self._check_cut()
         if self.by_ancestry and self.distribution not in {"normal", "lognormal"}:
             raise ValueError(f"{self.name}: by_ancestry is for normal and lognormal covariates")
         return self
+
+    def _check_cut(self) -> None:
+        """The range must hold some of what is cut to it: else it alone decides."""
+        if self.distribution not in {"normal", "lognormal"}:
+            return
+        whole = Moments(mean=self._mean(), sd=float(self.sd or 1))
+        for where, one in (("", whole), *((f" in {name}", of) for name, of in self._others())):
+            start, end = self._shares(np.array([one.mean]), np.array([one.sd]))
+            if float(end[0] - start[0]) < LEAST:
+                raise ValueError(
+                    f"{self.name}: mean {one.mean:g} and sd {one.sd:g}{where}, expected at least "
+                    f"{100 * LEAST:g} in 100 from {self.lowest:g} to {self.highest:g}"
+                )
+
+    def _others(self) -> Iterable[tuple[str, Moments]]:
+        return self.by_ancestry.items()
 
     def _mean(self) -> float:
         return float(self.mean or 0)
@@ -92,16 +113,29 @@ class Covariate(Part):
 
     def _cut(self, uniform: Floats, mean: Floats, sd: Floats) -> Floats:
         low, high = float(self.lowest or 0), float(self.highest or 0)
+        start, end = self._shares(mean, sd)
+        normal = ndtri(start + uniform * (end - start))
         if self.distribution == "normal":
-            start, end = ndtr((low - mean) / sd), ndtr((high - mean) / sd)
-            found = mean + sd * ndtri(start + uniform * (end - start))
-            return np.asarray(np.clip(found, low, high), dtype=np.float64)
-        scale = np.sqrt(np.log1p((sd / mean) ** 2))
-        centre = np.log(mean) - scale**2 / 2
-        start = ndtr((log(low) - centre) / scale) if low > 0 else np.zeros_like(mean)
-        end = ndtr((log(high) - centre) / scale)
-        found = np.exp(centre + scale * ndtri(start + uniform * (end - start)))
+            found = mean + sd * normal
+        else:
+            centre, scale = _of_logarithm(mean, sd)
+            found = np.exp(centre + scale * normal)
         return np.asarray(np.clip(found, low, high), dtype=np.float64)
+
+    def _shares(self, mean: Floats, sd: Floats) -> tuple[Floats, Floats]:
+        """The share of numbers below the range, and below its upper end."""
+        low, high = float(self.lowest or 0), float(self.highest or 0)
+        if self.distribution == "normal":
+            return ndtr((low - mean) / sd), ndtr((high - mean) / sd)
+        centre, scale = _of_logarithm(mean, sd)
+        start = ndtr((log(low) - centre) / scale) if low > 0 else np.zeros_like(mean)
+        return start, ndtr((log(high) - centre) / scale)
+
+
+def _of_logarithm(mean: Floats, sd: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of the logarithm of lognormal numbers."""
+    scale = np.sqrt(np.log1p((sd / mean) ** 2))
+    return np.log(mean) - scale**2 / 2, scale
 
 
 class Correlation(Part):

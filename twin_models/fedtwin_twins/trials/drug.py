@@ -87,6 +87,8 @@ def cautions_of(model: TwinModel, patients: VirtualPatients) -> list[str]:
     found = []
     for one in model.covariates:
         given = patients.covariates.get(one.name)
+        if given is None and one.default is None:
+            continue  # what follows from it is in the plan, or the model refuses
         if given is None:
             found.append(f"{model.name}: {one.name} is not in the plan; {one.default:g} was taken")
             continue

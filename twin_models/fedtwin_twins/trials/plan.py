@@ -6,10 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from fedtwin_twins.genes.tables import built_in_tables
+from fedtwin_twins.pharmacology.gene_results import phenotypes_of
 from fedtwin_twins.trials.arms import Arm, Name, Positive
 from fedtwin_twins.trials.endpoints import Endpoint
 from fedtwin_twins.trials.parts import Part
 from fedtwin_twins.trials.population import Population
+from fedtwin_twins.twin.quantities import Quantity
+from fedtwin_twins.twin.refusals import Refusal
 
 
 class Truth(Part):
@@ -79,6 +83,12 @@ class WhatIf(Part):
     low: float
     high: float
 
+    @model_validator(mode="after")
+    def _ordered(self) -> "WhatIf":
+        if self.low >= self.high:
+            raise ValueError(f"{self.label}: expected low below high")
+        return self
+
 
 class Analysis(Part):
     """How arms are compared."""
@@ -102,6 +112,12 @@ class SampleSize(Part):
     power: Annotated[float, Field(gt=0, lt=1)] = 0.9
     sd_inflation: Annotated[float, Field(ge=0, le=1)] = 0.1
     correlation_deflation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _some(self) -> "SampleSize":
+        if self.difference == 0:
+            raise ValueError("difference: expected one other than 0, for no trial finds none")
+        return self
 
 
 class TrialPlan(Part):
@@ -134,9 +150,7 @@ class TrialPlan(Part):
             if len(set(names)) != len(names):
                 raise ValueError(f"{kind}: every name once, found {', '.join(names)}")
         self._check_arms()
-        late = [one.name for one in self.endpoints if one.day > self.days]
-        if late:
-            raise ValueError(f"endpoint {late[0]}: asked after the trial's {self.days:g} days")
+        self._check_endpoints()
         gene = self.analysis.subgroup_gene
         if gene is not None and gene not in self.population.genes:
             raise ValueError(f"analysis: subgroup_gene {gene} is not among population.genes")
@@ -151,9 +165,44 @@ class TrialPlan(Part):
                 f"analysis: control {self.analysis.control} is no arm: {', '.join(names)}"
             )
         for arm in self.arms:
+            self._check_doses(arm)
             by_model = arm.adjust is not None and arm.adjust.by == "model"
             if by_model or arm.start.amount is None:
                 self._needs_model(f"arm {arm.name}")
+
+    def _check_endpoints(self) -> None:
+        level = self.drug.level_unit
+        for one in self.endpoints:
+            if one.day > self.days:
+                raise ValueError(f"endpoint {one.name}: asked after the trial's {self.days:g} days")
+            unit = {"trough": level, "auc24": f"{level}.h"}.get(one.kind, "1")
+            if not _same_unit(one.unit, unit):
+                raise ValueError(
+                    f"endpoint {one.name}: its values are in {unit}, expected that as unit, "
+                    f"found {one.unit}"
+                )
+
+    def _check_doses(self, arm: Arm) -> None:
+        """What would silently change nothing, or be cut to what there is."""
+        start, doses = arm.start, arm.doses
+        fixed = start.amount is not None and start.per is None
+        if fixed and not doses.lowest <= float(start.amount or 0.0) <= doses.highest:
+            raise ValueError(
+                f"arm {arm.name}: start.amount of {start.amount:g}, expected {doses.lowest:g} to "
+                f"{doses.highest:g}, as doses has it"
+            )
+        if arm.adjust is not None and arm.adjust.days[-1] >= self.days:
+            raise ValueError(
+                f"arm {arm.name}: adjust.days has {arm.adjust.days[-1]:g}, expected days before "
+                f"the trial's end on day {self.days:g}"
+            )
+        table = built_in_tables().get(start.gene or "")
+        known = () if table is None else phenotypes_of(table)
+        for name in sorted(set(start.factors) - set(known)) if known else ():
+            raise ValueError(
+                f"arm {arm.name}: start.factors names {name!r}, expected phenotypes of "
+                f"{start.gene}: {', '.join(known)}"
+            )
 
     def _needs_model(self, who: str) -> None:
         if self.drug.dosing_model is None:
@@ -203,3 +252,10 @@ def _step(inside: Any, name: str, setting: str) -> Any:
         if named:
             return named[0]
     raise ValueError(f"what_if: there is no setting {setting} (at '{name}')")
+
+
+def _same_unit(unit: str, other: str) -> bool:
+    try:
+        return bool(abs(Quantity(1.0, unit).to(other) - 1.0) < 1e-9)
+    except Refusal:
+        return False

@@ -8,9 +8,13 @@ Correlations seen in old data shrink in new data: plan with a smaller one and wi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
+from typing import Final
 
 from scipy.special import ndtri
+
+_TINIEST: Final = 1e-100
+"""Of what is divided by, or multiplied: beyond it numbers overflow."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,10 +50,21 @@ class Question:
             raise ValueError(
                 f"expected {wrong[0]} between 0 and 1, found {getattr(self, wrong[0])}"
             )
-        if self.difference == 0 or self.sd <= 0 or self.treated_per_control <= 0:
+        sizes = {"sd": self.sd, "treated_per_control": self.treated_per_control}
+        if self.difference == 0 or min(sizes.values()) <= 0:
             raise ValueError("expected a difference other than 0, and sd and allocation above 0")
-        if self.sd_inflation < 0:
+        if not (self.sd_inflation >= 0 and isfinite(self.sd_inflation)):
             raise ValueError("expected sd_inflation of at least 0")
+        for name, value in {"difference": self.difference, **sizes}.items():
+            if not _TINIEST < abs(value) < 1 / _TINIEST:
+                raise ValueError(
+                    f"expected {name} between {_TINIEST:g} and {1 / _TINIEST:g}, found {value:g}"
+                )
+        if self.power <= self.alpha:
+            raise ValueError(
+                f"expected power above alpha, {self.alpha:g}, found {self.power:g}: less is found "
+                "without any patients"
+            )
 
     def unit_variance(self, correlation: float) -> float:
         """Squared z times the residual variance over the squared difference.

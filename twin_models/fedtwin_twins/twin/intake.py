@@ -5,12 +5,14 @@ can be, what a level's name means, which covariates follow from others, and what
 before the first dose.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from fedtwin_twins.twin.batch import Batch
 from fedtwin_twins.twin.model import CarryRule, CovariateRange, Observable, TwinModel
+from fedtwin_twins.twin.refusals import Problem
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +97,8 @@ class Intake:
         observables: in the model's order.
         carry_rule: what a covariate is between two records.
         occasion_hours: hours after the first dose at which a new occasion begins.
+        steady_state: of patients as tabulated, by place, what is wrong with a steady state that
+            is said of them; none: every steady state can be.
     """
 
     routes: Mapping[str, RouteIntake]
@@ -104,6 +108,7 @@ class Intake:
     observables: tuple[ObservableIntake, ...]
     carry_rule: CarryRule
     occasion_hours: tuple[float, ...] = ()
+    steady_state: Callable[[Batch], Sequence[tuple[int, Problem]]] | None = None
 
 
 def intake_of(model: TwinModel) -> Intake:

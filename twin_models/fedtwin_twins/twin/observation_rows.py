@@ -202,12 +202,12 @@ def _too_early(
     if known.endogenous:
         return
     if first_dose is None or row.hour < first_dose:
-        after = "a dose before it" if first_dose is None else f"{first_dose:g} or later"
+        known_first = first_dose is not None
         yield Problem(
             field=f"{where}.time",
-            value=f"{row.hour:g}",
-            unit="h",
-            allowed=after,
+            value=f"{row.hour:g}" if known_first else f"{row.hour:g} h",
+            unit="h" if known_first else "",
+            allowed=f"at least {first_dose:g}" if known_first else "a dose before it",
             remedy=BEFORE_FIRST_DOSE,
         )
 

@@ -22,6 +22,15 @@ Convention = Literal[
 ]
 
 
+def parts_of(convention: Convention) -> tuple[str, ...]:
+    """Which of `additive` and `proportional` a formula reads."""
+    if convention == "proportional":
+        return ("proportional",)
+    if convention in ("additive", "on_logarithm"):
+        return ("additive",)
+    return ("additive", "proportional")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResidualError:
     """The error of one observable.
@@ -57,10 +66,14 @@ class ResidualError:
                 raise Refusal(
                     Problem(field=f"residual.{name}", value=f"{value:g}", allowed="0 or more")
                 )
-        needed = self.proportional if self.convention == "proportional" else sum(numbers.values())
-        if needed == 0.0:
+        parts = parts_of(self.convention)
+        if sum(numbers[name] for name in parts) == 0.0:
             raise Refusal(
-                Problem(field="residual", value="0", allowed="an error above 0 in some part")
+                Problem(
+                    field="residual",
+                    value="0",
+                    allowed=f"an error above 0 in {' or '.join(parts)}, for {self.convention}",
+                )
             )
 
     def scaled(self, predicted: Tensor) -> Tensor:

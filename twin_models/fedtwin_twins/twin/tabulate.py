@@ -6,7 +6,7 @@ reader must only know travels beside the tables, patient by patient.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import torch
@@ -93,8 +93,14 @@ def tabulate(patients: Sequence[Patient], intake: Intake) -> Tables:
         [_same_names(one.known, names) for one in rows], [one.occasions for one in rows]
     )
     traits = _with_derived(traits, patients, rows, intake)
+    batch = Batch(doses=_doses([one.doses for one in rows]), traits=traits)
+    if intake.steady_state is not None:
+        refuse_if_any(
+            replace(problem, field=f"{_prefix(patients[place], place, patients)}{problem.field}")
+            for place, problem in intake.steady_state(batch)
+        )
     return Tables(
-        batch=Batch(doses=_doses([one.doses for one in rows]), traits=traits),
+        batch=batch,
         observed=_observed([one.observations for one in rows]),
         cautions=tuple(tuple(one.known.cautions) for one in rows),
     )
