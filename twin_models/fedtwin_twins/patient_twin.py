@@ -386,7 +386,7 @@ def _reasons(choice: Choice, members: Sequence[Member], outlooks: Sequence[Outlo
         [f"as now, {one}" for one in in_words(choice.current)] if choice.current else [],
         shifts(outlook),
         contributions(member.model.covariate_factors(member.batch), member.batch, units),
-        lessons(member.model, member.batch, member.observed, member.posterior.mode),
+        lessons(member.model, member.batch, member.observed, member.posterior),
         disagreement(choice.best),
     ]
     return [str(one) for part in parts for one in part]

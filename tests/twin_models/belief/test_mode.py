@@ -125,3 +125,29 @@ def test_a_saddle_is_left_and_a_plain_is_reported() -> None:
     question = whitened(asked)
     saddle = replace(mode, hessian=question.hessian(torch.zeros(1, 1, dtype=F64)))
     assert not bool(laplace(asked, saddle).sound.any())
+
+
+def test_what_is_known_of_the_posterior_shortens_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = run001_patients(20)
+    plain = find_mode(asked)
+    known = laplace(asked, plain).covariance
+    known[3] = torch.nan
+    known[4] = -known[4]
+    rows: list[int] = []
+    usual = whitening.Whitened.with_gradient
+
+    def counted(
+        question: whitening.Whitened, points: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        rows.append(len(points))
+        return usual(question, points)
+
+    monkeypatch.setattr(whitening.Whitened, "with_gradient", counted)
+    again = find_mode(asked, begin=plain.effects + 0.05)
+    unaided = sum(rows)
+    rows.clear()
+    aided = find_mode(asked, begin=plain.effects + 0.05, covariance=known)
+    assert sum(rows) < 0.8 * unaided
+    for found in (again, aided):
+        assert bool(found.converged.all())
+        assert torch.allclose(found.effects, plain.effects, atol=1e-6)

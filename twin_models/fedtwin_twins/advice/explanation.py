@@ -16,6 +16,7 @@ from torch import Tensor
 from fedtwin_twins.advice.assessment import Assessment, Attainment, Outlook, quantiles_of
 from fedtwin_twins.belief.likelihood import evidence_of
 from fedtwin_twins.belief.mode import find_mode
+from fedtwin_twins.belief.posterior import Posterior
 from fedtwin_twins.twin.batch import Batch, Observed
 from fedtwin_twins.twin.model import TwinModel
 
@@ -174,7 +175,9 @@ def contributions(
     return found
 
 
-def lessons(model: TwinModel, batch: Batch, observed: Observed, mode: Tensor) -> list[Lesson]:
+def lessons(
+    model: TwinModel, batch: Batch, observed: Observed, posterior: Posterior
+) -> list[Lesson]:
     """What each measurement taught about the varying parameters that it moved, by a fit without it.
 
     Of a sensor's many readings one alone teaches nothing: more than `ALONE` measurements of an
@@ -184,8 +187,9 @@ def lessons(model: TwinModel, batch: Batch, observed: Observed, mode: Tensor) ->
         model: that was fitted.
         batch: one row.
         observed: one row.
-        mode: the most probable effects with all measurements, (1, effects).
+        posterior: of one patient, with all measurements.
     """
+    mode = posterior.mode
     groups = _groups(observed)
     if not groups:
         return []
@@ -196,7 +200,12 @@ def lessons(model: TwinModel, batch: Batch, observed: Observed, mode: Tensor) ->
         present[number, group] = False
     many = batch.where(each)
     evidence = evidence_of(model, many, replace(fewer, present=present))
-    without = find_mode(evidence, begin=mode.expand(len(groups), -1), arrive=False).effects
+    without = find_mode(
+        evidence,
+        begin=mode.expand(len(groups), -1),
+        covariance=posterior.covariance.expand(len(groups), -1, -1),
+        arrive=False,
+    ).effects
     before = latest(model.individual(many, without), many)
     after = latest(model.individual(batch, mode), batch)
     learnt = [

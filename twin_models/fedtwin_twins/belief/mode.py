@@ -141,7 +141,12 @@ class _Search:
 
 
 def find_mode(
-    evidence: Evidence, *, starts: int = 1, begin: Tensor | None = None, arrive: bool = True
+    evidence: Evidence,
+    *,
+    starts: int = 1,
+    begin: Tensor | None = None,
+    covariance: Tensor | None = None,
+    arrive: bool = True,
 ) -> Mode:
     """The most probable effects of each patient.
 
@@ -151,6 +156,8 @@ def find_mode(
             (Sobol) from the prior; the best end counts. More than one helps where two sets of
             effects explain the measurements about as well.
         begin: effects to start from in place of the population's own, (patients, effects).
+        covariance: of the posterior, where something near it is known: the first steps are
+            right, then, where the prior's own is too wide; (patients, effects, effects).
         arrive: go on with exact steps from near the mode to it. Without, the answer lies about
             `NEAR` from it, `converged` stays false, and the hessian is the prior's.
 
@@ -163,7 +170,10 @@ def find_mode(
     points = plain_normal(starts, evidence.effects).repeat(evidence.patients, 1)
     if begin is not None:
         points[::starts] = question.points(begin)
-    ends = _minimised(many, points, arrive)
+    inverse = torch.eye(evidence.effects, dtype=points.dtype).repeat(len(points), 1, 1) / 2.0
+    if covariance is not None:
+        inverse[::starts] = _known(question.covariance(covariance) / 2.0, inverse[::starts])
+    ends = _minimised(many, points, inverse, arrive)
     height = ends.value.view(-1, starts).nan_to_num(nan=torch.inf)
     best = height.argmin(dim=1) + starts * torch.arange(evidence.patients)
     return Mode(
@@ -175,8 +185,15 @@ def find_mode(
     )
 
 
-def _minimised(question: Whitened, begin: Tensor, arrive: bool) -> _Ends:
-    """Where each search ends."""
+def _known(inverse: Tensor, otherwise: Tensor) -> Tensor:
+    """The inverse of second derivatives that is known, or another where it is none of a bowl."""
+    failed = torch.linalg.cholesky_ex(inverse).info != 0
+    odd = failed | ~inverse.isfinite().all(dim=2).all(dim=1)
+    return torch.where(odd[:, None, None], otherwise, inverse)
+
+
+def _minimised(question: Whitened, begin: Tensor, inverse: Tensor, arrive: bool) -> _Ends:
+    """Where each search ends, from the inverses of second derivatives that it begins with."""
     value, gradient = question.with_gradient(begin)
     ends = _Ends(
         point=begin.clone(),
@@ -186,7 +203,7 @@ def _minimised(question: Whitened, begin: Tensor, arrive: bool) -> _Ends:
         hessian=torch.full_like(begin[:, :, None] * begin[:, None, :], torch.nan),
     )
     for exact, until in ((False, NEAR), (True, ARRIVED)) if arrive else ((False, NEAR),):
-        search = _begun(question, ends, exact=exact)
+        search = _begun(question, ends, inverse, exact=exact)
         for trial in range(STEPS):
             apart = search.distance()
             # The second derivatives that are handed on must be those of the mode.
@@ -204,7 +221,7 @@ def _minimised(question: Whitened, begin: Tensor, arrive: bool) -> _Ends:
     return ends
 
 
-def _begun(question: Whitened, ends: _Ends, *, exact: bool) -> _Search:
+def _begun(question: Whitened, ends: _Ends, inverse: Tensor, *, exact: bool) -> _Search:
     """A search of those patients whose objective is finite."""
     able = ends.value.isfinite() & ends.gradient.isfinite().all(dim=1)
     rows = torch.arange(len(able))
@@ -219,8 +236,8 @@ def _begun(question: Whitened, ends: _Ends, *, exact: bool) -> _Search:
         value=value,
         gradient=gradient,
         hessian=2.0 * without_data,
-        inverse=without_data / 2.0,
-        ahead=gradient / -2.0,
+        inverse=inverse[rows],
+        ahead=-_times(inverse[rows], gradient),
         seen=torch.zeros_like(value),
         step=torch.ones_like(value),
     )

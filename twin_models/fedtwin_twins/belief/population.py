@@ -19,6 +19,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from fedtwin_twins.belief.laplace import laplace
 from fedtwin_twins.belief.likelihood import Evidence, compared
 from fedtwin_twins.belief.mode import find_mode
 from fedtwin_twins.twin.batch import Batch, Observed
@@ -229,13 +230,17 @@ def estimate(
 
 
 class _Estimation:
-    """The objective of a population with its exact gradient; modes are kept to start from."""
+    """The objective of a population with its exact gradient.
+
+    Modes, and the covariances of the posteriors around them, are kept to start from.
+    """
 
     def __init__(
         self, model: PopulationModel, batch: Batch, observed: Observed, report: Report | None
     ) -> None:
         self.model, self.batch, self.observed, self.report = model, batch, observed, report
         self.modes = torch.zeros(batch.patients, len(model.spreads), dtype=torch.float64)
+        self.covariance: Tensor | None = None
         self.evaluations = 0
 
     def evidence(self, point: Tensor) -> Evidence:
@@ -256,8 +261,9 @@ class _Estimation:
 
     def with_gradient(self, point: Tensor) -> tuple[float, Tensor]:
         """The objective and its gradient at a point of the searched scale."""
-        mode = find_mode(self.evidence(point.detach()), begin=self.modes)
-        self.modes = mode.effects
+        evidence = self.evidence(point.detach())
+        mode = find_mode(evidence, begin=self.modes, covariance=self.covariance)
+        self.modes, self.covariance = mode.effects, laplace(evidence, mode).covariance
         point = point.detach().requires_grad_(True)
         evidence = self.evidence(point)
         value = focei(evidence, _following(evidence, mode.effects)).sum()

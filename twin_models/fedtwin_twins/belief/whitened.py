@@ -46,6 +46,12 @@ class Whitened:
         columns: Tensor = torch.linalg.solve_triangular(self.factor, effects.mT, upper=False)
         return columns.mT
 
+    def covariance(self, effects: Tensor) -> Tensor:
+        """Of whitened effects, from that of the effects, (patients, effects, effects)."""
+        half = torch.linalg.solve_triangular(self.factor, effects, upper=False)
+        found: Tensor = torch.linalg.solve_triangular(self.factor, half.mT, upper=False)
+        return found
+
     def objective(self, points: Tensor) -> Tensor:
         """See `likelihood`, (patients,)."""
         terms = self.evidence.terms(self.effects(points)).sum(dim=1)
