@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from fedtwin_twins.pharmacology.card import ModelCard
     from fedtwin_twins.pharmacology.card_model import CardModel
+    from fedtwin_twins.pharmacology.card_parts import RouteCard
     from fedtwin_twins.pharmacology.library import Entry
 
 
@@ -119,7 +120,7 @@ def _show_routes(card: "ModelCard") -> None:
     rows = [
         [
             one.name,
-            one.input,
+            _way_in(one),
             ", ".join(f"{dose:g}" for dose in one.available_doses),
             f"{one.largest_single_dose:g}",
             f"{one.largest_daily_dose:g}",
@@ -130,6 +131,22 @@ def _show_routes(card: "ModelCard") -> None:
     ]
     heads = ["route", "input", "doses there are", "largest dose", "largest a day", "unit", "source"]
     show_table("", heads, rows)
+
+
+def _way_in(route: "RouteCard") -> str:
+    """The input, and all that decides how much of a dose comes in, and when."""
+    said = [route.input]
+    if route.compartments is not None:
+        said.append(f"of {route.compartments} compartments")
+    for role in ("rate", "duration", "lag", "bioavailability"):
+        name = getattr(route, role)
+        if name is not None:
+            said.append(name if name.endswith(role) else f"{role} {name}")
+    if route.dose_scale != 1.0:
+        said.append(f"{route.dose_scale:g} of the dose")
+    if route.parts:
+        said.append(f"by {' and '.join(route.parts)}")
+    return ", ".join(said)
 
 
 def _show_observables(card: "ModelCard") -> None:

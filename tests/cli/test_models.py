@@ -31,6 +31,15 @@ def test_a_card_in_full_shows_what_a_dose_depends_on() -> None:
         assert words in said
 
 
+def test_a_card_in_full_shows_how_much_of_a_dose_comes_in_and_when() -> None:
+    """Half of a dose of warfarin is S-warfarin."""
+    said = run("warfarin_hamberg_2010")[1]
+    route = said.partition("largest a day")[2].partition("observable")[0]
+    for word in ("first_order,", "rate", "0.5", "dose"):
+        assert word in route
+    assert "bioavailability" in run("amlodipine_mukherjee_2018")[1]
+
+
 def test_an_unknown_card_names_the_known_ones() -> None:
     code, said = run("warfarin")
     assert code != 0
