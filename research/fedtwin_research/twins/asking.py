@@ -6,6 +6,7 @@ it names models, each of them must fit.
 """
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -108,10 +109,14 @@ def question_of(read: ReadFile, settings: Settings) -> Question:
     _known_names(content, models, problems)
     fitting = _fitting(models, patient, read, bool(settings.models or content.models), problems)
     _known_risks(content, problems)
-    what_if = _what_if(content, fitting or models, patient, read, problems)
     current = problems.attempt(current_of, content, fitting or models)
     meals = any(with_meals(model) for model in models)
     hours = problems.attempt(hours_of, content, patient, current, with_meals=meals)
+    begins = None
+    if meals:  # doses that are planned stand beside what is looked at
+        begins = -math.inf if hours is None else hours.horizon.start_h
+    alone = replace(patient, observations=())
+    what_if = _what_if(content, fitting or models, alone, begins, read, problems)
     wanted = None
     asked = content.goal is not None or settings.advise or "goal" in read.faulty
     if not asked:
@@ -328,6 +333,7 @@ def _what_if(
     content: PatientFile,
     models: Sequence[CardModel],
     patient: Patient,
+    begins: float | None,
     read: ReadFile,
     problems: Problems,
 ) -> dict[str, Schedule]:
@@ -339,8 +345,8 @@ def _what_if(
             allowed = "a name of its own"
             problems.add([Problem(field=f"{where}.name", value=one.name, allowed=allowed)])
         found[one.name] = schedule
-        problems.add(_too_early(schedule, patient, where))
-        alone = replace(patient, schedule=schedule, observations=())
+        problems.add(_too_early(schedule, patient, begins, where))
+        alone = replace(patient, schedule=schedule)
         for model in models:
             try:
                 tabulate([alone], model.intake)
@@ -353,10 +359,20 @@ def _what_if(
     return found
 
 
-def _too_early(schedule: Schedule, patient: Patient, where: str) -> Iterator[Problem]:
-    """Of a schedule that comes after what was done: its doses that would come before that."""
+def _too_early(
+    schedule: Schedule, patient: Patient, begins: float | None, where: str
+) -> Iterator[Problem]:
+    """Of a schedule that comes after what was done: its doses that would come before that.
+
+    Args:
+        schedule: to look at.
+        patient: with what was done and what is planned.
+        begins: h, when what is planned begins; none: all that is in the record was done.
+        where: the schedule stands in the file.
+    """
     clock = Clock(patient.origin)
-    last = max((one.hour for one in patient.schedule.given(clock)[0]), default=None)
+    given = [one.hour for one in patient.schedule.given(clock)[0]]
+    last = max((hour for hour in given if begins is None or hour < begins), default=None)
     first = min((one.hour for one in schedule.given(clock)[0]), default=None)
     if last is not None and first is not None and first < last:
         yield Problem(

@@ -218,12 +218,3 @@ def test_a_single_dose_is_given_once_and_has_no_steady_state() -> None:
         assess([outlook()], [once], [area], Horizon(start_h=0.0))
     with pytest.raises(Refusal, match="none before a single dose"):
         replace(once, loading=mg(1_500.0))
-
-
-def test_what_else_forbids_a_regimen_sets_it_aside() -> None:
-    goal = Goal(targets=[AREA], least_probability=0.01)
-    reason = Problem(field="doses at steady state", value="too much")
-    regimens = [infusion(750.0), infusion(1_000.0)]
-    found = choose([outlook()], regimens, goal, LIMITS, FOR_EVER, refused=[[reason], []])
-    assert found.best.regimen == regimens[1]
-    assert [one.reasons for one in found.set_aside] == [(reason,)]

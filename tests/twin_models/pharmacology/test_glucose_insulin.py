@@ -232,7 +232,7 @@ def test_what_many_readings_taught_is_told_by_stretches_of_time() -> None:
     (one,) = twin.members
     # The meal's pace and the steady glucose are seen; insulin's actions stand in for one another.
     assert one.posterior.mode[0, 4::2].tolist() == pytest.approx(list(EFFECTS[4::2]), abs=0.05)
-    taught = lessons(MODEL, one.batch, one.observed, one.posterior.mode)
+    taught = lessons(MODEL, one.batch, one.observed, one.posterior)
     starts = {each.hour for each in taught}
     assert 1 < len(starts) <= 8
     assert {each.count for each in taught} <= {7, 8}
