@@ -55,10 +55,9 @@ _REMEMBERED: Final = timedelta(days=30)
 """How long a record's newest version is remembered, to know a late older one by."""
 _EVENTS: Final = f"SELECT {', '.join(SCHEMA.names)} FROM events JOIN versions USING (seq)"  # noqa: S608
 _ORIGINS: Final = "SELECT DISTINCT origin FROM versions WHERE seq > ? AND seq <= ? ORDER BY origin"
-# By the index of origins; of a number with a plus SQLite asks no index.
 _THESE_ORIGINS: Final = (
-    "SELECT DISTINCT origin FROM versions WHERE origin IN (SELECT value FROM json_each(?))"
-    " AND +seq > ? AND +seq <= ? ORDER BY origin"
+    "SELECT value FROM json_each(?) WHERE EXISTS"
+    " (SELECT 1 FROM versions WHERE origin = value AND seq > ? AND seq <= ?)"
 )
 _NEWEST: Final = (
     "seq > ? AND seq <= ? AND NOT EXISTS (SELECT 1 FROM versions AS later"
@@ -170,7 +169,7 @@ class Tail:
         sql = _ORIGINS
         asked: tuple[object, ...] = (after, through)
         if among is not None:
-            sql, asked = _THESE_ORIGINS, (json.dumps(sorted(among)), *asked)
+            sql, asked = _THESE_ORIGINS, (json.dumps(sorted(set(among))), *asked)
         with self._read() as db:
             return [str(origin) for (origin,) in db.execute(sql, asked)]
 
