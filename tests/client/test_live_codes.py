@@ -64,6 +64,18 @@ def test_codes_that_are_not_there_are_counted_at_a_door(tmp_path: Path) -> None:
         assert notes(tmp_path) == {"a code that is not in ATC (2026)": 3}
 
 
+def test_codes_that_cannot_be_loincs_are_counted_without_any_vocabulary(tmp_path: Path) -> None:
+    with LiveStore(tmp_path, SECRET, lambda: NOW) as live:
+        keep(live, "LOINC//2345-7", "LOINC//LA6576-8", "LOINC//LP7576-7", "SNOMED//2345-8")
+        assert notes(tmp_path) == {}
+        keep(live, "LOINC//2345-8", "LOINC//HGB")
+        (note,) = notes(tmp_path).items()
+        assert note == (
+            "a code that says it is LOINC's and cannot be: its form or check digit is wrong",
+            2,
+        )
+
+
 def test_damaged_vocabularies_stop_no_record(tmp_path: Path) -> None:
     load(tmp_path, "2026", "C10AA01")
     vocabulary_file(tmp_path).write_bytes(b"no database" * 1000)

@@ -309,6 +309,24 @@ def test_without_the_identifier_nobody_is_guessed(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("content", ["", "\n", '{"resourceType":"Bundle","entry":[]}'])
+def test_files_without_a_resource_are_refused(tmp_path: Path, content: str) -> None:
+    with pytest.raises(RecordError, match=r"found no FHIR resource in .*; nothing was imported"):
+        load(tmp_path, content)
+
+
+def test_other_encodings_and_codes_that_cannot_be_are_told(tmp_path: Path) -> None:
+    whole = json.dumps(observation(), ensure_ascii=False)
+    file = tmp_path / "records.ndjson"
+    latin = whole.replace("Patient/", "Patient/\u00fc").encode("latin-1")
+    mistyped = whole.replace("2093-3", "2093-4").encode()
+    file.write_bytes(latin + b"\n" + mistyped + b"\n")
+    report = import_fhir([file], tmp_path / "store", secret=SECRET, now=NOW)
+    assert report.reasons == {"not UTF-8 text": 1}
+    note = "a code that says it is LOINC's and cannot be: its form or check digit is wrong"
+    assert (report.notes[note], report.examples[note]) == (1, ("LOINC//2093-4",))
+
+
 def test_errors_of_the_command_are_sentences(tmp_path: Path) -> None:
     store = tmp_path / "store"
     with pytest.raises(RecordError, match="found no"):

@@ -1,5 +1,7 @@
 """Whether codes are among those of the vocabularies that the site has loaded.
 
+LOINC's carry a check digit, so those are looked at where no LOINC is loaded, too.
+
 An import gathers and looks them up at its end; a door asks for each code once, and again after the
 vocabularies have changed.
 """
@@ -12,11 +14,14 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fedtwin_client.records.code_rows import may_be_loinc
 from fedtwin_client.records.report import Tally
 from fedtwin_client.records.vocabularies import Entry, editions, look_up, vocabulary_file
 from fedtwin_protocol.errors import RecordError
 
 _NOT_CHECKED: Final = "codes that were not checked: the loaded vocabularies cannot be read"
+_LOINC: Final = "LOINC"
+_NO_LOINC: Final = "a code that says it is LOINC's and cannot be: its form or check digit is wrong"
 _MOST_REMEMBERED: Final = 100_000
 
 
@@ -34,16 +39,16 @@ class CodeCheck:
 
     def see(self, events: pa.Table) -> None:
         """Count the codes of events."""
-        if not self._loaded:
-            return
         for pair in pc.value_counts(events["code"].combine_chunks()).to_pylist():
-            if pair["values"].partition("//")[0] in self._loaded:
+            vocabulary = pair["values"].partition("//")[0]
+            if vocabulary in self._loaded or vocabulary == _LOINC:
                 self._counts[pair["values"]] += pair["counts"]
 
     def tell(self, tally: Tally) -> None:
         """Put codes that are not there, or no longer, among the notes of an import."""
-        for code, entries in look_up(self._store, sorted(self._counts)).items():
-            note = _fault(code, entries, self._loaded)
+        looked_up = look_up(self._store, sorted(self._counts)) if self._loaded else {}
+        for code in sorted(self._counts):
+            note = _fault(code, looked_up.get(code, ()), self._loaded)
             if note is None:
                 continue
             tally.notes[note] += self._counts[code]
@@ -76,10 +81,11 @@ class CodeWatch:
             fresh = {
                 code
                 for code in codes
-                if code not in self._known and code.partition("//")[0] in self._loaded
+                if code not in self._known and code.partition("//")[0] in {*self._loaded, _LOINC}
             }
-            for code, entries in look_up(self._store, fresh).items() if fresh else ():
-                self._known[code] = _fault(code, entries, self._loaded)
+            looked_up = look_up(self._store, fresh) if fresh and self._loaded else {}
+            for code in fresh:
+                self._known[code] = _fault(code, looked_up.get(code, ()), self._loaded)
         except RecordError:
             self._mark = None
             return [_NOT_CHECKED] if codes else []
@@ -112,8 +118,10 @@ def _loaded(store: Path) -> dict[str, list[str]]:
 
 
 def _fault(code: str, entries: Sequence[Entry], loaded: Mapping[str, Sequence[str]]) -> str | None:
+    vocabulary = code.partition("//")[0]
+    if vocabulary not in loaded:
+        return None if may_be_loinc(code) else _NO_LOINC
     if any(entry.active for entry in entries):
         return None
-    vocabulary = code.partition("//")[0]
     fault = "is no longer active in" if entries else "is not in"
     return f"a code that {fault} {vocabulary} ({', '.join(loaded[vocabulary])})"

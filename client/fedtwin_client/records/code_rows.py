@@ -28,6 +28,7 @@ ASSUMED_COLUMNS: Final = ("code", "unit", "reviewer", "date", "note")
 ALIAS_COLUMNS: Final = ("local", "standard", "reviewer", "date", "note")
 CODE: Final = re.compile(r"[^\s/]+//\S{1,200}\Z")
 _LOINC: Final = re.compile(r"LOINC//(\d{1,7})-(\d)\Z")
+_LOINC_OTHER: Final = re.compile(r"LOINC//(?:LA|LG|LL|LP|MTHU)\d{1,9}(?:-\d)?\Z")
 _YES: Final = {"yes": True, "": False, "no": False}
 _LONGEST: Final = 200
 
@@ -236,6 +237,17 @@ def checked_code(line: Line, code: str) -> str:
     if loinc is not None and check_digit(loinc[1]) != int(loinc[2]):
         raise line.fault(f"{code} is mistyped: its check digit would be {check_digit(loinc[1])}")
     return code
+
+
+def may_be_loinc(code: str) -> bool:
+    """Whether a code has LOINC's form, and a term's the right check digit.
+
+    Answers (LA), parts (LP) and groups (LG) of LOINC are codes, too.
+    """
+    loinc = _LOINC.match(code)
+    if loinc is not None:
+        return check_digit(loinc[1]) == int(loinc[2])
+    return _LOINC_OTHER.match(code) is not None
 
 
 def check_digit(number: str) -> int:

@@ -85,6 +85,7 @@ class FhirFiles:
         self.title = f"{len(files)} FHIR files from {server}"
         self._files = files
         self._opened = opened
+        self._must_hold = opened is None  # a server may have nothing new, and says so in no line
         self._reading = desk.reading
         self._progress = progress
         self._subjects = Subjects(
@@ -158,7 +159,7 @@ class FhirFiles:
 
     def _refuse_nothing(self) -> None:
         tally = self._reading.tally
-        if tally.reasons and not tally.read:
+        if not tally.read and (tally.reasons or self._must_hold):
             listed = ", ".join(str(file) for file in self._files[:5])
             raise RecordError(
                 f"found no FHIR resource in {listed}{tally.commonest()}; nothing was imported"

@@ -36,6 +36,7 @@ def _refuse(constant: str) -> float:
 
 _DEEPEST = 200
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_NO_TEXT = re.compile("[\udc80-\udcff]")  # what `_text` makes of bytes that are not UTF-8
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
@@ -298,7 +299,8 @@ def _whole(file: Path, tally: Tally, opened: OpenFile | None) -> Iterator[Found]
 
 def _checked(value: Any, place: Place, address: str, tally: Tally, raw: str) -> Iterator[Found]:
     if not isinstance(value, dict):
-        tally.put_aside("not a JSON object", place, raw or value)
+        reason = "not UTF-8 text" if _NO_TEXT.search(raw) else "not a JSON object"
+        tally.put_aside(reason, place, raw or value)
     elif value.get("resourceType") == "Bundle":
         yield from _entries(value, place, tally)
     elif not isinstance(value.get("resourceType"), str) or not value["resourceType"]:

@@ -310,8 +310,8 @@ def numbered_lines(
                 number += 1
                 if len(line) > longest:
                     raise RecordError(
-                        f"line {number} of {path} is longer than {longest // 1024 // 1024} MiB; "
-                        "is it the right file?"
+                        f"line {number} of {path} is longer than {longest // 1024:,} KiB; is it "
+                        "the right file?"
                     )
                 yield number, line
                 if progress is not None and number % _LINES_AT_ONCE == 0:
