@@ -19,7 +19,7 @@ from dp_step import on_one_thread
 from figures import Figure
 from scipy.integrate import solve_ivp
 
-from fedtwin_twins.kinetics import fixed_step
+from fedtwin_twins.kinetics import advancing, fixed_step
 from fedtwin_twins.kinetics.disposition import Disposition
 from fedtwin_twins.kinetics.events import Route
 from fedtwin_twins.kinetics.linear import LinearKinetics
@@ -67,7 +67,7 @@ def _figures(wanted: set[str]) -> list[Figure]:
         if "ode-eager-per-s" in wanted:
             found.append(_figure("ode-eager-per-s", eager, eager, 9_000, _error(plain, 1)))
         if "ode-compiled-per-s" in wanted:
-            by = fixed_step.compiled(_system(PATIENTS))
+            by = advancing.compiled(_system(PATIENTS))
             if by.caution is not None:
                 print(by.caution)
             speed, quick = _speed(lambda: _stepped(by))
@@ -223,10 +223,13 @@ def _system(patients: int) -> System:
     )
 
 
-def _stepped(by: fixed_step.Advancing | None = None) -> np.ndarray:
+def _stepped(by: advancing.Advancing | None = None) -> np.ndarray:
     doses, times = _schedule()
     fastest = _tensors()["absorption"]
-    return fixed_step.solve(_system(PATIENTS), doses, times, fastest, step_h=STEP, by=by)[3].numpy()
+    (response,) = fixed_step.solve(
+        _system(PATIENTS), doses, times, fastest, step_h=STEP, by=by, answers=(3,)
+    )
+    return response.numpy()
 
 
 @cache

@@ -1,13 +1,18 @@
 """Write the node's tables of pharmacogenes from PharmCAT's definitions, in the format of genes/.
 
 python scripts/gene_tables.py --pharmcat DEFINITIONS --out FOLDER
-    [--values ALLELE_TABLE.csv --values-date 2026-01-04]
+    [--values ALLELE_TABLE.csv]
 
-DEFINITIONS holds `alleles/<gene>_translation.json`, `alleles/exemptions.json` and
-`phenotype/<gene>.json` (github.com/PharmGKB/PharmCAT, src/main/resources/org/pharmgkb/pharmcat;
-definitions from PharmVar and CPIC, CC0 through CPIC; code MPL-2.0, from which nothing is taken).
+DEFINITIONS is src/main/resources/org/pharmgkb/pharmcat of github.com/PharmGKB/PharmCAT, or a copy
+of what is read in it: `definition/alleles` (or `alleles`) with <gene>_translation.json and
+exemptions.json, and `phenotype/<gene>.json` (definitions from PharmVar and CPIC, CC0 through
+CPIC; code MPL-2.0, from which nothing is taken).
 ALLELE_TABLE is pypgx/api/data/allele-table.csv (github.com/sbslee/pypgx, MIT; CPIC's allele
-functions), read for CYP2D6 and G6PD alone, whose phenotype tables are not among DEFINITIONS.
+functions), read for G6PD alone, whose phenotype table is not among DEFINITIONS.
+
+Where DEFINITIONS are older than gene_functions.json beside this script, its functions of TPMT and
+NUDT15 take the place of theirs. CYP2D6 is scored by phenotype/CYP2D6.json, or by that file where
+DEFINITIONS have none or an older one.
 
 Only facts are carried over: positions, bases, names, functions, phenotypes. A table of every pair
 of alleles becomes one of every pair of functions, after a check that nothing is lost by it.
@@ -24,6 +29,8 @@ from typing import Any
 
 PHARMCAT = "PharmCAT definitions (github.com/PharmGKB/PharmCAT), from PharmVar and CPIC"
 LICENCE = "CPIC content CC0; PharmCAT MPL-2.0"
+FUNCTIONS = Path(__file__).with_name("gene_functions.json")
+BANDS = "bands: Caudle 2020, doi 10.1111/cts.12692"
 # Gene symbols and their HGNC numbers (genenames.org).
 HGNC = {
     "ABCG2": 74,
@@ -72,24 +79,32 @@ def main() -> int:
     """Write one JSON file for each gene."""
     parser = argparse.ArgumentParser(description="Write the tables of pharmacogenes.")
     parser.add_argument("--pharmcat", type=Path, required=True)
-    parser.add_argument("--values", type=Path, help="functions of CYP2D6 and G6PD alleles")
-    parser.add_argument("--values-date", default="of no date", help="of that table")
+    parser.add_argument("--values", type=Path, help="functions of G6PD alleles")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    exemptions = _read(options.pharmcat / "alleles" / "exemptions.json")
+    exemptions = _read(_alleles(options.pharmcat) / "exemptions.json")
     functions = _functions(options.values)
     for gene in HGNC:
-        if gene in {"CYP2D6", "G6PD"} and not functions:
+        if gene == "G6PD" and not functions:
             print(f"{gene}: left out, for its functions come from --values")
             continue
         table = _table(gene, options.pharmcat, exemptions.get(gene, {}), functions.get(gene, {}))
-        if gene == "CYP2D6":
-            table["version"] = options.values_date
         path = options.out / f"{gene}.json"
         path.write_text(_compact(table), encoding="utf-8")
         print(f"{path}: {len(table.get('alleles', table.get('values', ())))} alleles")
     return 0
+
+
+def _alleles(folder: Path) -> Path:
+    found = [folder / "definition" / "alleles", folder / "alleles"]
+    for one in found:
+        if one.is_dir():
+            return one
+    sys.exit(
+        f"{folder} has neither definition/alleles nor alleles: "
+        "give PharmCAT's src/main/resources/org/pharmgkb/pharmcat, or a copy of it"
+    )
 
 
 def _read(path: Path) -> Any:
@@ -113,7 +128,7 @@ def _functions(path: Path | None) -> dict[str, dict[str, dict[str, Any]]]:
 def _table(
     gene: str, folder: Path, exemption: dict[str, Any], functions: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    definition = _read(folder / "alleles" / f"{gene}_translation.json")
+    definition = _read(_alleles(folder) / f"{gene}_translation.json")
     variants = definition["variants"]
     table: dict[str, Any] = {
         "format": "fedtwin-gene-table/1",
@@ -125,10 +140,10 @@ def _table(
         "build": "GRCh38",
         "chromosome": definition["chromosome"],
     }
-    if gene == "CYP2D6":
-        return table | _cyp2d6(functions)
     phenotype = folder / "phenotype" / f"{gene}.json"
     functional = _read(phenotype) if phenotype.exists() else None
+    if gene == "CYP2D6":
+        return table | _cyp2d6(functional)
     if gene == "G6PD":
         table["source"] += "; functions: CPIC through PyPGx (github.com/sbslee/pypgx)"
         table["licence"] += "; PyPGx MIT"
@@ -139,6 +154,11 @@ def _table(
     else:
         lookups = {item["name"]: item["lookupKey"] for item in functional["namedAlleles"]}
         pairs = _pairs(functional, lookups)
+    newer = _read(FUNCTIONS)
+    if gene in newer["functions"] and table["version"] < newer["version"]:
+        lookups, pairs = newer["functions"][gene], newer["phenotypes"][gene]
+        table["source"] += f" of {table['version']}; functions and phenotypes: {newer['source']}"
+        table["version"] = newer["version"]
     return table | {
         "calling": "variants" if gene == "DPYD" else "diplotype",
         "undocumented_as_reference": gene in UNDOCUMENTED_AS_REFERENCE,
@@ -215,19 +235,22 @@ def _g6pd_pairs() -> list[list[Any]]:
     ]
 
 
-def _cyp2d6(functions: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Values of alleles, and bands of the score (Caudle 2020, doi 10.1111/cts.12692).
-
-    Of *9 and *41 sources give two values (0.5 there, 0.25 in newer ones): both are kept.
-    """
-    values: dict[str, Any] = {}
-    for name, item in functions.items():
-        value = item["activity"]
-        values[name] = value if name not in {"*9", "*41"} else [0.25, 0.5]
+def _cyp2d6(functional: dict[str, Any] | None) -> dict[str, Any]:
+    """Values of single alleles, and bands of the score (Caudle 2020, doi 10.1111/cts.12692)."""
+    newer = _read(FUNCTIONS)
+    if functional is None or functional["version"][:10] < newer["version"]:
+        version, source, values = newer["version"], newer["source"], newer["cyp2d6"]
+    else:
+        version, source = functional["version"][:10], PHARMCAT
+        # Duplications and hybrids are summed from single alleles, and need no entry.
+        values = {
+            name: None if value == "n/a" else float(value)
+            for name, value in functional["activityValues"].items()
+            if re.fullmatch(r"\*\d+", name)
+        }
     return {
-        "source": "allele values: CPIC through PyPGx (github.com/sbslee/pypgx); "
-        "bands: Caudle 2020, doi 10.1111/cts.12692",
-        "licence": "CPIC content CC0; PyPGx MIT",
+        "version": version,
+        "source": f"values of alleles: {source}; {BANDS}",
         "calling": "reported",
         "values": values,
         "bands": [

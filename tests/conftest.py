@@ -213,9 +213,14 @@ def ask_fixture() -> Callable[..., tuple[grpc.StatusCode, str | bytes]]:
 
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., None]:
-    """Wait for something to become true, with a limit and a reason."""
+    """Wait for something to become true, with a limit and a reason.
+
+    Limits of 10 s and more only end what hangs; on a machine with much else to do they are longer.
+    """
 
     def wait(condition: Callable[[], object], patience_s: float = 30.0, what: str = "") -> None:
+        if patience_s >= 10.0:
+            patience_s *= 4
         deadline = time.monotonic() + patience_s
         while not condition():
             assert time.monotonic() < deadline, f"waited {patience_s:g} s in vain: {what}"

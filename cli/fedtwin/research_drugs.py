@@ -79,6 +79,8 @@ def genes(
 
 
 def _show(answers: "Sequence[Recommendation]") -> None:
+    from fedtwin_twins.pharmacology.tables import HOW_CHECKED
+
     for answer in answers:
         who = ", ".join(f"{gene} {result}" for gene, result in answer.results)
         say(f"{answer.drug}{answer.indication and f' for {answer.indication}'}: {who}")
@@ -90,7 +92,10 @@ def _show(answers: "Sequence[Recommendation]") -> None:
         if answer.limit:
             say(f"  limit: {answer.limit}")
         if answer.source:
-            say(f"  {answer.strength}; {answer.source}, since {answer.since}; {answer.verified}")
+            say(
+                f"  {answer.strength}; {answer.source}, since {answer.since}; "
+                f"{HOW_CHECKED[answer.verified]}"
+            )
         if answer.note:
             say(f"  note: {answer.note}")
     if answers:
@@ -146,6 +151,7 @@ def interactions(
     """
     from fedtwin_protocol.errors import ConfigurationError
     from fedtwin_twins.pharmacology.interactions import interactions_within, parse_interactions
+    from fedtwin_twins.pharmacology.tables import HOW_CHECKED
 
     try:
         rows = None if table is None else parse_interactions(_text(table), table.name)
@@ -158,7 +164,8 @@ def interactions(
     for one in (one for one in found if one.known):
         changes = ", ".join(f"{c.parameter} x {c.factor:g}" for c in one.changes)
         said = "; ".join(filter(None, (one.limit, one.text, changes)))
-        lines.append([one.drug, one.other, one.action, said, f"{one.source} ({one.verified})"])
+        source = f"{one.source} ({HOW_CHECKED[one.verified]})"
+        lines.append([one.drug, one.other, one.action, said, source])
     if lines:
         show_table("", ["drug", "with", "action", "what happens", "source"], lines)
     unknown = [f"{one.other} on {one.drug}" for one in found if not one.known]

@@ -100,8 +100,10 @@ def _show(entry: "Entry") -> None:
     _show_routes(card)
     _show_observables(card)
     for target in card.targets:
+        between = "" if target.within is None else " within {:g} to {:g}".format(*target.within)
         say(
-            f"target: {target.metric} of {target.observable} {target.low:g} to {target.high:g} "
+            f"target: {target.metric} of {target.observable}{between} "
+            f"{target.low:g} to {target.high:g} "
             f"{target.unit}, {target.when} ({target.source})"
         )
     for reference in card.references.values():
@@ -109,6 +111,7 @@ def _show(entry: "Entry") -> None:
     say(f"transcribed in: {card.transcribed_in}")
     say(*(f"deviation: {text}" for text in card.deviations))
     say(*(f"open question: {text}" for text in card.open_questions))
+    say(*(f"not checked: {text}" for text in card.unchecked))
     say(f"verified by: {', '.join(card.verified_by) or 'no published case'}")
 
 

@@ -23,6 +23,7 @@ from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.report import Recipe
 from fedtwin_protocol.contract import faults
 from fedtwin_protocol.errors import ConfigurationError, FedtwinError
+from fedtwin_protocol.strict_yaml import load_strictly
 
 FILE: Final = "doors.yaml"
 Clock = Callable[[], datetime]
@@ -70,7 +71,7 @@ def read_doors(folder: Path, clock: Clock) -> dict[str, OpenedDoor]:
     """
     path = folder / FILE
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = load_strictly(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"there is no {path}: it says where live records come from; docs/sources/live.md has "

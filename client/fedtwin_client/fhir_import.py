@@ -20,7 +20,7 @@ from fedtwin_client.records.fhir_files import check_server
 from fedtwin_client.records.fhir_lines import fhir_recipe
 from fedtwin_client.records.fhir_server.downloads import Folder
 from fedtwin_client.records.fhir_server.export import Asked, Export
-from fedtwin_client.records.fhir_server.fetched import fetched
+from fedtwin_client.records.fhir_server.fetched import LEFT_OUT, fetched
 from fedtwin_client.records.fhir_server.keys import (
     Algorithm,
     FhirKey,
@@ -39,6 +39,10 @@ from fedtwin_protocol.errors import ConfigurationError, RecordError
 _log = logging.getLogger(__name__)
 LAST: Final = "last"
 SCOPES: Final = "system/*.read"
+_NOT_REMEMBERED: Final = (
+    "'--since last' does not count this import, because the server left something out: it would "
+    "never be asked for again"
+)
 _OVERLAP: Final = timedelta(minutes=10)
 
 
@@ -178,10 +182,10 @@ def import_from_server(
             zone=server.zone,
             recipe=fhir_recipe(server.name, tuple(server.systems), server.zone),
         )
-        _remember(home, server, through)
-        trouble = finish()
-    lines = report.lines()
-    return [*lines, f"  {'to know':<14} {trouble}"] if trouble else lines
+        if LEFT_OUT not in report.reasons:
+            _remember(home, server, through)
+        trouble = [finish(), _NOT_REMEMBERED if LEFT_OUT in report.reasons else None]
+    return [*report.lines(), *(f"  {'to know':<14} {said}" for said in trouble if said)]
 
 
 def open_web(home: NodeHome, server: FhirServer, clock: Clock, told: Callable[[str], None]) -> Web:

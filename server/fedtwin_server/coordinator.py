@@ -23,6 +23,7 @@ from fedtwin_protocol.contract import faults
 from fedtwin_protocol.credentials import Credentials
 from fedtwin_protocol.errors import ConfigurationError, FedtwinError
 from fedtwin_protocol.signing import TrustRoot
+from fedtwin_protocol.strict_yaml import load_strictly
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_server.authority import Authority
 from fedtwin_server.catalogue import StudyCatalogue
@@ -86,7 +87,7 @@ class Home:
             ConfigurationError: it is absent or wrong.
         """
         try:
-            value = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
+            value = load_strictly(self.settings_file.read_text(encoding="utf-8"))
             return CoordinatorSettings.model_validate(value)
         except FileNotFoundError as error:
             raise ConfigurationError(

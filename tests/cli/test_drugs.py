@@ -24,6 +24,16 @@ def test_genes_are_answered_with_strength_source_and_date(type_in: Type) -> None
     assert "starting dose: 30 to 80 %" in before.out
 
 
+def test_what_is_from_memory_says_so(type_in: Type) -> None:
+    pair = type_in("research", "genes", "thioguanine", "TPMT=NM", "NUDT15=NM").out
+    assert "from memory, not checked" in " ".join(pair.split())
+    other = type_in("research", "interactions", "amlodipine", "itraconazole").out
+    assert "memory" in other
+    assert "checked" in other
+    card = type_in("research", "models", "busulfan_mccune_2014").out
+    assert "not checked: The RxNorm code 1828: from memory" in " ".join(card.split())
+
+
 def test_effects_on_a_model_stand_beside(type_in: Type) -> None:
     ended = type_in(
         *("research", "genes", "tacrolimus", "CYP3A5=*1/*3"),

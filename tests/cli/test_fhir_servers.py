@@ -39,7 +39,7 @@ def server() -> Iterator[Double]:
         yield found
 
 
-def offers(server: Double, *resources: dict[str, Any]) -> None:
+def offers(server: Double, *resources: dict[str, Any], severity: str | None = None) -> None:
     server.on(
         "/fhir/Patient/$export",
         Say(status=202, headers={"Content-Location": f"{server.base}/status"}),
@@ -49,7 +49,10 @@ def offers(server: Double, *resources: dict[str, Any]) -> None:
         "transactionTime": "2026-03-01T10:00:00Z",
         "requiresAccessToken": True,
         "output": files,
+        "error": [{"type": "OperationOutcome", "url": f"{server.origin}/e"}] if severity else [],
     }
+    issue = {"severity": severity, "code": "exception", "diagnostics": "one file is left out"}
+    server.on("/e", Say(lines({"resourceType": "OperationOutcome", "issue": [issue]})))
     server.on("/fhir/status", Say(manifest))
     server.on("/f", Say(lines(*resources)))
 
@@ -90,6 +93,25 @@ def test_a_key_is_made_registered_and_used_for_a_nightly_export(
             )
         ).err
     )
+
+
+def test_what_the_server_left_out_is_asked_for_again(
+    server: Double, node: Path, type_in: Callable[..., Any], refused: Callable[..., Any]
+) -> None:
+    made = type_in("client", "records", "fhir-key", "--home", node, "--name", "epic")
+    gives_tokens(server, json.loads(made.out))
+    fetch = ("client", "records", "fhir-server", server.base, "--home", node, "--name", "epic")
+    fetch = (*fetch, "--client-id", "node")
+    offers(server, *PEOPLE, observation(1), severity="error")
+    done = type_in(*fetch)
+    assert "1  the server could not export something" in done.out
+    assert "'--since last' does not count this import" in done.out
+    assert "leave it out the first time" in refused(*fetch, "--since", "last").err
+    offers(server, *PEOPLE, severity="warning")
+    done = type_in(*fetch)
+    assert "1  the server warns of its export" in done.out
+    assert "does not count" not in done.out
+    assert type_in(*fetch, "--since", "last").status == 0
 
 
 @pytest.mark.parametrize(

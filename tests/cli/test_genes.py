@@ -1,6 +1,8 @@
 """Genomes at the command line: what comes in, and wrong options in a sentence."""
 
+import json
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,39 @@ def test_three_ways_meet_in_one_patient(
     assert "events         2" in said.out, said.err
     said = type_in("client", "check", "--home", node)
     assert "1 patients" in said.out or "1 patient" in said.out, said.out
+
+
+def test_a_newer_table_takes_the_place_of_the_shipped_one(
+    node: Path, tmp_path: Path, type_in: Callable[..., Any]
+) -> None:
+    """NUDT15*3 with either number of repeats, as newer definitions have it."""
+    content = json.loads((files("fedtwin_twins.genes") / "tables" / "NUDT15.json").read_text())
+    content["version"] = "2026-09-01"
+    content["alleles"] = [one for one in content["alleles"] if one["name"] != "*2"]
+    (three,) = (one for one in content["alleles"] if one["name"] == "*3")
+    three["bases"]["48037782"] = "AGGAGTC or AGGAGTCGGAGTC"
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    (folder / "NUDT15.json").write_text(json.dumps(content))
+    lines = []
+    for locus in gene_tables(None)["NUDT15"].loci:
+        changed = locus.position == 48045719
+        alternative, genotype = ("T", "0/1") if changed else (".", "0/0")
+        lines.append(
+            f"chr13\t{locus.position}\t.\t{locus.reference}\t{alternative}\t.\tPASS\t.\tGT\t"
+            f"{genotype}\n"
+        )
+    vcf = tmp_path / "nudt15.vcf"
+    vcf.write_text(HEAD + COLUMNS + "".join(lines))
+    who = ("--patient", "4711", "--date", "2026-01-02", "--home", node, "--tables", folder)
+    said = type_in("client", "records", "genome", vcf, *who)
+    assert said.status == 0, said.err
+    assert "events         2" in said.out
+    three["bases"]["48045719"] = "G"
+    (folder / "NUDT15.json").write_text(json.dumps(content))
+    said = type_in("client", "records", "genome", vcf, *who)
+    assert said.status != 0
+    assert "*3 of NUDT15 has G at 48045719" in " ".join(said.err.split())
 
 
 @pytest.mark.parametrize(

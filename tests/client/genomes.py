@@ -99,3 +99,14 @@ def events_of(opening: OpenSource) -> tuple[dict[str, dict[str, Event]], Tally]:
             assert event.source.startswith(version.origin + "#")
             found.setdefault(part, {})[event.source.partition("#")[2]] = event
     return found, lent.reading.tally
+
+
+TWO = ("chr10", 94775367, "A", "G"), ("chr10", 94781859, "G", "A"), ("chr10", 94842866, "A", "G")
+
+
+def heterozygous_two(**fields: str) -> list[str]:
+    """CYP2C19 *1/*2, every other position as the reference."""
+    lines = reference_lines("CYP2C19", but="rs12769205 rs4244285 rs3758581")
+    for place, genotype in zip(TWO, ("0/1", "0/1", "1/1"), strict=True):
+        lines.append(line(*place, genotype, **fields))
+    return lines

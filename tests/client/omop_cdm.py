@@ -280,3 +280,27 @@ def _type(column: str) -> str:
     ):
         return "BIGINT"
     return "TEXT"
+
+
+def rich() -> Tables:
+    """The small database with more of everything, right and wrong."""
+    tables = small()
+    more = [
+        {"id": 2, "concept": 0, "source_value": "NA"},
+        {"id": 3, "concept": 316866, "person": 2, "datetime": "2024-06-01 10:00:00"},
+        {"id": 4, "concept": 316866, "person": 77},
+        {"id": 5, "concept": 316866, "date": "2031-01-01"},
+        {"id": 6, "concept": 0, "source_value": 'says "high", often'},
+        {"id": None, "concept": 316866},
+        {"id": 6, "concept": 316866},
+    ]
+    for name in ("condition_occurrence", "observation", "drug_exposure"):
+        tables[name] += [clinical(name, **cells) for cells in more]
+    tables["measurement"] += [
+        clinical("measurement", id=2, concept=3020891, number=100.4, unit=9289),
+        clinical("measurement", id=3, concept=3027114, number=5.17, unit=8876),
+        clinical("measurement", id=4, concept=3000001, number=1e-7, unit_text="µmol/L"),
+        clinical("measurement", id=5, concept=3000001, source_text="trace\nof it"),
+        clinical("measurement", id=6, concept=3000001, number="NaN"),
+    ]
+    return tables

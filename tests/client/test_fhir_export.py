@@ -1,6 +1,5 @@
 """Bulk Data export from a server that behaves, and from one that does not."""
 
-import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,44 +13,24 @@ from fedtwin_client.records.fhir_server.downloads import Folder
 from fedtwin_client.records.fhir_server.export import Asked as Wanted
 from fedtwin_client.records.fhir_server.export import Export
 from fedtwin_client.records.fhir_server.fetched import fetched
-from fedtwin_client.records.fhir_server.keys import FhirKey, keep_key, make_key, read_key
 from fedtwin_client.records.fhir_server.signing_in import SignedIn, discover
-from fedtwin_client.records.fhir_server.web import Clock, Web
 from fedtwin_client.store.imports import import_source
 from fedtwin_client.store.timeline import Timeline
-from fedtwin_protocol.errors import ConfigurationError, RecordError
+from fedtwin_protocol.errors import RecordError
 
 from .fhir_double import NOW, Asked, Double, Say, Ticking, double, gives_tokens, needs_token
-
-SECRET = b"\x07" * 32
-KEY = make_key("ES384")
-
-
-def patient(number: int) -> dict[str, Any]:
-    return {"resourceType": "Patient", "id": f"p{number}", "birthDate": "1960-02-03"}
-
-
-def observation(number: int) -> dict[str, Any]:
-    return {
-        "resourceType": "Observation",
-        "id": f"o{number}",
-        "status": "final",
-        "code": {"coding": [{"system": "http://loinc.org", "code": "2093-3"}]},
-        "subject": {"reference": f"Patient/p{number % 3}"},
-        "effectiveDateTime": "2024-05-01",
-        "valueQuantity": {"value": 200 + number, "unit": "mg/dL"},
-    }
-
-
-def lines(*resources: dict[str, Any]) -> bytes:
-    return "".join(json.dumps(one) + "\n" for one in resources).encode()
-
-
-PATIENTS = lines(*(patient(number) for number in range(3)))
-OBSERVATIONS = lines(*(observation(number) for number in range(900)))
-
-
-OPEN: list[Web] = []
+from .fhir_exports import (
+    KEY,
+    OBSERVATIONS,
+    OPEN,
+    PATIENTS,
+    SECRET,
+    export_of,
+    lines,
+    offers,
+    opened,
+    patient,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -71,55 +50,6 @@ def server() -> Iterator[Double]:
 def elsewhere() -> Iterator[Double]:
     with double() as found:
         yield found
-
-
-def offers(server: Double, *, token: bool = False, **manifest: Any) -> None:
-    """An export of two files, ready after two looks."""
-    server.on(
-        "/fhir/Patient/$export",
-        Say(status=202, headers={"Content-Location": f"{server.base}/status/1"}),
-    )
-    whole = {
-        "transactionTime": "2026-03-01T10:00:00Z",
-        "request": f"{server.base}/Patient/$export",
-        "requiresAccessToken": token,
-        "output": [
-            {"type": "Patient", "url": f"{server.origin}/files/p", "count": 3},
-            {"type": "Observation", "url": f"{server.origin}/files/o", "count": 900},
-        ],
-        "error": [],
-    } | manifest
-
-    def status(request: Asked) -> Say:
-        looks = [one for one in server.asked("/fhir/status/1") if one.method == "GET"]
-        if request.method == "DELETE":
-            return Say(status=202)
-        if len(looks) < 3:
-            return Say(status=202, headers={"X-Progress": "half", "Retry-After": "7"})
-        return Say(whole)
-
-    server.on("/fhir/status/1", status)
-    server.on("/files/p", Say(PATIENTS))
-    server.on("/files/o", Say(OBSERVATIONS))
-
-
-def opened(server: Double, clock: Ticking, *, token: bool = False, **options: Any) -> Web:
-    web = Web(server.base, Clock(now=clock.now, wait=clock.wait), timeout_s=5, **options)
-    OPEN.append(web)
-    if token:
-        SignedIn(web, discover(web), key=KEY, client_id="node", scopes="system/*.read")
-    return web
-
-
-def export_of(
-    server: Double,
-    folder: Path,
-    clock: Ticking | None = None,
-    keyring: Keyring | None = None,
-    **wanted: Any,
-) -> Export:
-    web = opened(server, clock or Ticking(), token="/token" in server.routes)
-    return Export(web, Folder(folder, keyring), Wanted(**wanted), lambda _: None)
 
 
 def test_an_export_is_fetched_imported_and_tidied_up(server: Double, tmp_path: Path) -> None:
@@ -236,26 +166,6 @@ def test_a_server_that_stays_down_ends_in_a_sentence(server: Double, tmp_path: P
     assert len(server.asked("/files/p")) == 6
 
 
-def test_a_token_that_runs_out_is_renewed_before_and_after(server: Double, tmp_path: Path) -> None:
-    gives_tokens(server, KEY.jwks(), life=10)
-    offers(server, token=True)
-    clock = Ticking()
-    export_of(server, tmp_path, clock).fetch()  # 14 seconds of waiting
-    assert len(server.asked("/token")) == 2
-    last = [one.token for one in server.asked("/files/o")]
-    assert last == ["Bearer secret-2"]
-
-
-def test_a_token_that_is_refused_is_renewed_once(server: Double, tmp_path: Path) -> None:
-    gives_tokens(server, KEY.jwks())
-    offers(server, token=True)
-    server.on("/files/o", needs_token(Say(OBSERVATIONS), "secret-2"))
-    export_of(server, tmp_path / "a").fetch()
-    server.on("/files/o", Say(status=401))
-    with pytest.raises(RecordError, match="does not take the token"):
-        export_of(server, tmp_path / "b").fetch()
-
-
 @pytest.mark.parametrize("off", [timedelta(hours=-2), timedelta(minutes=20)])
 def test_a_clock_that_differs_is_allowed_for(
     server: Double, tmp_path: Path, off: timedelta
@@ -282,6 +192,52 @@ def test_a_file_that_has_not_what_the_manifest_says_is_fetched_again_then_refuse
     server.on("/files/p", Say(lines(*[patient(1)] * count)))
     with pytest.raises(RecordError, match=f"promises 3 resources .*, which has {count}, twice"):
         export_of(server, tmp_path / "b").fetch()
+    server.on("/files/p", Say(PATIENTS))
+    export_of(server, tmp_path / "b").fetch()
+    assert len(server.asked("/fhir/Patient/$export")) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "linked"), [(404, False), (410, False), (401, True), (403, True), (410, True)]
+)
+def test_files_that_are_gone_are_exported_anew(
+    server: Double, elsewhere: Double, tmp_path: Path, status: int, linked: bool
+) -> None:
+    """Links run out, also while a command was off; what was begun then leads nowhere."""
+    holds = elsewhere if linked else server
+    offers(server, output=[{"type": "Observation", "url": f"{holds.origin}/files/o"}])
+    holds.on("/files/o", Say(OBSERVATIONS, cut=90_000), Say(status=status))
+    with pytest.raises(RecordError, match=f"/files/o .* is no longer there: status {status}"):
+        export_of(server, tmp_path).fetch()
+    assert [one.method for one in server.asked("/fhir/status/1")].count("DELETE") == 1
+    holds.on("/files/o", Say(OBSERVATIONS))
+    export_of(server, tmp_path).fetch()
+    assert len(server.asked("/fhir/Patient/$export")) == 2
+
+
+def test_an_account_of_errors_need_not_be_as_long_as_promised(
+    server: Double, tmp_path: Path
+) -> None:
+    error = {"type": "OperationOutcome", "url": f"{server.origin}/files/e", "count": 50}
+    offers(server, error=[error])
+    server.on("/files/e", Say(lines({"resourceType": "OperationOutcome", "issue": []})))
+    export_of(server, tmp_path).fetch()
+    assert (tmp_path / "error-00001-OperationOutcome.ndjson").exists()
+
+
+def test_a_server_that_sends_nothing_is_told(server: Double, tmp_path: Path) -> None:
+    offers(server, output=[])
+    export_of(server, tmp_path / "d").fetch()
+    report = import_source(
+        fetched(Folder(tmp_path / "d", None), "epic", None),
+        tmp_path / "s",
+        secret=SECRET,
+        now=NOW,
+        source="epic",
+        zone="UTC",
+    )
+    (note,) = report.notes
+    assert note.startswith("the server sent nothing: nothing has changed, or the group")
 
 
 def test_a_server_without_parts_of_files_gives_them_whole(server: Double, tmp_path: Path) -> None:
@@ -339,71 +295,6 @@ def test_deletions_take_out_and_the_servers_errors_are_put_aside(
     assert report.read == {"deletion": 6}
 
 
-class TestTheTokenGoesNowhereElse:
-    """Row 37 of the threats: a server, or who stands in its place, names another host."""
-
-    def test_files_elsewhere_that_want_the_token_are_not_asked(
-        self, server: Double, elsewhere: Double, tmp_path: Path
-    ) -> None:
-        gives_tokens(server, KEY.jwks())
-        offers(server, token=True, output=[{"type": "Patient", "url": f"{elsewhere.origin}/f"}])
-        with pytest.raises(RecordError, match=r"wants its token shown to .* for .* alone"):
-            export_of(server, tmp_path).fetch()
-        assert elsewhere.requests == []
-
-    def test_files_elsewhere_that_want_none_get_none(
-        self, server: Double, elsewhere: Double, tmp_path: Path
-    ) -> None:
-        gives_tokens(server, KEY.jwks())
-        offers(server, output=[{"type": "Patient", "url": f"{elsewhere.origin}/f", "count": 3}])
-        elsewhere.on("/f", Say(PATIENTS))
-        export_of(server, tmp_path).fetch()
-        assert [one.token for one in elsewhere.requests] == [None]
-        assert "secret" not in str(elsewhere.requests)
-
-    def test_redirects_to_another_host_do_not_carry_it(
-        self, server: Double, elsewhere: Double, tmp_path: Path
-    ) -> None:
-        gives_tokens(server, KEY.jwks())
-        offers(server, token=True)
-        for path, target in (("/files/p", "/p"), ("/files/o", "/o")):
-            server.on(path, Say(status=307, headers={"Location": f"{elsewhere.origin}{target}"}))
-        elsewhere.on("/p", Say(PATIENTS))
-        elsewhere.on("/o", Say(OBSERVATIONS))
-        export_of(server, tmp_path).fetch()
-        assert {one.token for one in server.asked("/files/p")} == {"Bearer secret-1"}
-        assert [one.token for one in elsewhere.requests] == [None, None]
-
-    def test_a_status_address_elsewhere_is_not_asked(
-        self, server: Double, elsewhere: Double, tmp_path: Path
-    ) -> None:
-        gives_tokens(server, KEY.jwks())
-        offers(server)
-        there = {"Content-Location": f"{elsewhere.origin}/status"}
-        server.on("/fhir/Patient/$export", Say(status=202, headers=there))
-        with pytest.raises(RecordError, match="the token is for the server itself alone"):
-            export_of(server, tmp_path).fetch()
-        assert elsewhere.requests == []
-
-    def test_what_is_signed_is_not_sent_on(
-        self, server: Double, elsewhere: Double, tmp_path: Path
-    ) -> None:
-        gives_tokens(server, KEY.jwks())
-        offers(server)
-        server.on("/token", Say(status=307, headers={"Location": f"{elsewhere.origin}/token"}))
-        with pytest.raises(RecordError, match=r"gives no token .status 307"):
-            export_of(server, tmp_path).fetch()
-        assert elsewhere.requests == []
-
-    @pytest.mark.parametrize("url", ["http://fhir.example.org/f", "ftp://x/f", "https://u:p@x/f"])
-    def test_addresses_that_nobody_may_ask_are_refused(
-        self, server: Double, tmp_path: Path, url: str
-    ) -> None:
-        offers(server, output=[{"type": "Patient", "url": url}])
-        with pytest.raises(RecordError, match=r"not encrypted|expected an address"):
-            export_of(server, tmp_path).fetch()
-
-
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
@@ -435,77 +326,3 @@ def test_pages_of_a_manifest_are_followed_but_not_in_a_circle(
     server.on("/fhir/page2", Say(page | {"link": following}))
     with pytest.raises(RecordError, match="runs in a circle"):
         export_of(server, tmp_path / "b").fetch()
-
-
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("http://fhir.example.org/r4", "is not encrypted"),
-        ("fhir.example.org", "expected an address"),
-        ("https://user:word@fhir.example.org", "without a user's name"),
-        ("https://fhir.example.org/r4?x=1", "without '\\?'"),
-        ("https://fhir.example.org:99999/", "expected a port"),
-    ],
-)
-def test_addresses_of_servers_are_checked(url: str, said: str) -> None:
-    clock = Ticking()
-    with pytest.raises(RecordError, match=said):
-        Web(url, Clock(now=clock.now, wait=clock.wait))
-
-
-def test_a_server_that_is_none_is_told_in_a_sentence(server: Double) -> None:
-    with opened(server, Ticking()) as web:
-        with pytest.raises(RecordError, match="metadata answers 404: nothing is there"):
-            discover(web)
-        server.on("/fhir/metadata", Say(b"<html>hello</html>"))
-        with pytest.raises(RecordError, match="is this the address of a FHIR server"):
-            discover(web)
-        server.on("/fhir/metadata", Say({"resourceType": "CapabilityStatement"}))
-        with pytest.raises(RecordError, match="names no place that gives tokens"):
-            SignedIn(web, discover(web), key=KEY, client_id="x", scopes="s")
-
-
-def test_an_older_server_declares_its_token_endpoint_in_its_statement(server: Double) -> None:
-    address = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
-    inner = [{"url": "token", "valueUri": "https://auth.example.org/token"}]
-    security = {"extension": [{"url": address, "extension": inner}]}
-    server.on("/fhir/metadata", Say({"rest": [{"mode": "server", "security": security}]}))
-    with opened(server, Ticking()) as web:
-        assert discover(web).token_url == "https://auth.example.org/token"
-
-
-@pytest.mark.parametrize("algorithm", ["ES384", "RS384"])
-def test_keys_sign_in_and_are_kept_apart_from_others(
-    server: Double, tmp_path: Path, algorithm: Any
-) -> None:
-    key = make_key(algorithm)
-    keyring = Keyring(keys={"k": fresh_key()})
-    path = tmp_path / "epic.key.pem"
-    keep_key(path, key, keyring)
-    assert b"PRIVATE" not in path.read_bytes()
-    with pytest.raises(ConfigurationError, match="is there already"):
-        keep_key(path, key, keyring)
-    again = read_key(path, keyring)
-    assert (again.kid, again.algorithm) == (key.kid, algorithm)
-    assert set(key.jwks()["keys"][0]) & {"d", "p", "q", "dp"} == set()
-    gives_tokens(server, key.jwks())
-    with opened(server, Ticking()) as web:
-        tokens = SignedIn(web, discover(web), key=again, client_id="node", scopes="system/*.rs")
-        assert tokens.token() == "secret-1"
-        other = SignedIn(web, discover(web), key=again, client_id="x", scopes="system/x.read")
-        with pytest.raises(RecordError, match=rf"kid {key.kid}.*system/x.read.*granted"):
-            other.token()
-    path.chmod(0o644)
-    with pytest.raises(ConfigurationError, match="is open to others"):
-        read_key(path, keyring)
-
-
-def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    with pytest.raises(ConfigurationError, match="expected a key on the curve P-384"):
-        FhirKey(ec.generate_private_key(ec.SECP256R1()))
-    (tmp_path / "k").write_bytes(b"no key")
-    (tmp_path / "k").chmod(0o600)
-    with pytest.raises(ConfigurationError, match="as a private key in PEM"):
-        read_key(tmp_path / "k", None)

@@ -4,8 +4,6 @@ import asyncio
 import ssl
 import sys
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,119 +11,21 @@ from zoneinfo import ZoneInfo
 
 import hl7
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fedtwin_client.records import mllp
-from fedtwin_client.records.door import Keep
 from fedtwin_client.records.hl7_patients import Whose
 from fedtwin_client.records.mllp import MllpDoor, MllpSettings, MllpTls
-from fedtwin_client.records.mllp_acks import acknowledgements, received_of
-from fedtwin_client.records.mllp_frames import Frame, FrameCutter
+from fedtwin_client.records.mllp_frames import FrameCutter
 from fedtwin_client.records.pseudonyms import Pseudonyms
 from fedtwin_client.records.reading import Reading
-from fedtwin_client.records.report import Tally
-from fedtwin_client.records.source import Desk, Version
+from fedtwin_client.records.source import Desk
 from fedtwin_client.store.live import LiveStore
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import RecordError
 
 from .hl7_parts import NOW, OBR, PID, SECRET, message, msh, obx
+from .mllp_site import END, START, codes, framed, numbered, run, serving
 from .small_authority import SmallAuthority
-
-START, END = b"\x0b", b"\x1c\r"
-
-
-class Memory:
-    """Keeps in memory, a moment later, or fails as a full disk does."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Version] = {}
-        self.full = False
-        self.calls = 0
-        self.open = asyncio.Event()
-        self.open.set()
-
-    async def __call__(self, versions: Sequence[Version], *_: Any, **__: Any) -> None:
-        self.calls += 1
-        await self.open.wait()
-        if self.full:
-            raise RecordError("the disk is full")
-        self.kept |= {version.origin: version for version in versions}
-
-    @property
-    def results(self) -> list[Any]:
-        found = (one for one in self.kept.values() if one.origin.startswith("lab:result/"))
-        return [event for version in found for event in version.events]
-
-
-class Site:
-    """A door that serves, its memory and its account."""
-
-    def __init__(self, door: MllpDoor) -> None:
-        self.door = door
-        self.memory = Memory()
-        self.tally = Tally(quarantine=None)
-
-    async def dial(self, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.door.port, **options)
-
-    async def send(self, *pieces: bytes, pause_s: float = 0.0) -> list[hl7.Message]:
-        """Write pieces, close our side, and give back the acknowledgements."""
-        reader, writer = await self.dial()
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(pause_s)
-        writer.write_eof()
-        answers = await asyncio.wait_for(reader.read(), 10)
-        writer.close()
-        parts = answers.removesuffix(END).split(END) if answers else []
-        assert all(part.startswith(START) for part in parts)
-        return [hl7.parse(part[1:].decode()) for part in parts]
-
-
-@asynccontextmanager
-async def serving(
-    desk: Desk | None = None, keep: Keep | None = None, **options: Any
-) -> AsyncIterator[Site]:
-    site = Site(MllpDoor("lab", MllpSettings(port=0, **options), Whose()))
-    reading = Reading(source="lab", zone=ZoneInfo("UTC"), now=NOW, tally=site.tally)
-    desk = desk or Desk(reading=reading, pseudonyms=Pseudonyms(SECRET), known={})
-    task = asyncio.create_task(site.door.serve(desk, keep or site.memory))
-    while site.door.port is None and not task.done():
-        await asyncio.sleep(0.001)
-    try:
-        yield site
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-def framed(text: str | bytes) -> bytes:
-    return START + (text if isinstance(text, bytes) else text.encode()) + END
-
-
-def numbered(number: int, value: str = "5", **fields: str) -> str:
-    return message(
-        msh(number=f"M{number}", **fields),
-        PID,
-        OBR.replace("F1^", f"F{number}^"),
-        obx(value, unit="mmol/L"),
-    )
-
-
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(20):
-            await scenario()
-
-    asyncio.run(limited())
-
-
-def codes(answers: list[hl7.Message]) -> list[tuple[str, str]]:
-    return [(str(answer["MSA"][0][1]), str(answer["MSA"][0][2])) for answer in answers]
 
 
 def test_a_message_is_acknowledged_once_it_is_kept() -> None:
@@ -413,62 +313,3 @@ def test_the_nodes_own_store_keeps_each_message_once(tmp_path: Path) -> None:
     rows = Timeline.open(tmp_path / "store").events().to_pylist()
     assert sorted(row["numeric_value"] for row in rows if row["unit"]) == [6, 7, 8]
     assert len(rows) == 5
-
-
-@pytest.mark.parametrize(
-    ("accept", "application", "outcome", "sent"),
-    [
-        ("", "", "stored", ["AA"]),
-        ("", "", "aside", ["AE"]),
-        ("", "", "again", ["AR"]),
-        ("AL", "NE", "stored", ["CA"]),
-        ("AL", "NE", "aside", ["CA"]),
-        ("AL", "NE", "again", ["CR"]),
-        ("AL", "AL", "stored", ["CA", "AA"]),
-        ("AL", "AL", "aside", ["CA", "AE"]),
-        ("AL", "AL", "again", ["CR"]),
-        ("NE", "AL", "stored", ["AA"]),
-        ("NE", "AL", "again", ["AR"]),
-        ("", "ER", "stored", []),
-        ("", "ER", "aside", ["AE"]),
-        ("ER", "NE", "stored", []),
-        ("ER", "NE", "again", ["CR"]),
-        ("SU", "SU", "stored", ["CA", "AA"]),
-        ("SU", "SU", "again", []),
-        ("NE", "NE", "again", []),
-    ],
-)
-def test_enhanced_mode_is_honoured(
-    accept: str, application: str, outcome: Any, sent: list[str]
-) -> None:
-    received = received_of(numbered(7, f15=accept, f16=application).encode())
-    made = acknowledgements(received, outcome, "a|b^c", now=NOW, number="n")
-    assert codes([hl7.parse(one.decode()) for one in made]) == [(code, "M7") for code in sent]
-    assert len({str(hl7.parse(one.decode())["MSH"][0][10]) for one in made}) == len(made)
-
-
-def test_delimiters_of_the_sender_are_used_and_reasons_hold_none() -> None:
-    text = numbered(7).translate(str.maketrans("|^", "#!"))
-    (made,) = acknowledgements(received_of(text.encode()), "aside", "a#b!c", now=NOW, number="n")
-    assert hl7.parse(made.decode())["MSA"][0][3][0] == "a b c"
-
-
-_PIECES = st.lists(
-    st.sampled_from([START, END, b"\x1c", b"\r", b"MSH|^~\\&|", b"x", framed("hello")]), max_size=12
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(_PIECES, st.data())
-def test_frames_do_not_depend_on_packets(pieces: list[bytes], data: st.DataObject) -> None:
-    whole = b"".join(pieces)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=5)))
-    parts = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
-
-    def cut(packets: list[bytes]) -> list[Frame]:
-        cutter = FrameCutter(40)
-        return [frame for packet in packets for frame in cutter.feed(packet)] + cutter.finish()
-
-    assert cut(parts) == cut([whole])
-    held = b"".join(frame.data for frame in cut([whole]) if frame.kind == "message")
-    assert held.count(b"hello") <= whole.count(b"hello")

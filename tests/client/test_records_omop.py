@@ -117,6 +117,7 @@ UNUSABLE: list[tuple[dict[str, Any], str]] = [
     ({"number": 2, "id": None}, "a measurement_id that is no whole number"),
     ({"number": 2, "id": "7a"}, "a measurement_id that is no whole number"),
     ({"number": 2, "id": "9" * 30}, "a measurement_id that is no whole number"),
+    ({"number": 2, "id": str(2**63)}, "a measurement_id that is no whole number"),
 ]
 CODES: list[tuple[dict[str, Any], str, str | None]] = [
     ({"concept": 316866}, "SNOMED//38341003", None),
@@ -182,6 +183,20 @@ def test_what_cannot_be_used_is_put_aside(cases: Any, number: int) -> None:
     cells, reason = UNUSABLE[number - 1001]
     assert cases[1][0 if "id" in cells else number] == reason
     assert f"omop:measurement#{number}" not in cases[0]
+
+
+def test_keys_that_are_hashes_of_64_bits(tmp_path: Path) -> None:
+    """The OMOP form of MIMIC-IV has such keys, of either sign."""
+    keys = [2**63 - 1, 2**63 - 2, -(2**63) + 1, -5125217939183082257]
+    tables = small()
+    tables["measurement"] = [
+        clinical("measurement", id=key, concept=3000001, number=number)
+        for number, key in enumerate(keys)
+    ]
+    events, tally = read(as_csv(tmp_path / "cdm", tables))
+    assert not tally.reasons
+    found = {event.source: event.numeric_value for event in events}
+    assert [found[f"omop:measurement#{key}"] for key in keys] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("number", range(1, len(CODES) + 1))

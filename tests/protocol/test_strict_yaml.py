@@ -18,7 +18,8 @@ def doubling(levels: int) -> str:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a: 1\na: 2\n", "the key 'a' is given twice"),
+        ("b: 1\na: 1\n\na: 2\n", "the key 'a' is given twice, in line 2 and in line 4: keep one"),
+        ("b: {c: 1,\n  c: 1}\n", "the key 'c' is given twice, in line 1 and in line 2"),
         ("a: 2026-02-30\n", "day is out of range"),
         (f"a: {'9' * 5000}\n", "integer string conversion"),
         ("[" * 3000, "recursion"),

@@ -43,7 +43,7 @@ def test_stopping_the_demo_leaves_no_process_behind(tmp_path: Path, ending: sign
     family = psutil.Process(demo.pid).children(recursive=True)
     assert len(family) >= 2, "expected a coordinator and a hospital"
     demo.send_signal(ending)
-    _, said = demo.communicate(timeout=60)
+    _, said = demo.communicate(timeout=240)
     _, alive = psutil.wait_procs(family, timeout=20)
     left = [" ".join(process.cmdline()) for process in alive]
     assert left == []
@@ -68,7 +68,7 @@ def play(folder: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=180,
+        timeout=600,
     )
 
 

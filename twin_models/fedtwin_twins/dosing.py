@@ -9,6 +9,7 @@ from fedtwin_twins.advice.search import regimens_of
 from fedtwin_twins.advice.targets import Target, TargetKind
 from fedtwin_twins.pharmacology.card import ModelCard
 from fedtwin_twins.pharmacology.card_parts import RouteCard
+from fedtwin_twins.pharmacology.card_parts import Target as TargetCard
 from fedtwin_twins.twin.quantities import Quantity
 from fedtwin_twins.twin.refusals import Problem, Refusal
 
@@ -22,8 +23,10 @@ _KINDS: Final[dict[str, TargetKind]] = {
     "area_24h": "area_24h",
     "area_course": "cumulative_area",
     "value": "trough",
+    "time_in_range": "time_in_range",
 }
 """A value is that of the observable when the next dose is due."""
+_NOT_CHECKED: Final = {"memory": "; from memory, not checked", None: "; not said how far checked"}
 
 
 def targets_of(card: ModelCard) -> list[Target]:
@@ -34,10 +37,20 @@ def targets_of(card: ModelCard) -> list[Target]:
             observable=one.observable,
             low=Quantity(one.low, one.unit),
             high=Quantity(one.high, one.unit),
-            source=f"{one.when}; {one.source}",
+            within=_within(card, one),
+            source=f"{one.when}; {one.source}{_NOT_CHECKED.get(one.verified, '')}",
         )
         for one in card.targets
     ]
+
+
+def _within(card: ModelCard, one: TargetCard) -> tuple[Quantity, Quantity] | None:
+    """The two limits of the observable of a time in range."""
+    if one.within is None:
+        return None
+    unit = next(each.unit for each in card.observables if each.name == one.observable)
+    low, high = (Quantity(value, unit) for value in one.within)
+    return low, high
 
 
 def limits_of(

@@ -36,6 +36,7 @@ from fedtwin_client.at_rest.boxes import (
 )
 from fedtwin_protocol.credentials import write_atomically
 from fedtwin_protocol.errors import ConfigurationError
+from fedtwin_protocol.strict_yaml import load_strictly
 
 FILE: Final = "keyring.json"
 CREDENTIAL: Final = "credential:"
@@ -239,7 +240,7 @@ def key_file(folder: Path) -> Path | None:
     """
     path = folder / "node.yaml"
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = load_strictly(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"cannot read where the site key is in {path}: {error}") from error
     named = settings.get("key_file") if isinstance(settings, dict) else None

@@ -84,7 +84,10 @@ def open_reader(path: Path, key: bytes | None, repeated: Sequence[str] = ()) -> 
         OSError: it does not open with its key, or was changed.
     """
     return pq.ParquetFile(
-        path, read_dictionary=list(repeated), decryption_properties=_opening(path, key)
+        path,
+        read_dictionary=list(repeated),
+        pre_buffer=False,  # reading ahead is another thread's, which costs more than a local disk
+        decryption_properties=_opening(path, key),
     )
 
 

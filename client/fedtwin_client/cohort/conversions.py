@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedtwin_client.records.analytes import analyte_conversion
 from fedtwin_client.records.units import normal_unit
-from fedtwin_client.store.pieces import Piece
+from fedtwin_client.store.pieces import Piece, taken
 from fedtwin_protocol.errors import CohortError
 
 TIDY = """
@@ -119,16 +119,18 @@ class UnitTable:
             (rows,) the numbers, and where there is one.
         """
         numbers, present = piece.numbers
-        made = numbers[rows]
-        there = np.ones(len(rows), np.bool_) if present is None else present[rows]
+        made = taken(numbers, rows)
+        there = np.ones(len(rows), np.bool_) if present is None else taken(present, rows)
         if self._plain and self._fits.all():
             return made, there
         unit: NDArray[np.int32] | int = len(self._units)
         if self._units:
             unit = piece.of_unit(self._units, len(self._units), np.int32, rows)
-        there &= self._fits[asker, unit]
+        place = np.multiply(asker, len(self._units) + 1, dtype=np.int64) + unit
+        there &= taken(self._fits.ravel(), place)
         if not self._plain:
-            made = converted(made, self._factor[asker, unit], self._shift[asker, unit])
+            factor, shift = (taken(of.ravel(), place) for of in (self._factor, self._shift))
+            made = converted(made, factor, shift)
         return made, there
 
 

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtwin_client.cohort.times import DAY_US
-from fedtwin_client.store.pieces import Piece
+from fedtwin_client.store.pieces import Piece, taken
 
-_MOST: Final = 2**16
 _MOST_DAYS: Final = 10**7  # longer than history; no window
 
 
@@ -56,7 +55,7 @@ class Found:
     """
 
     rows: NDArray[np.int64]
-    question: NDArray[np.uint16]
+    question: NDArray[Any]
     asked: NDArray[Any]
     patient: NDArray[np.int32]
 
@@ -82,7 +81,7 @@ class Found:
 
 
 class LookBack:
-    """Questions that are asked of one piece of the store after another; at most 65,535.
+    """Questions that are asked of one piece of the store after another.
 
     Attributes:
         pairs: each question with each of its codes.
@@ -99,10 +98,11 @@ class LookBack:
                 asked.setdefault(code, []).append(number)
         several = list(asked.values())
         self._first = np.cumsum([0, *(len(one) for one in several)])
-        self._question = np.array([number for one in several for number in one], np.uint16)
         self.pairs = [(number, code) for code, numbers in asked.items() for number in numbers]
-        # Of 16 bits, so that numpy counts instead of sorting them.
-        self._kind = np.uint16 if len(self.pairs) < _MOST else np.int64
+        # Of so few bits, so that numpy counts instead of sorting them.
+        self._kind = _smallest(max(len(self.pairs), len(questions)))
+        numbers = [number for one in several for number in one]
+        self._question = np.array(numbers, self._kind)
         self._once = len(self.pairs) == len(asked)
         self._of_code = {code: place for place, code in enumerate(asked)}
 
@@ -129,8 +129,11 @@ class LookBack:
         other = len(self._of_code)
         code = piece.of_code(self._of_code, other, self._kind)
         rows = np.flatnonzero(code != other)
-        rows, question, asked = self._by_question(rows, code[rows])
-        return Found(rows=rows, question=question, asked=asked, patient=piece.owner[rows])
+        if len(rows) < len(code):
+            code = code[rows]
+        rows, question, asked = self._by_question(rows, code)
+        patient = taken(piece.owner, rows)
+        return Found(rows=rows, question=question, asked=asked, patient=patient)
 
     def _in_reach(self, piece: Piece, chosen: Chosen) -> NDArray[np.int64]:
         """Rows that some patient and question could use."""
@@ -144,12 +147,12 @@ class LookBack:
 
     def _by_question(
         self, rows: NDArray[np.int64], code: NDArray[Any]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[Any]]:
+    ) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
         """The rows once for each question that asks for their code, by question."""
         if self._once:
-            question = self._question[code]
+            question = taken(self._question, code)
             order = np.argsort(question, kind="stable")
-            return rows[order], question[order], code[order]
+            return taken(rows, order), taken(question, order), taken(code, order)
         first = self._first[code]
         number = self._first[code + 1] - first
         again = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)
@@ -169,3 +172,8 @@ class LookBack:
         usable = (time <= index) & (piece.known[found.rows] <= index)
         usable &= time >= index - self._days[found.question] * DAY_US
         return found.of(np.flatnonzero(usable))
+
+
+def _smallest(number: int) -> Any:
+    """The smallest type that numbers up to one fit into."""
+    return np.min_scalar_type(number).type

@@ -28,6 +28,7 @@ from fedtwin_protocol.credentials import write_atomically
 from fedtwin_protocol.errors import ConfigurationError, FedtwinError
 from fedtwin_protocol.proxies import check_proxy
 from fedtwin_protocol.signing import TrustRoot
+from fedtwin_protocol.strict_yaml import load_strictly
 from fedtwin_protocol.tuf_roots import TrustedRoot, follow_roots
 
 
@@ -118,7 +119,7 @@ class NodeHome:
             ConfigurationError: it is absent or wrong.
         """
         try:
-            value = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
+            value = load_strictly(self.settings_file.read_text(encoding="utf-8"))
             settings = NodeSettings.model_validate(value)
             if settings.proxy is not None:
                 check_proxy(settings.proxy)

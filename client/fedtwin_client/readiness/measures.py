@@ -1,7 +1,7 @@
-"""Counting: the measures of a readiness report, in two passes over the timelines.
+"""Counting: the measures of a readiness report, in one pass over the timelines.
 
-The first takes the timelines as a whole and selects the cohort; the second takes the rows of every
-feature, a piece of the store at a time. Features that ask the same question are counted once.
+A piece of the store at a time: what it adds to the whole, who of its patients is in the cohort, and
+then the rows of every feature. Features that ask the same question are counted once.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtwin_client.cohort.conversions import StoredUnits, UnitConversion, UnitTable
-from fedtwin_client.cohort.lookback import LookBack, Question
+from fedtwin_client.cohort.lookback import Found, LookBack, Question
 from fedtwin_client.cohort.selection import Rules, Selected, together
-from fedtwin_client.cohort.times import earliest, stored_codes, years_of
+from fedtwin_client.cohort.times import DAY_US, stored_codes, years_of
 from fedtwin_client.readiness.counts import CohortCounts, FeatureCounts, Report, YearCounts
 from fedtwin_client.readiness.questions import conversion_of
+from fedtwin_client.readiness.rarities import lives_of, rarities
 from fedtwin_client.readiness.reference import Reference
 from fedtwin_client.readiness.site import SiteTally
 from fedtwin_client.readiness.tallies import Rows, Tally
 from fedtwin_client.records.analytes import analyte
 from fedtwin_client.records.blocks import microseconds
-from fedtwin_client.records.events import BIRTH, DEATH
-from fedtwin_client.store.pieces import NEVER, PatientColumns, Piece
+from fedtwin_client.store.pieces import NEVER, PatientColumns, Piece, taken
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.errors import CohortError
@@ -57,13 +57,23 @@ def measure(
         RecordError: the records cannot be read.
     """
     columns = PatientColumns(timeline=timeline)
-    progress("patients")
+    progress("units")
     units = columns.units()
-    site, selected, fault = _first_pass(columns, plan, now, units)
-    progress("features")
-    counting = _Counting(plan, units, microseconds(now) or 0, site, reference)
-    for piece in columns.pieces(counting.columns):
-        counting.add(piece, selected)
+    moment = microseconds(now) or 0
+    site = SiteTally(plan, moment)
+    rules, fault = _rules(plan, now, units)
+    counting = _Counting(plan, units, moment, reference)
+    progress("patients and features")
+    parts = []
+    for piece in columns.pieces(counting.columns | (set() if rules is None else rules.columns)):
+        site.add(piece)
+        index = np.full(len(piece.subjects), -NEVER)
+        if rules is not None:
+            part, places = rules.select(piece)
+            parts.append(part)
+            index[places] = part.index
+        counting.add(piece, index, site.newest)
+    selected = together(parts)[0] if parts else None
     counted = site.counts(timeline)
     return Report(
         study=plan.study,
@@ -73,28 +83,19 @@ def measure(
         cohort=None if selected is None else _cohort(plan, selected),
         cohort_fault=fault,
         features=tuple(
-            counting.feature(feature, selected, counted.refused_units) for feature in plan.features
+            counting.feature(feature, selected, site.newest, counted.refused_units)
+            for feature in plan.features
         ),
         reference=None if reference is None else reference.name,
     )
 
 
-def _first_pass(
-    columns: PatientColumns, plan: StudyPlan, now: datetime, units: StoredUnits
-) -> tuple[SiteTally, Selected | None, str]:
-    """The timelines as a whole, and the cohort, or why it cannot be built."""
-    site = SiteTally(plan, microseconds(now) or 0)
-    rules, fault = None, ""
+def _rules(plan: StudyPlan, now: datetime, units: StoredUnits) -> tuple[Rules | None, str]:
+    """The cohort's rules, or why it cannot be built."""
     try:
-        rules = Rules(plan, now.astimezone(UTC).replace(tzinfo=None), units)
+        return Rules(plan, now.astimezone(UTC).replace(tzinfo=None), units), ""
     except CohortError as error:
-        fault = str(error)
-    parts = []
-    for piece in columns.pieces(set() if rules is None else rules.columns):
-        site.add(piece)
-        if rules is not None:
-            parts.append(rules.select(piece)[0])
-    return site, None if rules is None else together(parts)[0], fault
+        return None, str(error)
 
 
 class _Counting:
@@ -109,9 +110,9 @@ class _Counting:
         plan: StudyPlan,
         units: StoredUnits,
         now: int,
-        site: SiteTally,
         reference: Reference | None,
     ) -> None:
+        self._now = now
         self._tallies: dict[tuple[Any, ...], Tally] = {}
         asked = [one for one in plan.features if one.kind not in _DEMOGRAPHIC]
         quantiles = {} if reference is None else reference.quantiles
@@ -122,7 +123,6 @@ class _Counting:
                 feature=feature,
                 quantiles=None if given is None else np.array(given),
                 now=now,
-                newest=site.newest,
                 held=held,
             )
             self._tallies.setdefault(_key(feature, given), tally)
@@ -138,41 +138,62 @@ class _Counting:
         )
         self.columns = set(_COLUMNS) if features else set()
 
-    def add(self, piece: Piece, selected: Selected | None) -> None:
-        """Count a piece."""
+    def add(self, piece: Piece, index: NDArray[np.int64], newest: int | None) -> None:
+        """Count a piece.
+
+        Args:
+            piece: of the store.
+            index: (patients,) index dates; long ago for those who are not in the cohort.
+            newest: when the newest event so far happened, up to now; none: there is none.
+        """
         if not self._tallies:
             return
         found = self._look_back.every(piece)
-        values, there = self._units.values(piece, found.rows, found.asked)
-        present = piece.numbers[1]
-        number = np.ones(len(there), np.bool_) if present is None else present[found.rows]
-        time, known = piece.time[found.rows], piece.known[found.rows]
-        birth, death = _lives(piece)
-        index = _index(piece, selected)
-        edges = np.searchsorted(found.question, np.arange(len(self._tallies) + 1))
+        rare = rarities(piece, found, len(self._tallies), lives_of(piece), self._now)
+        places = np.arange(len(self._tallies) + 1, dtype=found.question.dtype)
+        edges = np.searchsorted(found.question, places)
         for place, tally in enumerate(self._tallies.values()):
-            here = slice(edges[place], edges[place + 1])
-            owner = found.patient[here]
-            tally.add(
-                Rows(
-                    piece=piece,
-                    rows=found.rows[here],
-                    owner=owner,
-                    time=time[here],
-                    known=known[here],
-                    value=values[here],
-                    there=there[here],
-                    number=number[here],
-                    birth=birth[owner],
-                    death=death[owner],
-                    index=index[owner],
-                )
-            )
+            rows = self._rows(piece, found, slice(edges[place], edges[place + 1]), index)
+            tally.add(rows, {name: each[place] for name, each in rare.items()}, newest)
+
+    def _rows(self, piece: Piece, found: Found, here: slice, index: NDArray[np.int64]) -> Rows:
+        """The rows of one question, few enough to stay in the processor's own memory."""
+        rows, owner = found.rows[here], found.patient[here]
+        time, known = taken(piece.time, rows), taken(piece.known, rows)
+        value, there = self._units.values(piece, rows, found.asked[here])
+        present = piece.numbers[1]
+        until = taken(index, owner)
+        wait = known - time
+        if not piece.timed:
+            wait = wait[(time != NEVER) & (known != NEVER)]
+        return Rows(
+            piece=piece,
+            rows=rows,
+            owner=owner,
+            time=time,
+            delay=wait / DAY_US,
+            value=value,
+            there=there,
+            number=np.ones(len(rows), np.bool_) if present is None else taken(present, rows),
+            reached=(time <= until) & (known <= until),
+            index=index,
+        )
 
     def feature(
-        self, feature: Feature, selected: Selected | None, refused: dict[str, int]
+        self,
+        feature: Feature,
+        selected: Selected | None,
+        newest: int | None,
+        refused: dict[str, int],
     ) -> FeatureCounts:
-        """All measures of one feature of the contract."""
+        """All measures of one feature of the contract.
+
+        Args:
+            feature: of the plan.
+            selected: the cohort; none: it cannot be built.
+            newest: when the newest event of all up to now happened; none: there is none.
+            refused: by analyte, numbers that were put aside because of their unit.
+        """
         counts: dict[str, Any] = {"name": feature.name, "kind": feature.kind, "unit": feature.unit}
         if feature.kind in _DEMOGRAPHIC:
             if selected is not None:
@@ -180,7 +201,7 @@ class _Counting:
                 counts["covered"] = int(known.sum())
             return FeatureCounts(**counts)
         tally = self._tallies[self._keys[feature.name]]
-        counts |= tally.of()
+        counts |= tally.of(newest)
         if selected is not None:
             counts["covered"] = tally.counts["covered"]
         if feature.kind == "number":
@@ -202,29 +223,6 @@ def _conversions(feature: Feature, code: str, units: StoredUnits) -> list[UnitCo
         return None
     found = [conversion_of(code, unit, feature.unit) for unit, _ in units.get(code, ())]
     return [one for one in found if one is not None]
-
-
-def _lives(piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(patients,) births, long ago where they are not known, and deaths."""
-    meant = piece.of_code({BIRTH: 1, DEATH: 2}, 0, np.uint8)
-    found = []
-    for which in (1, 2):
-        rows = np.flatnonzero(meant == which)
-        found.append(earliest(piece.owner[rows], piece.time[rows], len(piece.subjects)))
-    birth, death = found
-    birth[birth == NEVER] = -NEVER
-    return birth, death
-
-
-def _index(piece: Piece, selected: Selected | None) -> NDArray[np.int64]:
-    """(patients,) index dates; long ago for those who are not in the cohort."""
-    found = np.full(len(piece.subjects), -NEVER)
-    if selected is not None and len(selected.subject_ids):
-        place = np.searchsorted(selected.subject_ids, piece.subjects)
-        place = np.minimum(place, len(selected.subject_ids) - 1)
-        mine = selected.subject_ids[place] == piece.subjects
-        found[mine] = selected.index[place[mine]]
-    return found
 
 
 def _cohort(plan: StudyPlan, selected: Selected) -> CohortCounts:

@@ -18,7 +18,7 @@ from fedtwin_client.cohort.times import stored_codes
 from fedtwin_client.readiness.counts import CodeCount, SiteCounts
 from fedtwin_client.records.codes import is_local
 from fedtwin_client.records.events import BIRTH, DEATH, SEX
-from fedtwin_client.store.pieces import Piece
+from fedtwin_client.store.pieces import NEVER, Piece
 from fedtwin_client.store.tail import FILE, Tail
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.study import StudyPlan
@@ -57,9 +57,11 @@ class SiteTally:
     def add(self, piece: Piece) -> None:
         """Count a piece."""
         self._subjects += len(piece.subjects)
-        past = piece.time[piece.time <= self._now]
-        if len(past):
-            self.newest = max(int(past.max()), self.newest or int(past.max()))
+        past = piece.time.max(initial=-NEVER)
+        if past > self._now:
+            past = piece.time[piece.time <= self._now].max(initial=-NEVER)
+        if past != -NEVER:
+            self.newest = int(past) if self.newest is None else max(int(past), self.newest)
         names, code = piece.coded("code")
         numbers = np.bincount(code, minlength=len(names)).tolist()
         self._codes.update({n: number for n, number in zip(names, numbers, strict=True) if number})

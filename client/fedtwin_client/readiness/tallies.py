@@ -1,6 +1,7 @@
 """The measures of one question of a report, gathered from one piece of the store after another."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -12,14 +13,15 @@ from numpy.typing import NDArray
 
 from fedtwin_client.cohort.times import DAY_US
 from fedtwin_client.readiness.counts import BINS
+from fedtwin_client.readiness.months import Months
+from fedtwin_client.readiness.recent import Recent, furthest
 from fedtwin_client.readiness.reference import LEVELS, distance
 from fedtwin_client.readiness.spread import Spread
-from fedtwin_client.records.units import normal_unit
-from fedtwin_client.store.pieces import NEVER, Piece
+from fedtwin_client.readiness.written import pairs_of, written_otherwise
+from fedtwin_client.store.pieces import NEVER, Piece, taken
 from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.encoding import spell_category
 
-DRIFT_DAYS: Final = 30
 DRIFT_VALUES: Final = 50
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -38,25 +40,23 @@ class Rows:
         rows: (rows,) in it.
         owner: (rows,) the patient's place.
         time: (rows,) microseconds, `NEVER` for none.
-        known: (rows,) the same.
+        delay: (some,) days from happening to being known, of rows of which both are known.
         value: (rows,) in the question's unit, where `there`.
         there: (rows,) whether there is a number that converts.
         number: (rows,) whether there is a number.
-        birth: (rows,) the patient's, long ago where it is not known.
-        death: (rows,) the patient's, `NEVER` where it is not known.
-        index: (rows,) the patient's index date, long ago for those who are not in the cohort.
+        reached: (rows,) whether it happened and was known by the patient's index date.
+        index: (patients,) index dates, long ago for those who are not in the cohort.
     """
 
     piece: Piece
     rows: NDArray[np.int64]
     owner: NDArray[np.int32]
     time: Times
-    known: Times
+    delay: Floats
     value: Floats
     there: Mask
     number: Mask
-    birth: Times
-    death: Times
+    reached: Mask
     index: Times
 
 
@@ -68,46 +68,49 @@ class Tally:
         feature: one of those that ask the question.
         quantiles: of the reference; none: there is none.
         now: microseconds.
-        newest: of all events up to now, microseconds; none: there is none.
         held: how many numbers are kept as they come.
     """
 
     feature: Feature
     quantiles: Floats | None
     now: int
-    newest: int | None
     held: int
     counts: Counter[str] = field(default_factory=Counter)
     last: int = -NEVER
-    days: Counter[int] = field(default_factory=Counter)
+    months: Months = field(default_factory=Months)
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS + 2, np.int64))
     below: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(LEVELS) + 1, np.int64))
     up_to: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(LEVELS) + 1, np.int64))
-    late: list[Floats] = field(default_factory=list)
-    early: list[Floats] = field(default_factory=list)
+    recent: Recent = field(default_factory=Recent)
     values: Spread = field(init=False)
     delays: Spread = field(init=False)
+    otherwise: Callable[[str, str], bool] = field(init=False)
 
     def __post_init__(self) -> None:
         self.values, self.delays = Spread(self.held), Spread(self.held)
+        self.otherwise = written_otherwise(self.feature.unit)
 
-    def add(self, rows: Rows) -> None:
-        """Take the rows of a piece."""
+    def add(self, rows: Rows, rare: Mapping[str, int], newest: int | None) -> None:
+        """Take the rows of a piece.
+
+        Args:
+            rows: of the piece.
+            rare: how many of them have what few have, by name.
+            newest: when the newest event so far happened, up to now; none: there is none.
+        """
         if not len(rows.rows):
             return
         has, implausible = self._judged(rows)
         counts, kind = self.counts, self.feature.kind
+        counts.update(rare)
         counts["rows"] += len(rows.rows)
         counts["subjects"] += _different(rows.owner)
         counts["values"] += _number(has)
         counts["implausible"] += _number(implausible)
-        counts["comparator"] += _number(rows.piece.has("comparator")[rows.rows])
         counts["duplicates"] += _duplicates(rows)
         usable = (has | np.bool_(kind == "presence")) & ~implausible
-        reach = NEVER if self.feature.window_days is None else self.feature.window_days * DAY_US
-        seen = usable & (rows.time <= rows.index) & (rows.known <= rows.index)
-        seen &= rows.time >= np.where(rows.index < reach - NEVER, -NEVER, rows.index - reach)
-        counts["covered"] += _different(rows.owner[np.flatnonzero(seen)])
+        seen = usable & rows.reached & self._in_window(rows)
+        counts["covered"] += _different(taken(rows.owner, np.flatnonzero(seen)))
         self._moments(rows)
         if kind in {"number", "flag"}:
             counts["null"] += len(rows.rows) - _number(rows.number)
@@ -116,10 +119,16 @@ class Tally:
         if kind == "number":
             counts["unknown_unit"] += _number(rows.number & ~rows.there)
             counts["converted"] += self._converted(rows)
-            self._numbers(rows, has, usable)
+            self._numbers(rows, has, usable, plain=not implausible.any())
+            if newest is not None:
+                self.recent.add(rows.time, rows.value, usable & (rows.time <= self.now), newest)
 
-    def of(self) -> dict[str, Any]:
-        """The measures."""
+    def of(self, newest: int | None) -> dict[str, Any]:
+        """The measures.
+
+        Args:
+            newest: when the newest event of all up to now happened; none: there is none.
+        """
         if not self.counts["rows"]:
             return {}
         found: dict[str, Any] = {
@@ -133,13 +142,10 @@ class Tally:
         delays = self.delays.quantiles([0.5, 0.95])
         if delays is not None:
             found |= dict(zip(("delay_p50_days", "delay_p95_days"), delays, strict=True))
-        months: Counter[str] = Counter()
-        for day, number in self.days.items():
-            months[f"{_EPOCH + timedelta(days=day):%Y-%m}"] += number
-        found["months"] = tuple(sorted(months.items()))
-        return found | (self._of_numbers() if self.feature.kind == "number" else {})
+        found["months"] = self.months.named()
+        return found | (self._of_numbers(newest) if self.feature.kind == "number" else {})
 
-    def _of_numbers(self) -> dict[str, Any]:
+    def _of_numbers(self, newest: int | None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         quantiles = self.values.quantiles([0.01, 0.5, 0.99])
         if quantiles is not None:
@@ -149,11 +155,12 @@ class Tally:
         below, up_to = np.cumsum(self.below).tolist(), np.cumsum(self.up_to).tolist()
         if self.quantiles is not None and up_to[-1]:
             found["ks"] = distance(below[:-1], up_to[:-1], up_to[-1])
-        late, early = (np.concatenate([np.zeros(0), *part]) for part in (self.late, self.early))
-        if len(late) or len(early):
-            found["recent"] = (len(late), len(early))
+        if newest is not None:
+            late, early = self.recent.halves(newest)
+            if len(late) or len(early):
+                found["recent"] = (len(late), len(early))
             if min(len(late), len(early)) >= DRIFT_VALUES:
-                found["drift"] = _furthest(late, early)
+                found["drift"] = furthest(late, early)
         return found
 
     def _judged(self, rows: Rows) -> tuple[Mask, Mask]:
@@ -180,53 +187,43 @@ class Tally:
         has = spoken | rows.number
         return has, has & ~fits
 
+    def _in_window(self, rows: Rows) -> Mask | np.bool_:
+        """Which rows do not lie too long before the index date, of patients of the cohort."""
+        if self.feature.window_days is None:
+            return np.bool_(True)
+        reach = self.feature.window_days * DAY_US
+        first = np.where(rows.index < reach - NEVER, -NEVER, rows.index - reach)
+        chosen = first[rows.index != -NEVER]
+        if len(chosen) and (chosen == chosen[0]).all():
+            return np.asarray(rows.time >= chosen[0])
+        return np.asarray(rows.time >= taken(first, rows.owner))
+
     def _moments(self, rows: Rows) -> None:
-        counts, time, known = self.counts, rows.time, rows.known
-        timed, told = time != NEVER, known != NEVER
-        past = time <= self.now
-        future = (timed & ~past) | (told & (known > self.now))
-        counts["future"] += _number(future)
-        counts["before_birth"] += _number(time < rows.birth)
-        counts["after_death"] += _number(timed & (time > rows.death))
-        both = timed & told
-        self.delays.add(
-            (known - time)[both] / DAY_US if not both.all() else (known - time) / DAY_US
-        )
-        moments = time if past.all() else time[past]
+        self.delays.add(rows.delay)
+        past = rows.time <= self.now
+        moments = rows.time if past.all() else rows.time[past]
         if len(moments):
             self.last = max(self.last, int(moments.max()))
-            day = moments // DAY_US
-            first = int(day.min())
-            for number, count in enumerate(np.bincount(day - first).tolist(), first):
-                if count:
-                    self.days[number] += count
+            self.months.add(moments)
 
     def _converted(self, rows: Rows) -> int:
         """How many numbers that convert were written in another unit."""
-        wanted = normal_unit(self.feature.unit) or self.feature.unit
-        units, unit = rows.piece.coded("unit")
-        sources, source = rows.piece.coded("src_unit")
-        held = [(normal_unit(one) or one) if one else "1" for one in units]
-        other = np.array(
-            [
-                [((normal_unit(one) or one) if one else own) != wanted for own in held]
-                for one in sources
-            ]
-        )
-        if not other.any():
-            return 0
-        return _number(other[source[rows.rows], unit[rows.rows]] & rows.there)
+        converts = rows.rows if rows.there.all() else rows.rows[rows.there]
+        found = pairs_of(rows.piece, converts)
+        return sum(n for source, stored, n in found if self.otherwise(source, stored))
 
-    def _numbers(self, rows: Rows, has: Mask, usable: Mask) -> None:
+    def _numbers(self, rows: Rows, has: Mask, usable: Mask, *, plain: bool) -> None:
+        """The values; `plain` if none is implausible."""
         value = rows.value if has.all() else rows.value[has]
         self.values.add(value)
         low, high = self.feature.plausible or (0.0, 1.0)
         with np.errstate(invalid="ignore", over="ignore"):
-            place = np.floor(BINS * (value - low) / (high - low))
-            place = 1 + np.clip(np.nan_to_num(place, nan=0.0), 0, BINS - 1)
-        place[value < low] = 0
-        place[~(value <= high)] = BINS + 1
-        self.histogram += np.bincount(place.astype(np.int64), minlength=BINS + 2)
+            part = BINS * (value - low) / (high - low)
+        place = 1 + np.fmin(np.fmax(part, 0.0), BINS - 1.0).astype(np.int64)
+        if not plain:
+            place[value < low] = 0
+            place[~(value <= high)] = BINS + 1
+        self.histogram += np.bincount(place, minlength=BINS + 2)
         if self.quantiles is not None:
             sound = rows.value[usable]
             levels = len(LEVELS) + 1
@@ -235,12 +232,6 @@ class Tally:
             strictly = np.searchsorted(self.quantiles, sound, "left")
             self.below += np.bincount(above, minlength=levels)
             self.up_to += np.bincount(strictly, minlength=levels)
-        if self.newest is not None:
-            span = DRIFT_DAYS * DAY_US
-            recent = usable & (rows.time > self.newest - 2 * span) & (rows.time <= self.newest)
-            late = rows.time > self.newest - span
-            self.late.append(rows.value[recent & late])
-            self.early.append(rows.value[recent & ~late])
 
 
 def _number(mask: Mask) -> int:
@@ -276,10 +267,3 @@ def _duplicates(rows: Rows) -> int:
     for column in said:
         again &= column[order[1:]] == column[order[:-1]]
     return _number(again)
-
-
-def _furthest(late: Floats, early: Floats) -> float:
-    """The Kolmogorov-Smirnov distance of two samples."""
-    steps = np.unique(np.concatenate([late, early]))
-    parts = [np.searchsorted(np.sort(one), steps, "right") / len(one) for one in (late, early)]
-    return float(np.abs(parts[0] - parts[1]).max())

@@ -18,7 +18,7 @@ from fedtwin_client.records.fhir_visits import visit_events
 from fedtwin_client.records.moments import Moment, read_moment
 from fedtwin_client.records.observation import observation_events
 from fedtwin_client.records.reading import Reading, UnusableError
-from fedtwin_client.records.resources import Found, Resource, own_id, text_of
+from fedtwin_client.records.resources import Found, Resource, own_id, refuse_modified, text_of
 from fedtwin_client.records.source import Version
 from fedtwin_client.records.subjects import Subjects
 
@@ -96,6 +96,7 @@ class FhirReader:
         origin = f"{self._reading.source}:{kind}/{own_id(found)}"
         events: list[Event] = []
         try:
+            refuse_modified(found.resource)
             events = reader(found, origin)
         except UnusableError as error:
             self._reading.unusable(error, found.place, found.resource)

@@ -21,6 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 from numpy.typing import NDArray
 
+from fedtwin_client.records.resources import MODIFIERS, may_be_modified
+
 Mask = NDArray[np.bool_]
 TEXTS: Final = ("resourceType", "id", "status", "code", "subject", "effectiveDateTime", "issued")
 QUANTITY: Final = ("value", "comparator", "unit", "code", "system")
@@ -92,6 +94,8 @@ class ColumnReader:
         if table.num_rows != len(starts):
             return None
         proven = (_found_length(table, more) == lengths) & ~_doubtful(table, more)
+        for name in MODIFIERS.keys() & set(more):
+            proven &= ~_present(table[name])
         only = np.ones(len(starts), dtype=np.bool_)
         for name in more:
             if name.startswith("value"):
@@ -309,6 +313,7 @@ def _is_plain(line: bytes) -> bool:
         and b"Inf" not in line
         and not _is_extreme(line)
         and (b"\\" not in line or _SURROGATE.search(line) is None)
+        and not may_be_modified(line)
         and _is_utf8(line)
     )
 

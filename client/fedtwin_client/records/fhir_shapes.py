@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedtwin_client.records.fhir_columns import QUANTITY
 from fedtwin_client.records.fhir_plain import Kept, Meanings
-from fedtwin_client.records.resources import parse_json
+from fedtwin_client.records.resources import MODIFIERS, parse_json
 
 Path = tuple[str | int, ...]
 Span = tuple[int, int]
@@ -68,6 +68,8 @@ def shape_of(line: bytes, meanings: Meanings) -> Shape | None:
     """
     resource = parse_json(line) if line[:1] == b"{" else None
     if not isinstance(resource, dict) or resource.get("resourceType") != "Observation":
+        return None
+    if not resource.keys().isdisjoint(MODIFIERS):
         return None
     spans = _spans(line)
     values = None if spans is None else _values(resource, spans, line, meanings)

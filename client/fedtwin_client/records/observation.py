@@ -21,7 +21,7 @@ from fedtwin_client.records.reading import (
     finite,
 )
 from fedtwin_client.records.report import Place
-from fedtwin_client.records.resources import Found, Resource, list_of, text_of
+from fedtwin_client.records.resources import Found, Resource, list_of, refuse_modified, text_of
 from fedtwin_client.records.units import SAME, conversion, normal_unit
 
 PLAIN_NOT = frozenset({"entered-in-error", "refuted", "cancelled", "registered"})
@@ -58,6 +58,7 @@ def observation_events(found: Found, subject: int, origin: str, reading: Reading
     events: list[Event] = []
     for number, part in enumerate(_parts(resource)):
         try:
+            refuse_modified(part)
             code = _code(part, reading, found.place)
             values = _read_values(part, code, reading, whole=part is resource)
         except UnusableError as error:

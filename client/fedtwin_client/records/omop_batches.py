@@ -18,7 +18,8 @@ _NEVER_NA = (
     *_NUMBERED, Meaning.DATE, Meaning.DATETIME, Meaning.END_DATE, Meaning.END_DATETIME,
     Meaning.NUMBER,
 )  # fmt: skip
-_WHOLE = r"^[+-]?\d{1,18}$"
+_WHOLE = r"^[+-]?\d{1,19}$"
+_LARGEST = str(2**63 - 1)
 
 
 class TableReading:
@@ -47,9 +48,7 @@ class TableReading:
         for meaning in (Meaning.SOURCE_VALUE, Meaning.SOURCE_CONCEPT):
             if meaning in cells:
                 cells[meaning] = pc.if_else(mapped, None, cells[meaning])
-        fit = pc.match_substring_regex(cells[Meaning.ID], _WHOLE)
-        texts = pc.if_else(pc.fill_null(fit, False), cells[Meaning.ID], None)
-        keys = pc.cast(texts, pa.int64()).combine_chunks()
+        keys = _keys(cells[Meaning.ID])
         rows = pa.table(
             {
                 **{meaning.value: column for meaning, column in cells.items()},
@@ -89,6 +88,15 @@ class TableReading:
             f"a {name} that stood before",
             pa.scalar(None, pa.string()),
         )
+
+
+def _keys(column: pa.ChunkedArray) -> pa.Array:
+    """Keys as the model's 64-bit numbers, which some databases fill with hashes; else null."""
+    digits = pc.replace_substring_regex(column, r"^[+-]", "")
+    small = pc.or_(pc.less(pc.utf8_length(digits), 19), pc.less_equal(digits, _LARGEST))
+    fit = pc.and_(pc.match_substring_regex(column, _WHOLE), small)
+    texts = pc.if_else(pc.fill_null(fit, False), column, None)
+    return pc.cast(texts, pa.int64()).combine_chunks()
 
 
 def _whole_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -60,7 +60,7 @@ class OmopFiles:
         Raises:
             RecordError: it cannot be read, or a table is there twice.
         """
-        self.title = f"OMOP tables of {path.name}"
+        self.title = f"OMOP tables of {path.resolve().name}"
         self._path = path
         self._zip = None if path.is_dir() else _open_zip(path)
         members = self._members()

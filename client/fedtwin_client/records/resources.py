@@ -21,6 +21,10 @@ from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
 
 Resource: TypeAlias = dict[str, Any]
+MODIFIERS = {"modifierExtension": "a modifier extension", "implicitRules": "implicit rules"}
+"""Members of resources and elements that change what the other members say."""
+_ESCAPED_NAME = re.compile(rb'("[A-Za-z]{0,17}\\u00[0-9A-Za-z\\]{0,102}")[ \t\r\n]*:')
+_MODIFIER_NAMES = tuple(f'"{name}"'.encode() for name in MODIFIERS)
 _ENDINGS = (".ndjson", ".jsonl", ".json", ".ndjson.gz", ".jsonl.gz", ".json.gz")
 _SINGLE_LIMIT = 512 * 1024 * 1024
 _ADDRESS = re.compile(r"(?:^|/)([A-Z][A-Za-z]{1,59})/([A-Za-z0-9\-.]{1,64})$")
@@ -209,6 +213,31 @@ def text_of(resource: Resource, key: str) -> str:
     return value or ""
 
 
+def refuse_modified(resource: Resource) -> None:
+    """Refuse what FHIR forbids to read without knowing the rules that it names.
+
+    A modifier extension can mean anything: that the specimen was haemolysed, that the record is
+    not of the patient, that the opposite holds.
+
+    Raises:
+        UnusableError: the resource or element has a modifier extension, or implicit rules.
+    """
+    for name, words in MODIFIERS.items():
+        if resource.get(name):
+            raise UnusableError(f"{words}, which may change what it says")
+
+
+def may_be_modified(line: bytes) -> bool:
+    """Whether a line of JSON may hold one of `MODIFIERS`, also written with escapes."""
+    if any(name in line for name in _MODIFIER_NAMES):
+        return True
+    names = _ESCAPED_NAME.findall(line) if b"\\u00" in line else []
+    try:
+        return any(json.loads(name) in MODIFIERS for name in names)
+    except ValueError:
+        return True
+
+
 def list_of(resource: Resource, key: str) -> list[Any]:
     """A member that must be a list; empty where it is absent.
 
@@ -272,7 +301,7 @@ def _checked(value: Any, place: Place, address: str, tally: Tally, raw: str) -> 
         tally.put_aside("not a JSON object", place, raw or value)
     elif value.get("resourceType") == "Bundle":
         yield from _entries(value, place, tally)
-    elif not isinstance(value.get("resourceType"), str):
+    elif not isinstance(value.get("resourceType"), str) or not value["resourceType"]:
         tally.put_aside("no resourceType", place, value)
     else:
         yield Found(resource=value, place=place, address=address)

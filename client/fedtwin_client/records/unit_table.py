@@ -14,6 +14,8 @@ from typing import Final
 
 _ANNOTATION_ONLY: Final = re.compile(r"\{[^{}]*\}\Z")
 _MOST_REMEMBERED: Final = 16_384
+_POWER_OF_TEN: Final = re.compile("10([⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+_RAISED: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +128,8 @@ class UnitTable:
 
 
 def squeeze(text: str) -> str:
-    """A spelling without white space and HTML, with one sign each for micro and degree."""
+    """A spelling without white space and HTML, with one sign each for micro, degree and powers."""
     plain = html.unescape(text).replace("μ", "u").replace("µ", "u").replace("º", "°")
+    if not plain.isascii():
+        plain = _POWER_OF_TEN.sub(r"10^\1", plain).translate(_RAISED)
     return "".join(plain.split())

@@ -3,6 +3,7 @@
 Only the patient's bucket is opened, and of it only the row groups whose statistics admit them.
 """
 
+from bisect import bisect_left, bisect_right
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -67,7 +68,7 @@ class PatientReader:
         for file in self._timeline.manifest.files:
             if file.bucket == subject_id % BUCKETS:
                 parts.append(self._file(file).rows(subject_id))
-                origins.update(_origins(parts[-1]).to_pylist())
+                origins |= _origins(parts[-1])
         live = self._live(subject_id, origins)
         if live.origins:
             parts = [_without(part, live.origins) for part in parts]
@@ -99,26 +100,31 @@ class _File:
 
     def __init__(self, path: Path, reader: pq.ParquetFile) -> None:
         self._path, self._reader = path, reader
-        metadata = reader.metadata
-        self._bounds = [
-            metadata.row_group(number).column(0).statistics
-            for number in range(metadata.num_row_groups)
-        ]
+        groups = range(reader.metadata.num_row_groups)
+        bounds = [reader.metadata.row_group(number).column(0).statistics for number in groups]
+        self._known = all(one is not None and one.has_min_max for one in bounds)
+        self._lowest = [one.min for one in bounds] if self._known else []
+        self._highest = [one.max for one in bounds] if self._known else []
 
     def rows(self, subject_id: int) -> pa.Table:
         """Of one patient; the first column is the pseudonym, and ascends."""
-        groups = [
-            number
-            for number, bounds in enumerate(self._bounds)
-            if bounds is None or not bounds.has_min_max or bounds.min <= subject_id <= bounds.max
-        ]
+        groups = self._groups(subject_id)
+        if not groups:
+            return SCHEMA.empty_table()
         try:
             found = self._reader.read_row_groups(groups, columns=SCHEMA.names, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise RecordError(f"cannot read {self._path}: {error}") from error
         subjects = found["subject_id"].to_numpy()
         first, end = np.searchsorted(subjects, (subject_id, subject_id + 1))
-        return found.slice(first, end - first).cast(SCHEMA)
+        return _as_stored(found.slice(first, end - first))
+
+    def _groups(self, subject_id: int) -> list[int]:
+        """Row groups whose bounds admit a patient; all of a file that does not tell them."""
+        if not self._known:
+            return list(range(self._reader.metadata.num_row_groups))
+        first = bisect_left(self._highest, subject_id)
+        return list(range(first, bisect_right(self._lowest, subject_id)))
 
 
 def patient_events(timeline: Timeline, subject_id: int) -> pa.Table:
@@ -131,10 +137,27 @@ def patient_events(timeline: Timeline, subject_id: int) -> pa.Table:
         return reader.events(subject_id)
 
 
-def _origins(events: pa.Table) -> pa.ChunkedArray:
-    return origins_of(events["source"])["origin"]
+def _as_stored(events: pa.Table) -> pa.Table:
+    """The columns of the store's schema; those that are so already cost nothing."""
+    return pa.Table.from_arrays(
+        [
+            column if column.type.equals(field.type) else _plain(column, field.type)
+            for column, field in zip(events.columns, SCHEMA, strict=True)
+        ],
+        schema=SCHEMA,
+    )
+
+
+def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if not pa.types.is_dictionary(column.type):
+        return column.cast(kind)
+    return pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind)
+
+
+def _origins(events: pa.Table) -> set[str]:
+    return {source.partition("#")[0] for source in events["source"].to_pylist()}
 
 
 def _without(events: pa.Table, replaced: list[str]) -> pa.Table:
-    out_of_date = pc.is_in(_origins(events), pa.array(replaced, pa.string()))
+    out_of_date = pc.is_in(origins_of(events["source"])["origin"], pa.array(replaced, pa.string()))
     return events.filter(pc.invert(out_of_date))

@@ -75,6 +75,11 @@ class Piece:
         """(rows,) when it became known, as `time`."""
         return _microseconds(self._whole("available_time"))
 
+    @property
+    def timed(self) -> bool:
+        """Whether of each row it is known when it happened and when it became known."""
+        return not (self.table["time"].null_count or self.table["available_time"].null_count)
+
     @cached_property
     def numbers(self) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
         """(rows,) numeric values, and where there is one (elsewhere they may be anything).
@@ -155,8 +160,7 @@ class Piece:
         """As `of_code`; what the mapping says of the empty text holds where there is none."""
         names, places = self.coded(name)
         said = np.array([wanted.get(one, otherwise) for one in names], kind)
-        # No place lies outside; so told, numpy does not look.
-        return np.take(said, places if rows is None else places[rows], mode="clip")
+        return taken(said, places if rows is None else taken(places, rows))
 
     def _whole(self, name: str) -> Any:
         """A column as one array."""
@@ -334,6 +338,11 @@ class PatientColumns:
                 if end:
                     yield first, table.slice(0, end)
                 first += end
+
+
+def taken(values: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
+    """What lies at some places, none of which lies outside: so told, numpy does not look."""
+    return np.take(values, places, mode="clip")
 
 
 def _together(metadata: pq.FileMetaData) -> list[list[int]]:

@@ -52,7 +52,7 @@ def cards_of(plan: TrialPlan, folder: Path | None = None) -> tuple[Card, ...]:
             name=card.id,
             version=card.version,
             sha256=card.digest,
-            open_questions=tuple(card.open_questions),
+            open_questions=(*card.open_questions, *card.unchecked),
         )
         for card in found
     )

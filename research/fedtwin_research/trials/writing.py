@@ -38,7 +38,7 @@ class Card:
         name: of the model.
         version: of the card.
         sha256: of the card's content.
-        open_questions: what its paper leaves open, sentences.
+        open_questions: what its paper leaves open and what nobody has checked, sentences.
     """
 
     name: str

@@ -155,7 +155,7 @@ def answer_to(question: Question, tell: Callable[[str], None] | None = None) -> 
 def given_from(question: Question, regimen: Regimen) -> Schedule:
     """A regimen from the start to the end of the forecast."""
     start, end = question.hours.horizon.start_h, question.hours.end
-    count = max(0, int((end - start) / regimen.interval_h - 1e-9))
+    count = 0 if regimen.once else max(0, int((end - start) / regimen.interval_h - 1e-9))
     first = regimen.loading or regimen.amount
     duration = Quantity(regimen.duration_h, "h") if regimen.duration_h else None
     interval = Quantity(regimen.interval_h, "h")
@@ -177,11 +177,11 @@ def given_from(question: Question, regimen: Regimen) -> Schedule:
 def _next_level(
     question: Question, outlooks: Sequence[Outlook], regimen: Regimen
 ) -> Informative | None:
-    """In the first two intervals of the proposal, after its first dose."""
+    """In the first two intervals of the proposal, after its first dose; in one of a single dose."""
     if question.wanted is None:
         return None
     horizon = question.hours.horizon
-    step = 2.0 * regimen.interval_h / LEVEL_HOURS
+    step = (1.0 if regimen.once else 2.0) * regimen.interval_h / LEVEL_HOURS
     hours = [horizon.start_h + step * place for place in range(1, LEVEL_HOURS + 1)]
     believed = max(outlooks, key=lambda one: one.share)
     target = question.wanted.goal.targets[0]

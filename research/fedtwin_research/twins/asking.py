@@ -13,11 +13,12 @@ from pathlib import Path
 
 from fedtwin_research.twins.genes_and_drugs import GenesAndDrugs, genes_and_drugs
 from fedtwin_research.twins.hours import Hours, hours_of
+from fedtwin_research.twins.meals import cautions_of_plan
 from fedtwin_research.twins.patient_file import PatientFile
 from fedtwin_research.twins.problems import Problems
 from fedtwin_research.twins.reading import ReadFile
 from fedtwin_research.twins.record import covariates_of, observations_of, schedule_of
-from fedtwin_research.twins.wanted import Wanted, current_of, wanted_of
+from fedtwin_research.twins.wanted import Wanted, current_of, wanted_of, with_meals
 from fedtwin_twins.pharmacology.adverse_event_models import ADVERSE_EVENTS
 from fedtwin_twins.pharmacology.card_model import CardModel
 from fedtwin_twins.pharmacology.library import Entry, library, shipped
@@ -26,6 +27,10 @@ from fedtwin_twins.twin.observation_rows import BEFORE_FIRST_DOSE
 from fedtwin_twins.twin.refusals import Problem, Refusal, refuse_if_any
 from fedtwin_twins.twin.schedule import Schedule
 from fedtwin_twins.twin.tabulate import Patient, tabulate
+
+_SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
+SEVERAL = 2
+"""Datetimes without an origin from which on one sentence serves them all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +109,8 @@ def question_of(read: ReadFile, settings: Settings) -> Question:
     _known_risks(content, problems)
     what_if = _what_if(content, fitting or models, patient, read, problems)
     current = problems.attempt(current_of, content, fitting or models)
-    hours = problems.attempt(hours_of, content, patient, current)
+    meals = any(with_meals(model) for model in models)
+    hours = problems.attempt(hours_of, content, patient, current, with_meals=meals)
     wanted = None
     asked = content.goal is not None or settings.advise or "goal" in read.faulty
     if not asked:
@@ -113,6 +119,7 @@ def question_of(read: ReadFile, settings: Settings) -> Question:
         wanted = wanted_of(content, fitting or models, hours.horizon, beside.forbidden, problems)
     refuse_if_any(problems.found)
     assert hours is not None
+    problems.cautions += cautions_of_plan(fitting, patient, hours, wanted)
     return Question(
         content=content,
         sha256=read.sha256,
@@ -186,11 +193,21 @@ def _one_drug(drug: str, found: Mapping[str, Entry], problems: Problems) -> None
 
 def _origin(content: PatientFile, problems: Problems) -> datetime | None:
     """Hour 0; where there is none in truth, some other, so that times are checked all the same."""
-    if content.origin is None or isinstance(content.origin, datetime):
+    if content.origin is None:
+        times = [one.time for part in (content.doses, content.meals) for one in part]
+        times += [one.time for one in content.levels]
+        dated = [one for one in times if isinstance(one, datetime)]
+        if len(dated) < SEVERAL:
+            return None
+        allowed = "the datetime of hour 0 with its zone, such as 2026-03-01T08:00+01:00"
+        remedy = f"{len(dated)} times are datetimes: the twin counts hours from the origin"
+        problems.add([Problem(field="origin", allowed=allowed, remedy=remedy)])
+        return min((one for one in dated if one.utcoffset() is not None), default=_SOME_DAY)
+    if isinstance(content.origin, datetime):
         return content.origin
     allowed = "a datetime with its zone, such as 2026-03-01T08:00+01:00"
     problems.add([Problem(field="origin", value=str(content.origin), allowed=allowed)])
-    return datetime(2000, 1, 1, tzinfo=UTC)
+    return _SOME_DAY
 
 
 def _known_names(content: PatientFile, models: Sequence[CardModel], problems: Problems) -> None:

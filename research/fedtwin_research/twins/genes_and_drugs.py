@@ -21,6 +21,7 @@ from fedtwin_twins.pharmacology.gene_effects import (
 from fedtwin_twins.pharmacology.gene_results import GeneResult, gene_result
 from fedtwin_twins.pharmacology.interactions import Interaction, interaction
 from fedtwin_twins.pharmacology.recommendations import Recommendation, recommend
+from fedtwin_twins.pharmacology.tables import HOW_CHECKED
 from fedtwin_twins.pharmacology.warfarin_guidance import SOURCE, warfarin_guidance
 from fedtwin_twins.twin.quantities import Quantity
 from fedtwin_twins.twin.refusals import Problem, Refusal
@@ -202,7 +203,8 @@ def _cautions(one: Interaction, models: Sequence[CardModel], problems: Problems)
         problems.cautions.append(Problem(field=where, value="not known", remedy=one.text))
         return
     if one.action != "no effect seen":
-        text = "; ".join(filter(None, (one.text, one.limit, one.source)))
+        checked = HOW_CHECKED[one.verified]
+        text = "; ".join(filter(None, (one.text, one.limit, one.source, checked)))
         value = f"known to matter ({one.action})"
         problems.cautions.append(Problem(field=where, value=value, remedy=text))
     unaware = [model.name for model in models if not _of_interaction(one, [model])]

@@ -41,8 +41,17 @@ class Hours:
         return self.grid[-1]
 
 
-def hours_of(content: PatientFile, patient: Patient, current: Regimen | None) -> Hours:
+def hours_of(
+    content: PatientFile, patient: Patient, current: Regimen | None, *, with_meals: bool = False
+) -> Hours:
     """The hours of a file.
+
+    Args:
+        content: of the file.
+        patient: of the file.
+        current: regimen.
+        with_meals: doses act together with meals hour by hour: those that are planned after the
+            start stand, beside what is proposed, and there is no steady state to judge at.
 
     Raises:
         Refusal: a time that cannot be read, or that lies before what it must follow.
@@ -58,7 +67,12 @@ def hours_of(content: PatientFile, patient: Patient, current: Regimen | None) ->
     first = min(events, default=0.0)
     due = max((one.hour for one in given), default=first)
     start = _hour(content.start, "start", clock, problems)
-    if start is None:
+    if with_meals and content.goal is not None:
+        _check_named(content, problems)
+    if with_meals:
+        last = max((hour for hour in levels if hour is not None), default=first)
+        start = last if start is None else start
+    elif start is None:
         start = max([_next_due(content, clock, due, current), *events])
         if given and start <= due and content.goal is not None:
             remedy = "the file does not tell when the next dose is due"
@@ -85,6 +99,17 @@ def hours_of(content: PatientFile, patient: Patient, current: Regimen | None) ->
         shown=shown,
         horizon=Horizon(start_h=start, judged_h=judged),
     )
+
+
+def _check_named(content: PatientFile, problems: Problems) -> None:
+    """Refuse a goal whose hours do not follow from the record."""
+    for name, given, allowed in (
+        ("start", content.start, "the time of the dose that is sought"),
+        ("judged_at", content.judged_at, "the time until which glucose is judged"),
+    ):
+        if given is None:
+            remedy = "with meals and insulin every hour differs: name it, such as 12 h"
+            problems.add([Problem(field=name, allowed=allowed, remedy=remedy)])
 
 
 def _hour(given: Moment | None, name: str, clock: Clock, problems: Problems) -> float | None:

@@ -97,7 +97,7 @@ def _proposal(answer: Answer) -> dict[str, Any]:
 def _regimen(one: Regimen) -> dict[str, Any]:
     return {
         "amount": _quantity(one.amount),
-        "interval_h": one.interval_h,
+        "interval_h": None if one.once else one.interval_h,
         "duration_h": one.duration_h,
         "route": one.route,
         "loading": None if one.loading is None else _quantity(one.loading),

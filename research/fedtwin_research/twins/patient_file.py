@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
-from fedtwin_research.twins.values import gene_fields, moment, quantity, recorded
+from fedtwin_research.twins.values import carbohydrate, gene_fields, moment, quantity, recorded
 from fedtwin_twins.advice.targets import TargetKind
 from fedtwin_twins.twin.covariates import CovariateRecord
 from fedtwin_twins.twin.moments import Moment
@@ -61,11 +61,11 @@ class MealLine(Part):
 
     Attributes:
         time: when the meal began.
-        carbohydrate: mass of digestible carbohydrate.
+        carbohydrate: mass of digestible carbohydrate, or mmol of glucose.
     """
 
     time: When
-    carbohydrate: Amount
+    carbohydrate: Annotated[Quantity, PlainValidator(carbohydrate)]
 
 
 class LevelLine(Part):
@@ -160,12 +160,14 @@ class CeilingLine(Part):
         observable: of the model; may be left out for its first.
         above: where harm begins.
         most: the largest probability of lying above.
+        within: for time_in_range, the two limits of the observable.
     """
 
     kind: TargetKind
     observable: str = ""
     above: Amount
     most: float
+    within: tuple[Amount, Amount] | None = None
 
 
 class LimitsPart(Part):
@@ -259,7 +261,7 @@ class PatientFile(Part):
         candidates: regimens to choose from.
         current: regimen that the patient has now.
         start: when the proposed regimen would begin; none: when the next dose is due.
-        judged_at: when its effect is judged; none: at steady state.
+        judged_at: when its effect is judged; none: at steady state, which insulin does not have.
         forecast_until: the end of the forecast; none: two days after the start.
         what_if: schedules to compare.
         baseline_risks: a hospital's own rate of a side effect by the name of its model.

@@ -66,7 +66,7 @@ def schedule_of(
     original = places.get("doses", range(len(doses)))
     for place, line in zip(original, doses, strict=True):
         where = f"{prefix}doses[{place}].route"
-        route = _route(models, line.route, where, problems)
+        route = _route(models, line, where, problems)
         given.append(
             Dose(
                 time=line.time,
@@ -83,9 +83,14 @@ def schedule_of(
     return Schedule(tuple(given))
 
 
-def _route(models: Sequence[CardModel], given: str, where: str, problems: Problems) -> str:
-    found = problems.attempt(route_for, models, given, where)
-    return found if found is not None else models[0].routes[0] if models else ""
+def _route(models: Sequence[CardModel], line: DoseLine, where: str, problems: Problems) -> str:
+    """The route; where there is none such, one that takes such amounts, to check the rest."""
+    found = problems.attempt(route_for, models, line.route, where)
+    if found is not None or not models:
+        return found or ""
+    first = models[0]
+    alike = [one for one in first.routes if line.amount.measures_like(first.dose_unit(one))]
+    return alike[0] if alike else first.routes[0]
 
 
 def observations_of(

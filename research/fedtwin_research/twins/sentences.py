@@ -6,6 +6,7 @@ from fedtwin_research.twins.answering import Answer
 from fedtwin_twins.advice.assessment import Assessment, Attainment
 from fedtwin_twins.advice.search import SetAside
 from fedtwin_twins.pharmacology.recommendations import Recommendation
+from fedtwin_twins.pharmacology.tables import HOW_CHECKED
 
 NOTICE = (
     "A proposal from models, for a clinician to judge and to sign. It gives nothing by itself, and "
@@ -41,7 +42,7 @@ def _candidate_row(answer: Answer, one: Assessment, risky: bool) -> list[str]:
 
 def target_name(one: Attainment) -> str:
     """Such as `area 24h of concentration`."""
-    return f"{one.target.kind.replace('_', ' ')} of {one.target.observable}"
+    return one.target.words
 
 
 def target_words(one: Attainment) -> str:
@@ -129,14 +130,15 @@ def _recommended(one: Recommendation) -> str:
     genes = ", ".join(f"{gene} {result}" for gene, result in one.results)
     text = f"{one.drug}{f' for {one.indication}' if one.indication else ''}, {genes}: {one.text}"
     if one.source:
-        text += f" ({one.strength}; {one.source}, since {one.since}; {one.verified})"
+        checked = HOW_CHECKED[one.verified]
+        text += f" ({one.strength}; {one.source}, since {one.since}; {checked})"
     return text
 
 
 def effect_lines(answer: Answer) -> list[str]:
     """What genes do to each model's parameters."""
     return [
-        f"{model}: {effect} ({effect.source})"
+        f"{model}: {effect} ({effect.source}; {HOW_CHECKED[effect.verified]})"
         for model, found in answer.question.beside.effects.items()
         for effect in found.effects
     ]
@@ -145,6 +147,7 @@ def effect_lines(answer: Answer) -> list[str]:
 def interaction_lines(answer: Answer) -> list[str]:
     """What each other drug does to the drug."""
     return [
-        f"{one.other}: {one.action}; {one.text}{f' ({one.source})' if one.source else ''}"
+        f"{one.other}: {one.action}; {one.text}"
+        + (f" ({one.source}; {HOW_CHECKED[one.verified]})" if one.source else "")
         for one in answer.question.beside.interactions
     ]

@@ -17,6 +17,8 @@ from fedtwin_twins.twin.units import parse_unit
 
 _NUMBER: Final = re.compile(r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*)")
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_ENERGY: Final = ("kcal", "cal", "kj", "j")
+_EXCHANGES: Final = ("BE", "KE", "KHE", "CU", "CP", "EX", "EXCHANGE", "EXCHANGES")
 _UNITS: Final = {
     **dict.fromkeys(("y", "yr", "year", "years"), "a"),
     **dict.fromkeys(("day", "days"), "d"),
@@ -60,6 +62,28 @@ def _checked(number: float, unit: str, given: Any) -> Quantity:
         return Quantity(number, unit)
     except Refusal as refusal:
         raise _refusal(given, "a finite number", refusal.problems[0].remedy) from refusal
+
+
+def carbohydrate(given: Any) -> Quantity:
+    """What was eaten: grams, or mmol of glucose.
+
+    Raises:
+        Refusal: it is neither.
+    """
+    match = _NUMBER.fullmatch(given.strip()) if isinstance(given, str) else None
+    unit = match["unit"].strip() if match else ""
+    allowed = "digestible carbohydrate in g (or mmol of glucose), such as 60 g"
+    if unit.lower() in _ENERGY:
+        remedy = "energy is not converted: fat and protein have it too; write the carbohydrate"
+        raise _refusal(given, allowed, remedy)
+    if unit.upper() in _EXCHANGES:
+        remedy = "a unit stands for 10 to 15 g, which differs between countries: write grams"
+        raise _refusal(given, allowed, remedy)
+    found = quantity(given)
+    if not (found.measures_like("g") or found.measures_like("mmol")):
+        remedy = f"write {found.value:g} g" if found.unit == "1" else ""
+        raise _refusal(given, allowed, remedy)
+    return found
 
 
 def moment(given: Any) -> Moment:

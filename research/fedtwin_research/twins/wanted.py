@@ -27,6 +27,8 @@ from fedtwin_twins.pharmacology.card_model import CardModel
 from fedtwin_twins.twin.quantities import Quantity
 from fedtwin_twins.twin.refusals import Problem, Refusal, refuse_if_any
 
+LOW_GLUCOSE: Final = 3.9
+"""mmol/L: level 1 of hypoglycaemia (Battelino T et al., Diabetes Care 2019;42:1593)."""
 MOST_CANDIDATES: Final = 500
 """More regimens than this are not looked through."""
 _ROUNDING: Final = 1.0 + 1e-9
@@ -54,7 +56,7 @@ def wanted_of(
     current = problems.attempt(current_of, content, models)
     goal = problems.attempt(_goal, content, models)
     limits = problems.attempt(_limits, content, models, forbidden)
-    regimens = problems.attempt(_regimens, content, models, current)
+    regimens = problems.attempt(_regimens, content, models, current, horizon)
     if goal is None or limits is None or regimens is None:
         return None
     if content.current is not None and current is None:
@@ -62,6 +64,11 @@ def wanted_of(
     return Wanted(
         goal=goal, limits=limits, regimens=tuple(regimens), horizon=horizon, current=current
     )
+
+
+def with_meals(model: CardModel) -> bool:
+    """Whether its doses act together with meals and one another, hour by hour, as insulin's do."""
+    return any(route.input == "meal" for route in model.card.routes)
 
 
 def current_of(content: PatientFile, models: Sequence[CardModel]) -> Regimen | None:
@@ -77,7 +84,7 @@ def current_of(content: PatientFile, models: Sequence[CardModel]) -> Regimen | N
     duration = now.duration.to("h", field="current.duration") if now.duration else 0.0
     interval = now.interval.to("h", field="current.interval")
     amount = now.amount
-    amount.to(models[0].amount_unit, field="current.amount")
+    amount.to(models[0].dose_unit(route), field="current.amount")
     return Regimen(amount=amount, interval_h=interval, route=route, duration_h=duration)
 
 
@@ -112,7 +119,30 @@ def _goal(content: PatientFile, models: Sequence[CardModel]) -> Goal:
         except Refusal as refusal:
             problems += [_below(one, where) for one in refusal.problems]
     refuse_if_any(problems)
-    return Goal(targets=targets or _own_targets(models), least_probability=least)
+    targets = targets or _own_targets(models)
+    _check_lows(targets, content, models)
+    return Goal(targets=targets, least_probability=least)
+
+
+def _check_lows(
+    targets: Sequence[Target], content: PatientFile, models: Sequence[CardModel]
+) -> None:
+    """Refuse a goal on glucose that would let it fall: a time in range says nothing of how low."""
+    if not any(with_meals(model) for model in models):
+        return
+    low = Quantity(LOW_GLUCOSE, "mmol/L")
+    bounded = [one for one in targets if one.high is not None] + list(content.limits.ceilings)
+    for one in bounded:
+        if one.within is not None and one.within[1].to(low.unit) <= low.value * _ROUNDING:
+            return
+    raise Refusal(
+        Problem(
+            field="goal.targets",
+            value="nothing bounds low glucose",
+            allowed=f"a bound on the time of glucose below {low} or less",
+            remedy="add {kind: time_in_range, within: [0 mmol/L, 3.9 mmol/L], high: 4 %}",
+        )
+    )
 
 
 def _below(problem: Problem, where: str) -> Problem:
@@ -120,16 +150,37 @@ def _below(problem: Problem, where: str) -> Problem:
 
 
 def _target(line: TargetLine, models: Sequence[CardModel]) -> Target:
+    name = line.observable or models[0].observables[0].name
     return Target(
         kind=line.kind,
-        observable=line.observable or models[0].observables[0].name,
+        observable=name,
         low=line.low,
         high=line.high,
         inhibitory_concentration=line.inhibitory_concentration,
         unbound_fraction=line.unbound_fraction,
-        within=line.within,
+        within=_within(line.within, name, models),
         source=line.source,
     )
+
+
+def _within(
+    given: tuple[Quantity, Quantity] | None, observable: str, models: Sequence[CardModel]
+) -> tuple[Quantity, Quantity] | None:
+    """Two limits of an observable in its own unit; mg/dL of glucose is mmol/L, too.
+
+    Raises:
+        Refusal: they measure something else.
+    """
+    known = [one for one in models[0].intake.observables if one.observable.name == observable]
+    if given is None or not known:
+        return given
+    unit, mass = known[0].observable.unit, known[0].molar_mass
+    molar = None if mass is None else Quantity(mass, "g/mol")
+    low, high = (
+        Quantity(float(f"{one.to(unit, molar_mass=molar, field='target.within'):.6g}"), unit)
+        for one in given
+    )
+    return low, high
 
 
 def _own_targets(models: Sequence[CardModel]) -> list[Target]:
@@ -137,12 +188,12 @@ def _own_targets(models: Sequence[CardModel]) -> list[Target]:
     by_range: dict[tuple[object, ...], Target] = {}
     for model in models:
         for one in targets_of(model.card):
-            by_range.setdefault((one.kind, one.observable, str(one.low), str(one.high)), one)
+            by_range.setdefault((one.words, str(one.low), str(one.high)), one)
     found = list(by_range.values())
     if not found:
         remedy = "the card states no range: name one, such as {kind: trough, low: 10 mg/L}"
         raise Refusal(Problem(field="goal.targets", allowed="at least one", remedy=remedy))
-    if len({(one.kind, one.observable) for one in found}) < len(found):
+    if len({one.words for one in found}) < len(found):
         shown = "; ".join(
             f"{{kind: {one.kind}, observable: {one.observable}, low: {one.low}, high: {one.high}}}"
             f" ({one.source.split(';')[0]})"
@@ -228,33 +279,46 @@ def _change(given: float | None, card: float | None) -> float | None:
 
 def _ceiling(line: CeilingLine, models: Sequence[CardModel]) -> Ceiling:
     name = line.observable or models[0].observables[0].name
-    exposure = Target(kind=line.kind, observable=name, high=line.above)
+    within = _within(line.within, name, models)
+    exposure = Target(kind=line.kind, observable=name, high=line.above, within=within)
     for model in models:
         range_of(model, exposure)
     return Ceiling(exposure=exposure, most=line.most)
 
 
 def _regimens(
-    content: PatientFile, models: Sequence[CardModel], current: Regimen | None
+    content: PatientFile,
+    models: Sequence[CardModel],
+    current: Regimen | None,
+    horizon: Horizon,
 ) -> list[Regimen]:
     own = content.candidates
     route = route_for(models, own.route, "candidates.route")
     _check_dosed_alike(models, route)
     problems = Problems()
-    unit = models[0].amount_unit
+    unit = models[0].dose_unit(route)
     for name, amounts in (("doses", own.doses), ("loading", own.loading)):
         for place, amount in enumerate(amounts):
             problems.under(f"candidates.{name}[{place}]", _positive, amount, unit)
-    intervals = _hours(own.intervals, "intervals", problems) or list(USUAL_INTERVALS_H)
+    intervals = _hours(own.intervals, "intervals", problems)
+    once = not intervals and horizon.judged_h is not None and any(map(with_meals, models))
+    if once and horizon.judged_h is not None:
+        intervals = [horizon.judged_h - horizon.start_h]
+    intervals = intervals or list(USUAL_INTERVALS_H)
     durations = _hours(own.durations, "durations", problems, least=0.0)
-    durations = durations or [_last_duration(content, current)]
+    durations = durations or [_last_duration(content, models, current)]
     refuse_if_any(problems.found)
     if own.doses:
         loading = (None, *own.loading)
         found = regimens_of(own.doses, intervals, route, durations, loading)
     else:
+        if not route_of(models[0].card, route).available_doses:
+            allowed = f"at least one amount in {unit}"
+            remedy = "the card lists none: name those that could be given"
+            raise Refusal(Problem(field="candidates.doses", allowed=allowed, remedy=remedy))
         found = regimens_from(models[0].card, route, intervals_h=intervals, durations_h=durations)
         found = [replace(one, loading=first) for one in found for first in (None, *own.loading)]
+    found = [replace(one, once=True) for one in found] if once else found
     if not 0 < len(found) <= MOST_CANDIDATES:
         raise Refusal(
             Problem(
@@ -268,16 +332,17 @@ def _regimens(
 
 
 def _check_dosed_alike(models: Sequence[CardModel], route: str) -> None:
-    """Refuse a route whose doses are measured otherwise than the model's first, such as meals."""
+    """Refuse a route whose doses models measure in units that do not mix."""
+    first = models[0].dose_unit(route)
     for model in models:
-        first, unit = model.amount_unit, route_of(model.card, route).unit
+        unit = model.dose_unit(route)
         if not Quantity(1.0, unit).measures_like(first):
             raise Refusal(
                 Problem(
-                    field="goal",
-                    value=f"a regimen {route} of {model.name}",
-                    allowed="a drug that is given at even intervals",
-                    remedy="compare schedules under what_if instead",
+                    field="models",
+                    value=f"{route} of {model.name} in {unit}",
+                    allowed=f"doses that measure the same as {first} of {models[0].name}",
+                    remedy="name models that take the same doses",
                 )
             )
 
@@ -304,10 +369,14 @@ def _hours(
     return found
 
 
-def _last_duration(content: PatientFile, current: Regimen | None) -> float:
+def _last_duration(
+    content: PatientFile, models: Sequence[CardModel], current: Regimen | None
+) -> float:
     """As the patient has been infused so far; 0: all at once."""
     if current is not None:
         return current.duration_h
+    if any(with_meals(model) for model in models):
+        return 0.0  # what runs is the basal rate, what is sought is for a meal
     for line in reversed(content.doses):
         if line.duration is not None:
             return line.duration.to("h", field="doses.duration")

@@ -72,6 +72,10 @@ class SmallModel:
     routes: Sequence[str] = ("any",)
     amount_unit: str = "mg"
 
+    def dose_unit(self, route: str) -> str:
+        del route
+        return self.amount_unit
+
     @property
     def observables(self) -> Sequence[Observable]:
         return (Observable(name="concentration", code="", unit="mg/L", error=self.error),)

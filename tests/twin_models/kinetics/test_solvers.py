@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from fedtwin_twins.kinetics import fixed_step, stiff
+from fedtwin_twins.kinetics import advancing, fixed_step, stiff
 from fedtwin_twins.kinetics.events import OBSERVATION_FIRST, Order, Route
 from fedtwin_twins.kinetics.systems import System, michaelis_menten, written_out
 from fedtwin_twins.twin.refusals import Refusal
@@ -123,11 +123,54 @@ def test_without_a_compiler_the_plain_step_is_taken(monkeypatch: pytest.MonkeyPa
         raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found")
 
     monkeypatch.setattr(torch, "compile", lambda *_, **__: no_compiler)
-    by = fixed_step.compiled(system())
+    by = advancing.compiled(system())
     assert "not compiled" in str(by.caution)
     found = fixed_step.solve(system(), make_doses([DOSES]), row(TIMES), 0.9, step_h=0.5, by=by)
     plain = fixed_step.solve(system(), make_doses([DOSES]), row(TIMES), 0.9, step_h=0.5)
     assert all(torch.equal(one, other) for one, other in zip(found, plain, strict=True))
+
+
+def test_steps_in_chains_are_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    by = advancing.compiled(system(2))
+    assert by.caution is None
+    doses, times = make_doses([DOSES] * 2), row(TIMES).expand(2, -1)
+    found = fixed_step.solve(system(2), doses, times, 0.9, step_h=0.1, by=by)
+    plain = fixed_step.solve(system(2), doses, times, 0.9, step_h=0.1)
+    for one, other in zip(found, plain, strict=True):
+        assert one.numpy() == pytest.approx(other.numpy(), rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+def test_machine_code_says_the_same() -> None:
+    by = advancing.compiled(system(2))
+    assert by.caution is None
+    for schedules in ([DOSES] * 3, [DOSES, OTHERS], [DOSES]):
+        whole = system(len(schedules))
+        doses, times = make_doses(schedules), row(TIMES).expand(len(schedules), -1)
+        with torch.no_grad():
+            found = fixed_step.solve(whole, doses, times, 0.9, step_h=0.2, by=by, answers=(1,))
+        plain = fixed_step.solve(whole, doses, times, 0.9, step_h=0.2, answers=(1,))
+        assert found[0].numpy() == pytest.approx(plain[0].numpy(), rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+def test_machine_code_is_derived_by() -> None:
+    def slope(by: advancing.Advancing | None) -> torch.Tensor:
+        clearance = column(10.0, 12.0).requires_grad_()
+        whole = system(2)
+        whole = replace(whole, values={**whole.values, "clearance": clearance})
+        doses, times = make_doses([DOSES] * 2), row(TIMES[:3]).expand(2, -1)
+        found = fixed_step.solve(whole, doses, times, 0.9, step_h=0.5, by=by)[1]
+        (gradient,) = torch.autograd.grad(found.sum(), clearance)
+        return gradient
+
+    compiled = slope(advancing.compiled(system(2)))
+    assert compiled.numpy() == pytest.approx(slope(None).numpy(), rel=1e-10)
 
 
 def saturable(largest: float) -> System:

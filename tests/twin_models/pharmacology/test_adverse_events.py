@@ -75,6 +75,11 @@ def test_every_model_answers_with_an_interval_and_its_source(name: str) -> None:
         assert str(found).startswith(model.kind)
 
 
+def test_a_risk_says_how_far_its_numbers_were_checked() -> None:
+    assert str(VANCOMYCIN.risk(600.0)).endswith("read in the source)")
+    assert str(SIMVASTATIN.risk(1.0)).endswith("from memory, not checked)")
+
+
 def test_an_uncertain_exposure_is_averaged() -> None:
     half = torch.tensor([500.0, 600.0] * 100, dtype=torch.float64)
     found = VANCOMYCIN.risk(half)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedtwin_twins.dosing import targets_of
 from fedtwin_twins.pharmacology.card_model import CardModel
 from fedtwin_twins.pharmacology.equations import RELATIONS
 from fedtwin_twins.pharmacology.library import load_card, shipped
@@ -64,7 +65,7 @@ def row(*values: float) -> torch.Tensor:
 def test_every_card_is_a_twin_model(name: str) -> None:
     twin: TwinModel = CardModel(load_card(name))
     assert twin.name == name
-    assert twin.version.startswith("1+")
+    assert twin.version.startswith(f"{twin.card.version}+")
     assert twin.prior(2).shape == (len(twin.effects) + 2 * len(twin.occasion_effects),) * 2
     prior = twin.prior(1)
     assert torch.equal(prior, prior.T)
@@ -76,7 +77,31 @@ def test_every_card_is_a_twin_model(name: str) -> None:
 @pytest.mark.parametrize("name", shipped())
 def test_open_questions_are_cautions(name: str) -> None:
     twin = CardModel(load_card(name))
-    assert [caution.remedy for caution in twin.cautions] == list(twin.card.open_questions)
+    card = twin.card
+    assert [one.remedy for one in twin.cautions] == [*card.open_questions, *card.unchecked]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_code_dose_and_target_says_how_far_it_was_checked(name: str) -> None:
+    card = load_card(name)
+    said = [card.drug.atc_verified, card.drug.rxnorm_verified]
+    said += [one.doses_verified for one in card.routes]
+    said += [one.code_verified for one in card.observables if one.code]
+    said += [one.verified for one in card.targets]
+    assert None not in said
+    assert len(card.unchecked) == said.count("memory")
+    assert all(text.endswith("from memory, not checked against the source.")
+               for text in card.unchecked)  # fmt: skip
+    targets = [one.source for one in targets_of(card)]
+    for one, source in zip(card.targets, targets, strict=True):
+        assert ("not checked" in source) == (one.verified == "memory")
+
+
+def test_a_card_that_does_not_say_so_is_not_taken_for_checked() -> None:
+    card = load_card("tacrolimus_woillard_2011")
+    silent = card.model_copy(update={"drug": card.drug.model_copy(update={"atc_verified": None})})
+    told = "The ATC code L04AD02: the card does not say how far it was checked."
+    assert silent.unchecked == (told, *card.unchecked)
 
 
 RELATED = [
@@ -97,6 +122,7 @@ RELATED = [
         70.0,
         0.8302,
     ),
+    ("exponential", "c", {"reference": 40.0, "slope": -0.01}, 70.0, math.exp(-0.3)),
     ("fold", "c", {"factor": 2.0}, 1.0, 2.0),
     ("fold", "c", {"factor": 2.0}, 0.0, 1.0),
     ("maturation", "c", {"half": 45.7, "hill": 2.3}, 45.7, 0.5),

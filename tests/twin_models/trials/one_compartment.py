@@ -34,6 +34,10 @@ class OneCompartment:
     effects: Sequence[str] = ("clearance", "volume")
     occasion_effects: Sequence[str] = ()
 
+    def dose_unit(self, route: str) -> str:
+        del route
+        return self.amount_unit
+
     @property
     def parameters(self) -> Sequence[Parameter]:
         values = {"clearance": ("L/h", self.clearance), "volume": ("L", self.volume)}

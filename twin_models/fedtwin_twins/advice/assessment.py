@@ -19,7 +19,7 @@ from fedtwin_twins.advice.regimen import (
     interval_window,
     rows,
 )
-from fedtwin_twins.advice.targets import Range, Target, Window, range_of, reached
+from fedtwin_twins.advice.targets import Curves, Range, Target, Window, range_of, reached_along
 from fedtwin_twins.belief.forecast import weighted_quantiles
 from fedtwin_twins.twin.batch import Batch, Traits
 from fedtwin_twins.twin.model import TwinModel
@@ -214,7 +214,9 @@ def _all_values(
 ) -> list[Tensor]:
     """What is reached of each target, (regimens, draws); the same quantity is computed once."""
     quantities = [replace(target, low=_NO_LIMIT, high=None, source="") for target in targets]
-    known = {one: reached_by(outlook, regimens, one, horizon) for one in dict.fromkeys(quantities)}
+    different = list(dict.fromkeys(quantities))
+    found = _each_reached(outlook, regimens, different, horizon)
+    known = dict(zip(different, found, strict=True))
     return [known[one] for one in quantities]
 
 
@@ -226,9 +228,16 @@ def reached_by(
     Raises:
         Refusal: a route, observable or unit that the model does not know.
     """
+    return _each_reached(outlook, regimens, [target], horizon)[0]
+
+
+def _each_reached(
+    outlook: Outlook, regimens: Sequence[Regimen], targets: Sequence[Target], horizon: Horizon
+) -> list[Tensor]:
+    """The same for several targets, each (regimens, draws)."""
     batch, window = _future(outlook, regimens, horizon)
     draws = outlook.effects.shape[0]
-    parts = []
+    parts: list[list[Tensor]] = [[] for _ in targets]
     for chosen in _chunks(len(regimens), max(1, ROWS_AT_ONCE // draws)):
         some = batch.where(chosen).repeated(draws)
         when = Window(
@@ -236,10 +245,13 @@ def reached_by(
             end=window.end[chosen].repeat_interleave(draws),
         )
         effects = outlook.effects.repeat(len(chosen), 1)
+        curves = Curves(model=outlook.model, batch=some, effects=effects, window=when)
         with torch.no_grad():
-            parts.append(reached(outlook.model, some, effects, target, when))
-    found = torch.cat(parts).reshape(len(regimens), draws)
-    _refuse_no_numbers(outlook, regimens, target, found)
+            for place, target in enumerate(targets):
+                parts[place].append(reached_along(curves, target))
+    found = [torch.cat(one).reshape(len(regimens), draws) for one in parts]
+    for target, values in zip(targets, found, strict=True):
+        _refuse_no_numbers(outlook, regimens, target, values)
     return found
 
 

@@ -24,6 +24,10 @@ _SAME = 0.005
 """Changes smaller than half a percent are not told."""
 _LEARNT = 0.02
 """A measurement that moved a parameter by less taught nothing about it worth telling."""
+ALONE = 24
+"""So many measurements of an observable are spoken of one by one."""
+STRETCHES = 8
+"""In so many stretches of time those of a sensor are spoken of."""
 _DISAGREE = 0.2
 """Models whose probabilities lie so far apart are said to disagree."""
 
@@ -83,12 +87,14 @@ class Contribution:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lesson:
-    """What one measurement taught about one parameter.
+    """What one measurement, or several in a row, taught about one parameter.
 
     Attributes:
-        hour: of the measurement.
+        hour: of the measurement, or the first of several.
+        until: of the last one.
+        count: how many.
         observable: by name.
-        value: that was measured, in `unit`; the limit where it lay below.
+        value: that was measured, in `unit`; the limit where it lay below; the mean of several.
         unit: of the value.
         parameter: that is spoken of.
         without: the parameter's most likely value if this measurement had not been made.
@@ -96,6 +102,8 @@ class Lesson:
     """
 
     hour: float
+    until: float
+    count: int
     observable: str
     value: float
     unit: str
@@ -106,10 +114,11 @@ class Lesson:
     def __str__(self) -> str:
         change = self.with_it / self.without - 1.0 if self.without else 0.0
         unit = f" {self.unit}" if self.unit != "1" else ""
-        return (
-            f"{self.observable} {self.value:.3g}{unit} at {self.hour:.4g} h moved "
-            f"{self.parameter} by {change:+.0%}, to {self.with_it:.3g}"
-        )
+        seen = f"{self.observable} {self.value:.3g}{unit} at {self.hour:.4g} h"
+        if self.count > 1:
+            when = f"from {self.hour:.4g} to {self.until:.4g} h"
+            seen = f"{self.count} of {self.observable} {when}, {self.value:.3g}{unit} on average,"
+        return f"{seen} moved {self.parameter} by {change:+.0%}, to {self.with_it:.3g}"
 
 
 def shifts(outlook: Outlook) -> list[Shift]:
@@ -171,6 +180,9 @@ def lessons(
 ) -> list[Lesson]:
     """What each measurement taught about the varying parameters that it moved, by a fit without it.
 
+    Of a sensor's many readings one alone teaches nothing: more than `ALONE` measurements of an
+    observable are left out so many in a row that there are `STRETCHES` of them.
+
     Args:
         model: that was fitted.
         batch: one row.
@@ -178,38 +190,52 @@ def lessons(
         posterior: of one patient, with all measurements.
     """
     mode = posterior.mode
-    places = observed.present[0].nonzero()[:, 0]
-    if len(places) == 0:
+    groups = _groups(observed)
+    if not groups:
         return []
-    each = torch.zeros(len(places), dtype=torch.int64)
+    each = torch.zeros(len(groups), dtype=torch.int64)
     fewer = observed.where(each)
     present = fewer.present.clone()
-    present[torch.arange(len(places)), places] = False
+    for number, group in enumerate(groups):
+        present[number, group] = False
     many = batch.where(each)
     evidence = evidence_of(model, many, replace(fewer, present=present))
     without = find_mode(
         evidence,
-        begin=mode.expand(len(places), -1),
-        covariance=posterior.covariance.expand(len(places), -1, -1),
+        begin=mode.expand(len(groups), -1),
+        covariance=posterior.covariance.expand(len(groups), -1, -1),
         arrive=False,
     ).effects
     before = latest(model.individual(many, without), many)
     after = latest(model.individual(batch, mode), batch)
     learnt = [
         Lesson(
-            hour=float(observed.time[0, place]),
-            observable=model.observables[int(observed.kind[0, place])].name,
-            value=float(observed.value[0, place]),
-            unit=model.observables[int(observed.kind[0, place])].unit,
+            hour=float(observed.time[0, group].min()),
+            until=float(observed.time[0, group].max()),
+            count=len(group),
+            observable=model.observables[int(observed.kind[0, group[0]])].name,
+            value=float(observed.value[0, group].mean()),
+            unit=model.observables[int(observed.kind[0, group[0]])].unit,
             parameter=one.name,
             without=float(before[one.name][row]),
             with_it=float(after[one.name][0]),
         )
-        for row, place in enumerate(places.tolist())
+        for row, group in enumerate(groups)
         for one in model.parameters
         if one.name in model.effects
     ]
     return [one for one in learnt if abs(one.with_it - one.without) > _LEARNT * abs(one.without)]
+
+
+def _groups(observed: Observed) -> list[Tensor]:
+    """Places of measurements that are left out together, in order of time."""
+    found: list[Tensor] = []
+    for kind in torch.unique(observed.kind[0, observed.present[0]]).tolist():
+        mine = (observed.present[0] & (observed.kind[0] == kind)).nonzero()[:, 0]
+        mine = mine[observed.time[0, mine].argsort(stable=True)]
+        parts = len(mine) if len(mine) <= ALONE else STRETCHES
+        found.extend(torch.tensor_split(mine, parts))
+    return sorted(found, key=lambda group: float(observed.time[0, group[0]]))
 
 
 def disagreement(assessment: Assessment) -> list[str]:
@@ -241,7 +267,7 @@ def _attained(assessment: Assessment, one: Attainment) -> str:
     unit = f" {limits.unit}" if limits.unit not in {"1", "%"} else limits.unit.replace("1", "")
     low, high = one.band
     return (
-        f"{assessment.regimen}: {one.target.kind.replace('_', ' ')} of {one.target.observable} "
+        f"{assessment.regimen}: {one.target.words} "
         f"{one.middle:.3g}{unit} ({low:.3g} to {high:.3g}); {one.inside:.0%} in range, "
         f"{one.below:.0%} below, {one.above:.0%} above"
     )
@@ -251,7 +277,7 @@ def _apart(one: Attainment) -> str:
     ordered = sorted(one.by_model.items(), key=lambda item: item[1])
     (lowest, least), (highest, most) = ordered[0], ordered[-1]
     return (
-        f"models disagree on {one.target.kind.replace('_', ' ')}: {least:.0%} in range by "
+        f"models disagree on {one.target.words}: {least:.0%} in range by "
         f"{lowest} (middle {one.middle_by_model[lowest]:.3g}), {most:.0%} by {highest} "
         f"(middle {one.middle_by_model[highest]:.3g})"
     )

@@ -18,7 +18,7 @@ STEADY: float = 0.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Regimen:
-    """The same dose at the same interval, perhaps after a first one that is larger.
+    """The same dose at the same interval, perhaps after a first one that is larger; or one dose.
 
     Attributes:
         amount: of every dose.
@@ -26,6 +26,7 @@ class Regimen:
         route: one of the model's.
         duration_h: of an infusion; 0: all at once.
         loading: the first dose, where it differs.
+        once: there is no second dose; the interval is how long the one is looked at.
 
     Raises:
         Refusal: a number that no dose can have.
@@ -36,6 +37,7 @@ class Regimen:
     route: str
     duration_h: float = 0.0
     loading: Quantity | None = None
+    once: bool = False
 
     def __post_init__(self) -> None:
         loading = self.loading
@@ -50,16 +52,21 @@ class Regimen:
             for name, value, good, allowed, unit in checks
             if not good or value < 0 or (name == "loading" and value == 0)
         ]
+        if self.once and loading is not None:
+            allowed = "none before a single dose"
+            found.append(Problem(field="regimen.loading", value=str(loading), allowed=allowed))
         refuse_if_any(found)
 
     def __str__(self) -> str:
         infused = f" over {self.duration_h:g} h" if self.duration_h else ""
         first = f", first {self.loading}" if self.loading is not None else ""
-        return f"{self.amount}{infused} every {self.interval_h:g} h {self.route}{first}"
+        often = "once" if self.once else f"every {self.interval_h:g} h"
+        return f"{self.amount}{infused} {often} {self.route}{first}"
 
     def daily(self, unit: str) -> float:
         """The amount in 24 h, without a loading dose."""
-        return self.amount.to(unit, field="regimen.amount") * 24.0 / self.interval_h
+        amount = self.amount.to(unit, field="regimen.amount")
+        return amount if self.once else amount * 24.0 / self.interval_h
 
     def largest(self, unit: str) -> float:
         """The largest single amount."""
@@ -80,13 +87,14 @@ def doses_of(model: TwinModel, regimens: Sequence[Regimen], start_h: float, end_
     amount, duration = torch.zeros(shape).double(), torch.zeros(shape).double()
     route = torch.zeros(shape, dtype=torch.int64)
     for row, one in enumerate(regimens):
+        route[row] = _route(model, one)
+        unit = model.dose_unit(one.route)
         count = _count(one, start_h, end_h)
         time[row, :count] = start_h + number[:count] * one.interval_h
-        amount[row, :count] = one.amount.to(model.amount_unit, field="regimen.amount")
+        amount[row, :count] = one.amount.to(unit, field="regimen.amount")
         if one.loading is not None:
-            amount[row, 0] = one.loading.to(model.amount_unit, field="regimen.loading")
+            amount[row, 0] = one.loading.to(unit, field="regimen.loading")
         duration[row, :count] = one.duration_h
-        route[row] = _route(model, one)
     return Doses(
         time=time, amount=amount, duration=duration, route=route, interval=torch.zeros_like(time)
     )
@@ -110,15 +118,28 @@ def followed_by(batch: Batch, doses: Doses) -> Batch:
 
 
 def at_steady_state(model: TwinModel, regimens: Sequence[Regimen]) -> tuple[Doses, Window]:
-    """Each regimen given for ever, and the window of one of its intervals."""
+    """Each regimen given for ever, and the window of one of its intervals.
+
+    Raises:
+        Refusal: a single dose, or a route or a unit that the model does not know.
+    """
+    refuse_if_any(
+        Problem(
+            field="horizon.judged_h",
+            value=f"steady state of {one}",
+            allowed="an hour until which a single dose is judged",
+        )
+        for one in regimens
+        if one.once
+    )
     first = doses_of(model, regimens, STEADY, STEADY + min(one.interval_h for one in regimens))
     interval = torch.tensor([one.interval_h for one in regimens], dtype=torch.float64)
+    amounts = [
+        one.amount.to(model.dose_unit(one.route), field="regimen.amount") for one in regimens
+    ]
     doses = Doses(
         time=first.time[:, :1],
-        amount=torch.tensor(
-            [[one.amount.to(model.amount_unit, field="regimen.amount")] for one in regimens],
-            dtype=torch.float64,
-        ),
+        amount=torch.tensor(amounts, dtype=torch.float64)[:, None],
         duration=first.duration[:, :1],
         route=first.route[:, :1],
         interval=interval[:, None],
@@ -141,6 +162,8 @@ def rows(tensor: Tensor, count: int) -> Tensor:
 
 
 def _count(one: Regimen, start_h: float, end_h: float) -> int:
+    if one.once:
+        return 1
     return max(1, int(torch.ceil(torch.tensor((end_h - start_h) / one.interval_h - 1e-9))))
 
 

@@ -150,7 +150,7 @@ def _harmful(one: Assessment, limits: Limits) -> tuple[Problem, ...]:
     """The ceilings that a regimen passes too often."""
     return tuple(
         Problem(
-            field=f"probability of {ceiling.exposure.kind} above {ceiling.exposure.high}",
+            field=f"probability of {ceiling.exposure.words} above {ceiling.exposure.high}",
             value=f"{found.above:.0%}",
             allowed=f"at most {ceiling.most:.0%}",
         )

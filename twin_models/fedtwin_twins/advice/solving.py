@@ -63,7 +63,7 @@ def dose_reaching(
         Unreachable: no amount between the two reaches it.
     """
     start_h, first_h, last_h = hours
-    unit = known.model.amount_unit
+    unit = known.model.dose_unit(regimen.route)
     window = _window(first_h, last_h)
 
     def missed(amount: float) -> float:

@@ -20,7 +20,7 @@ The first fourteen are those of clinical dosing programs (Tucuxi lists the same)
 for glucose and coagulation. A peak is looked for at `GRID` times and at the end of every infusion.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 import torch
@@ -88,6 +88,15 @@ class Target:
         """Whether it is measured against the minimal inhibitory concentration."""
         return self.kind.endswith("mic")
 
+    @property
+    def words(self) -> str:
+        """Such as `area 24h of concentration`, or `time of glucose below 3.9 mmol/L`."""
+        if self.within is None:
+            return f"{self.kind.replace('_', ' ')} of {self.observable}"
+        low, high = self.within
+        between = f"from {low.value:g} to {high}" if low.value > 0 else f"below {high}"
+        return f"time of {self.observable} {between}"
+
     def unit(self, observed: str) -> str:
         """Of what is reached, where the observable is measured in `observed`."""
         kind = self.kind.removesuffix(_PER_MIC)
@@ -119,6 +128,11 @@ class Target:
         if (self.kind == "time_in_range") != (self.within is not None):
             allowed = "two limits of the observable, for time_in_range and no other kind"
             found.append(Problem(field="target.within", allowed=allowed))
+        elif self.within is not None:
+            low, high = self.within
+            if not low.value < high.to(low.unit, field="target.within"):
+                value, allowed = f"{low} to {high}", "from low to high"
+                found.append(Problem(field="target.within", value=value, allowed=allowed))
         return found
 
     def _range_problems(self) -> list[Problem]:
@@ -188,6 +202,31 @@ def range_of(model: TwinModel, target: Target) -> Range:
     )
 
 
+@dataclass(slots=True)
+class Curves:
+    """Observables of some rows at the times of a window: each is predicted once for all targets.
+
+    Attributes:
+        model: whose observables they are.
+        batch: one row for each patient, draw or schedule.
+        effects: (rows, effects).
+        window: of each row.
+    """
+
+    model: TwinModel
+    batch: Batch
+    effects: Tensor
+    window: Window
+    _known: dict[int, Tensor] = field(default_factory=dict)
+
+    def at(self, place: int) -> Tensor:
+        """One observable over the window's grid, (rows, GRID)."""
+        if place not in self._known:
+            grid = self.window.grid()
+            self._known[place] = self.model.predict(self.batch, self.effects, grid, place)
+        return self._known[place]
+
+
 def reached(
     model: TwinModel, batch: Batch, effects: Tensor, target: Target, window: Window
 ) -> Tensor:
@@ -203,13 +242,19 @@ def reached(
     Raises:
         Refusal: the observable or a unit does not fit the model.
     """
+    curves = Curves(model=model, batch=batch, effects=effects, window=window)
+    return reached_along(curves, target)
+
+
+def reached_along(curves: Curves, target: Target) -> Tensor:
+    """The same where several targets are asked of the same rows."""
+    model, batch, effects, window = curves.model, curves.batch, curves.effects, curves.window
     place = place_of(model, target.observable)
     unit = model.observables[place].unit
     kind = target.kind.removesuffix(_PER_MIC)
     if kind.endswith("mic") or kind == "time_in_range":
-        curve = model.predict(batch, effects, window.grid(), place)
         unbound = target.unbound_fraction if kind == "unbound_time_above_mic" else 1.0
-        return 100.0 * _part_between(curve * unbound, *_limits(target, unit))
+        return 100.0 * _part_between(curves.at(place) * unbound, *_limits(target, unit))
     if "area" in kind or kind == "mean":
         value = _area(model, batch, effects, window, place, kind)
     elif kind == "trough":

@@ -97,8 +97,8 @@ def _scored(table: GeneTable, alleles: Sequence[str]) -> Meaning:
     if open_ended:
         names.add(table.bands[-1].phenotype)
     phenotype = names.pop() if len(names) == 1 else INDETERMINATE
-    score = low if low == high else None
-    return Meaning(phenotype, score, at_least=open_ended and score is not None)
+    unknown = low != high or (open_ended and phenotype == INDETERMINATE)
+    return Meaning(phenotype, None if unknown else low, at_least=open_ended and not unknown)
 
 
 def _band(table: GeneTable, score: float) -> str:
@@ -110,11 +110,10 @@ def _copies(table: GeneTable, text: str) -> tuple[tuple[float, float] | None, bo
     match = _COPIES.match(text)
     name, count, at_least = text, 1, False
     if match is not None:
-        if match["count"] == "N":
-            value = table.values.get(match["allele"])
-            # Copies of an allele without function have none, however many there are.
-            return (value if value == (0.0, 0.0) else None), False
-        name, count, at_least = match["allele"], int(match["count"]), bool(match["least"])
+        # xN is a number of copies that was not counted: a duplication has two at least.
+        many = match["count"] == "N"
+        name, count = match["allele"], 2 if many else int(match["count"])
+        at_least = many or bool(match["least"])
     name = _SUBALLELE.sub(r"\1", name)
     value = table.values.get(name)
     if value is None or not 1 <= count <= _MOST_COPIES:

@@ -53,7 +53,7 @@ class NamedAllele:
     Attributes:
         name: such as `*2`.
         shown_as: the core allele that it is reported as; mostly its name.
-        bases: what defines it, by position; IUPAC letters stand for several bases.
+        bases: what defines it, by position; IUPAC letters and `A or AG` stand for several.
         is_reference: every position has the reference genome's bases.
     """
 
@@ -140,7 +140,9 @@ class GeneTable:
 
 
 def possible_bases(text: str) -> frozenset[str]:
-    """The bases that a definition allows: one, or those of an IUPAC letter."""
+    """The bases that a definition allows: one, those of an IUPAC letter, or `A or AG`."""
+    if " or " in text:
+        return frozenset(text.split(" or "))
     return frozenset(_WOBBLES.get(text, (text,)))
 
 
@@ -254,7 +256,8 @@ def _check(table: GeneTable, where: str) -> None:
         if not table.values or not table.bands:
             raise ValueError(f"expected values and bands of {table.gene} in {where}")
         return
-    positions = {locus.position for locus in table.loci}
+    known = {locus.position: {locus.reference, *locus.alternatives} for locus in table.loci}
+    positions = set(known)
     if len(positions) != len(table.loci) or not positions:
         raise ValueError(f"expected every position of {table.gene} once in {where}")
     if sum(allele.is_reference for allele in table.alleles) != 1:
@@ -266,6 +269,13 @@ def _check(table: GeneTable, where: str) -> None:
                 f"{allele.name} of {table.gene} has position {unknown[0]}, which {where} "
                 "does not list among its loci"
             )
+        for position, text in allele.bases.items():
+            # A definition that no genotype can meet would hide its allele without a word.
+            if strange := sorted(possible_bases(text) - known[position]):
+                raise ValueError(
+                    f"{allele.name} of {table.gene} has {strange[0]} at {position}, where {where} "
+                    f"lists {', '.join(sorted(known[position]))} among its loci"
+                )
     names = {allele.name for allele in table.alleles}
     unknown_names = [name for name in table.essential if name not in names]
     if unknown_names:

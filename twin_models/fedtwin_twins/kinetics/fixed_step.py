@@ -1,20 +1,18 @@
 """The classical Runge-Kutta method of order 4 for any right-hand side, many patients at once.
 
-With k1 = f(t, y), k2 = f(t + h/2, y + h/2 k1), k3 = f(t + h/2, y + h/2 k2) and
-k4 = f(t + h, y + h k3), y(t + h) = y + h/6 (k1 + 2 k2 + 2 k3 + k4) (Hairer, Norsett and Wanner,
-Solving Ordinary Differential Equations I, 1993, table II.1.2). Steps follow from a bound of the
-rates, because the method is right only where a step is short beside the fastest change.
+Steps follow from a bound of the rates, because the method is right only where a step is short
+beside the fastest change.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from fedtwin_twins.kinetics.advancing import CHAIN, Advancing, advancing, plus
 from fedtwin_twins.kinetics.events import at_spans, doses_of_rows, span_places
 from fedtwin_twins.kinetics.steps import Steps, steps
-from fedtwin_twins.kinetics.systems import RightSide, States, System
+from fedtwin_twins.kinetics.systems import States, System
 from fedtwin_twins.twin.batch import Doses
 from fedtwin_twins.twin.refusals import Problem, Refusal
 
@@ -22,95 +20,8 @@ FINE = 0.5
 """Step x fastest rate where the step is chosen here: errors of a few in 10,000."""
 COARSE = 1.0
 """Step x fastest rate above which nothing is computed."""
-BLOCK = 16_384
-"""Patients that are stepped together on a CPU."""
 MOST = 200_000
 """Steps above which a system is one for an implicit solver."""
-
-Advance = Callable[
-    [Tensor, Tensor | float, States, Mapping[str, Tensor], tuple[Tensor, ...] | None], States
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Advancing:
-    """One step of a right-hand side, and what must be known of it.
-
-    Attributes:
-        step: from hours, size, states, values and what runs in to the states after it.
-        caution: what a caller should hear.
-        numbers: whether a size may be a number, which is quicker than a tensor of one.
-    """
-
-    step: Advance
-    caution: Problem | None = None
-    numbers: bool = False
-
-
-def advancing(system: System) -> Advancing:
-    """One step, operation by operation."""
-    return Advancing(_step(system.right_side, system.into), numbers=True)
-
-
-def compiled(system: System) -> Advancing:
-    """One step as one piece of machine code, which takes seconds to make and a C++ compiler.
-
-    Returns:
-        it; or, with a caution, the step that needs none, where there is no compiler.
-    """
-    plain = _step(system.right_side, system.into)
-    probe: Callable[[Tensor], Tensor] = torch.compile(torch.neg)
-    try:
-        probe(torch.ones(2))
-    except RuntimeError as failure:
-        reason = str(failure).strip().splitlines() or ["no reason given"]
-        caution = Problem(
-            field="engine",
-            value=f"not compiled ({reason[0][:120]})",
-            allowed="a C++ compiler such as g++",
-            remedy="the numbers stand, they only take longer",
-        )
-        return Advancing(plain, caution, numbers=True)
-    return Advancing(torch.compile(plain))
-
-
-def _step(right_side: RightSide, into: tuple[int, ...]) -> Advance:
-    def change(
-        hours: Tensor,
-        states: States,
-        values: Mapping[str, Tensor],
-        inflow: tuple[Tensor, ...] | None,
-    ) -> States:
-        rates = right_side(hours, states, values)
-        if inflow is None:
-            return rates
-        return _plus(rates, into, inflow)
-
-    def step(
-        hours: Tensor,
-        width: Tensor | float,
-        states: States,
-        values: Mapping[str, Tensor],
-        inflow: tuple[Tensor, ...] | None,
-    ) -> States:
-        half = width / 2
-        middle = hours + half
-        first = change(hours, states, values, inflow)
-        second = change(middle, _onwards(states, half, first), values, inflow)
-        third = change(middle, _onwards(states, half, second), values, inflow)
-        last = change(hours + width, _onwards(states, width, third), values, inflow)
-        found = _onwards(states, width / 6, first)
-        found = _onwards(found, width / 3, second)
-        found = _onwards(found, width / 3, third)
-        return _onwards(found, width / 6, last)
-
-    return step
-
-
-def _onwards(states: States, width: Tensor | float, rates: States) -> States:
-    if isinstance(width, float):
-        return tuple(one.add(rate, alpha=width) for one, rate in zip(states, rates, strict=True))
-    return tuple(torch.addcmul(one, width, rate) for one, rate in zip(states, rates, strict=True))
 
 
 def solve(
@@ -121,8 +32,9 @@ def solve(
     *,
     step_h: float | None = None,
     by: Advancing | None = None,
+    answers: Sequence[int] | None = None,
 ) -> States:
-    """Every state at every asked time.
+    """States at every asked time.
 
     Args:
         system: equations and start. Its dtype is that of the answer: float32 serves display.
@@ -131,9 +43,10 @@ def solve(
         fastest: 1/h, a bound of every rate in the equations; the largest of a tensor counts.
         step_h: the longest step; none: `FINE` over the fastest rate.
         by: the step, if it is to be compiled, or used again.
+        answers: places of the states that are answered; none: all.
 
     Returns:
-        each state, (patients, times).
+        each of these states, (patients, times).
 
     Raises:
         Refusal: a step that is too coarse, or too many of them; and as `System.events`.
@@ -142,16 +55,19 @@ def solve(
     longest = FINE / bound if step_h is None else step_h
     _check(longest, bound, times, system.since)
     by = by or advancing(system)
+    wanted = range(len(system.start)) if answers is None else answers
     patients = times.shape[0]
     size = patients
-    if times.device.type == "cpu" and patients > BLOCK:
-        size = -(-patients // -(-patients // BLOCK))
+    if times.device.type == "cpu" and patients > by.patients:
+        size = -(-patients // -(-patients // by.patients))
     found = []
     for first in range(0, patients, size):
         rows = slice(first, first + size)
         some, asked = system.some(rows), times[rows]
         walk = steps(some, doses_of_rows(doses, rows), asked, longest)
-        found.append(_walked(some, walk, by))
+        found.append(_walked(some, walk, by, wanted))
+    if len(found) == 1:
+        return found[0]
     return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
@@ -179,7 +95,7 @@ def _check(longest: float, bound: float, times: Tensor, since: float) -> None:
         )
 
 
-def _walked(system: System, walk: Steps, by: Advancing) -> States:
+def _walked(system: System, walk: Steps, by: Advancing, answers: Sequence[int]) -> States:
     kind = system.start[0].dtype
     patients = walk.patients
     begin, size = walk.begin.to(kind), walk.size.to(kind)
@@ -196,25 +112,33 @@ def _walked(system: System, walk: Steps, by: Advancing) -> States:
     running = None if changed is None else tuple(torch.zeros_like(states[0]) for _ in changed)
     values = _values(system, None)
     kept: list[States] = []
-    for place in range(size.shape[0] + 1):
+    last = size.shape[0]
+    stops = sorted({0, last, *arrivals, *asked, *walk.changes})
+    for place, stop in zip(stops, [*stops[1:], last], strict=True):
         before = states
         if place in arrivals:
             number = arrivals[place]
-            states = _plus(states, system.into, [one[number] for one in amounts])
+            states = plus(states, system.into, [one[number] for one in amounts])
             if changed is not None and running is not None:
                 running = tuple(
                     one + more[number] for one, more in zip(running, changed, strict=True)
                 )
         if place in asked:
-            kept.append(states if system.order.dose_first else before)
-        if place == size.shape[0]:
-            break
-        if starts.shape[1] > 1 and (place == 0 or place in walk.changes):
-            now = walk.begin[place].expand(patients)[:, None]
-            values = _values(system, span_places(starts, now))
-        states = by.step(begin[place], widths[place], states, values, running)
+            now = states if system.order.dose_first else before
+            kept.append(tuple(now[number] for number in answers))
+        if starts.shape[1] > 1 and place < last and (place == 0 or place in walk.changes):
+            hours = walk.begin[place].expand(patients)[:, None]
+            values = _values(system, span_places(starts, hours))
+        here = place
+        if by.chain is not None and size.shape[1] == 1:
+            # Between two moments all steps of a schedule that everybody has are equal.
+            while here + CHAIN <= stop:
+                states = by.chain(begin[here], widths[here], states, values, running)
+                here += CHAIN
+        for step in range(here, stop):
+            states = by.step(begin[step], widths[step], states, values, running)
     position = torch.bucketize(walk.asked.contiguous(), wanted)
-    return tuple(_picked([one[number] for one in kept], position) for number in range(len(states)))
+    return tuple(_picked(one, position) for one in zip(*kept, strict=True))
 
 
 def _picked(kept: Sequence[Tensor], position: Tensor) -> Tensor:
@@ -229,10 +153,3 @@ def _values(system: System, spans: Tensor | None) -> Mapping[str, Tensor]:
     if spans is None:
         return {name: one[:, 0].contiguous() for name, one in system.values.items()}
     return {name: at_spans(one, spans)[:, 0].contiguous() for name, one in system.values.items()}
-
-
-def _plus(states: States, into: Sequence[int], amounts: Sequence[Tensor]) -> States:
-    found = list(states)
-    for place, amount in zip(into, amounts, strict=True):
-        found[place] = found[place] + amount
-    return tuple(found)

@@ -48,12 +48,16 @@ class Rates:
         loss: 1/h, of the responses.
         stages: the longest absorption chain: what it delivers does not fade before it is through.
         tolerance: relative error of the responses that is accepted.
+        onset: 1/h, at which a concentration comes to where a response bends; 0: it bends nowhere.
+        fading: 1/h, at which it comes back through there.
     """
 
     fastest: float
     loss: float
     stages: int
     tolerance: float = TOLERANCE
+    onset: float = 0.0
+    fading: float = 0.0
 
     @property
     def wider(self) -> float:
@@ -63,7 +67,8 @@ class Rates:
 
 def edges(length: float, rates: Rates) -> np.ndarray:
     """Fractions of a piece at which its panels begin and end, (panels + 1,)."""
-    first, widest = rates.wider * FIRST / rates.fastest, rates.wider * WIDEST / rates.loss
+    first = rates.wider * FIRST / max(rates.fastest, rates.onset)
+    widest = rates.wider * WIDEST / max(rates.loss, rates.fading)
     width = min(first, widest)
     found = [0.0]
     while found[-1] < length:

@@ -9,7 +9,7 @@ of X is linear, so that all panels are worked out at once and then chained.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -105,6 +105,7 @@ def _with(stage: Stage, values: Values) -> Stage:
         loss=stage.loss,
         fastest=stage.fastest,
         constant_loss=stage.constant_loss,
+        bend=stage.bend,
     )
 
 
@@ -119,7 +120,8 @@ def _block(
     elif asked.shape[0] == 1:
         asked = asked.expand(history.time.shape[0], -1)
         horizon = horizon.expand(history.time.shape[0], -1)
-    cut = pieces(history.time, since, horizon, _rates(history, stages, tolerance))
+    rates = _with_bends(_rates(history, stages, tolerance), given, history, stages)
+    cut = pieces(history.time, since, horizon, rates)
     points = cut.begin.shape[1] * (len(cut.edges) - 1) * POINTS + times.shape[1] * POINTS
     patients = given.doses.amount.shape[0]
     step = max(1, NUMBERS // points) if times.device.type == "cpu" else patients
@@ -145,6 +147,26 @@ def _rates(history: Course, stages: Sequence[Stage], tolerance: float) -> Rates:
         stages=max((chain.stages for chain in chains if chain.stages > 1), default=0),
         tolerance=tolerance,
     )
+
+
+def _with_bends(
+    rates: Rates, given: CourseInput, history: Course, stages: Sequence[Stage]
+) -> Rates:
+    """With how fast concentrations pass through where a response bends, if some stage says where.
+
+    A dose that would alone lead to r times that concentration passes it after 1/r of the time
+    that it takes to come in, and comes back at the rate of the slowest mode.
+    """
+    bends = [stage.bend(stage.values) for stage in stages if stage.bend is not None]
+    amount, duration = given.doses.amount.detach(), given.doses.duration
+    if not bends or not amount.numel():
+        return rates
+    least = torch.stack([one.detach().amin() for one in bends]).amin()
+    beyond = amount / (given.disposition.volume.detach().amin(1, keepdim=True) * least)
+    running = torch.where(duration > 0, beyond / torch.where(duration > 0, duration, 1.0), 0.0)
+    onset = max(rates.fastest * (1.0 + float(beyond.max())), float(running.max()))
+    fading = min(float(rate.detach().max()) for rate in history.medium.modes.rates)
+    return replace(rates, onset=onset, fading=fading)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedtwin_twins.kinetics.events import Entered
+from fedtwin_twins.kinetics.events import Entered, alike
 from fedtwin_twins.kinetics.systems import System
 from fedtwin_twins.twin.batch import Doses
 
@@ -25,7 +25,7 @@ class Steps:
         patients: how many.
         asked: steps before each asked time, (patients, times), or (1, times) for all together.
         arrivals: steps before which something comes in or changes its rate, ascending.
-        amounts: by route, what comes in at once there, (arrivals, patients).
+        amounts: by route, what comes in at once there, (arrivals, patients), or (arrivals, 1).
         inflow: by route, by how much what runs in changes there, amount/h; none: never.
         changes: steps before which parameters change for somebody.
     """
@@ -48,18 +48,20 @@ def steps(system: System, doses: Doses, times: Tensor, longest: float) -> Steps:
     """
     events = system.events(doses)
     patients = times.shape[0]
-    changes = system.span_starts()[:, 1:].expand(patients, -1)
-    moments = torch.cat([changes, *(one.time for one in events), times], 1)
+    changes = alike(system.span_starts()[:, 1:])
+    clocks = [alike(one.time) for one in events]
+    times = alike(times)
+    lines = max(one.shape[0] for one in (changes, *clocks, times))
+    changes, times = changes.expand(lines, -1), times.expand(lines, -1)
+    clocks = [one.expand(lines, -1) for one in clocks]
+    moments = torch.cat([changes, *clocks, times], 1)
     horizon = times.amax(1, keepdim=True)
-    come = [torch.full_like(horizon, system.since), *(one.time for one in events)]
-    begin = torch.cat(come, 1).amin(1, keepdim=True)
+    begin = torch.cat([torch.full_like(horizon, system.since), *clocks], 1).amin(1, keepdim=True)
     late = moments > horizon
     moments = torch.where(late, horizon, moments).maximum(begin)
-    together = bool((moments == moments[:1]).all()) and bool((begin == begin[:1]).all())
-    row = slice(0, 1) if together else slice(None)
-    at, first, size = _cut(torch.cat([begin, moments], 1)[row], longest)
+    at, first, size = cut(torch.cat([begin, moments], 1), longest)
     width = changes.shape[1]
-    moved = at.expand(patients, -1)[:, :width][~late[:, :width]].tolist()
+    moved = at[:, :width][~late[:, :width]].tolist()
     arrivals, amounts, inflow = _arrivals(events, at[:, width:], late[:, width:], len(system.into))
     return Steps(
         patients=patients,
@@ -73,7 +75,7 @@ def steps(system: System, doses: Doses, times: Tensor, longest: float) -> Steps:
     )
 
 
-def _cut(moments: Tensor, longest: float) -> tuple[Tensor, Tensor, Tensor]:
+def cut(moments: Tensor, longest: float) -> tuple[Tensor, Tensor, Tensor]:
     """From the beginning and the moments, (patients, 1 + moments), in any order.
 
     Returns:
@@ -100,19 +102,25 @@ def _arrivals(
     events: Sequence[Entered], at: Tensor, late: Tensor, routes: int
 ) -> tuple[tuple[int, ...], tuple[Tensor, ...], tuple[Tensor, ...] | None]:
     """What comes in before which step: at once, and as changes of what runs in."""
-    columns, patients = sum(one.time.shape[1] for one in events), late.shape[0]
+    columns = sum(one.time.shape[1] for one in events)
+    brought = [
+        [None if one is None else alike(one) for one in (event.amount, event.inflow)]
+        for event in events
+    ]
+    given = [one for pair in brought for one in pair if one is not None]
+    lines = max((one.shape[0] for one in (late, *given)), default=1)
     known = torch.unique(at[:, :columns])
-    places = torch.bucketize(at[:, :columns].t().contiguous(), known).expand(-1, patients)
+    places = torch.bucketize(at[:, :columns].t().contiguous(), known).expand(-1, lines)
     first = events[0].time if events else at.double()
-    nothing = torch.zeros(known.shape[0], patients, dtype=first.dtype, device=first.device)
+    nothing = torch.zeros(known.shape[0], lines, dtype=first.dtype, device=first.device)
     amounts, inflow = [nothing] * routes, [nothing] * routes
     runs, begin = False, 0
-    for event in events:
+    for event, pair in zip(events, brought, strict=True):
         span = slice(begin, begin + event.time.shape[1])
         begin = span.stop
-        for given, kept in ((event.amount, amounts), (event.inflow, inflow)):
-            if given is not None:
-                here = torch.where(late[:, span], 0.0, given).t()
+        for one, kept in zip(pair, (amounts, inflow), strict=True):
+            if one is not None:
+                here = torch.where(late[:, span], 0.0, one).t().expand(-1, lines)
                 kept[event.route] = kept[event.route].scatter_add(0, places[span], here)
                 runs = runs or kept is inflow
     return tuple(known.tolist()), tuple(amounts), tuple(inflow) if runs else None

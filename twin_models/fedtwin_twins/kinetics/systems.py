@@ -19,6 +19,10 @@ from fedtwin_twins.twin.refusals import Problem, Refusal
 States = tuple[Tensor, ...]
 RightSide = Callable[[Tensor, States, Mapping[str, Tensor]], States]
 """From hours, states and values in force, each (patients,), to the states' rates of change."""
+Advance = Callable[
+    [Tensor, Tensor | float, States, Mapping[str, Tensor], tuple[Tensor, ...] | None], States
+]
+"""From hours, size of a step, states, values and what runs in to the states after it."""
 RUN_IN = 60
 """Doses that are written out before a steady state."""
 

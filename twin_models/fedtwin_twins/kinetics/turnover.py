@@ -60,6 +60,8 @@ class Stage:
         loss: fraction/h.
         fastest: a rate, 1/h, that `loss` never exceeds; it chooses the step.
         constant_loss: `loss` looks at the values alone.
+        bend: a concentration about which what it does bends, such as EC50; none: nowhere. Where
+            doses lead far beyond it, panels follow the passage through it.
     """
 
     values: Values
@@ -68,6 +70,7 @@ class Stage:
     loss: Signal
     fastest: Callable[[Values], Tensor]
     constant_loss: bool = True
+    bend: Callable[[Values], Tensor] | None = None
 
 
 def sigmoid(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from math import isfinite, sqrt
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from fedtwin_twins.pharmacology.tables import Verified
+from fedtwin_twins.pharmacology.tables import HOW_CHECKED, Verified
 from fedtwin_twins.twin.refusals import Problem, Refusal
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class AdverseRisk:
     def __str__(self) -> str:
         ends = f"{100 * self.low:.3g} to {100 * self.high:.3g} %"
         return (
-            f"{self.event}: {100 * self.risk:.3g} % ({self.interval_kind}: {ends}; {self.source})"
+            f"{self.event}: {100 * self.risk:.3g} % ({self.interval_kind}: {ends}; {self.source}; "
+            f"{HOW_CHECKED[self.verified]})"
         )
 
 

@@ -7,11 +7,12 @@ from fedtwin_twins.pharmacology.card_parts import (
     Cited,
     CovariateCard,
     DerivedCard,
+    ParameterCard,
     RelationCard,
 )
 from fedtwin_twins.pharmacology.derived import DERIVED
 from fedtwin_twins.pharmacology.equations import HOURS_SINCE_FIRST_DOSE, RELATIONS
-from fedtwin_twins.pharmacology.structure_checks import measures, structure_problems
+from fedtwin_twins.pharmacology.structure_checks import structure_problems
 from fedtwin_twins.twin.plausible import molar_mass_of
 from fedtwin_twins.twin.quantities import Quantity
 from fedtwin_twins.twin.refusals import Problem, Refusal
@@ -112,18 +113,42 @@ def _parameters(card: ModelCard) -> Iterator[Problem]:
     earlier: dict[str, str] = {}
     for one in card.parameters:
         where = f"parameters.{one.name}"
-        if (one.typical is None) != bool(one.sum_of):
-            yield Problem(
-                field=f"{where}.typical", allowed="a typical value, or what it is the sum of"
-            )
-        for name in one.sum_of:
-            if name not in earlier:
-                yield Problem(field=f"{where}.sum_of", value=name, allowed="an earlier parameter")
-            else:
-                yield from measures(f"{where}.sum_of", earlier[name], one.unit)
+        yield from _value(one, where, earlier)
         for place, relation in enumerate(one.relations):
             yield from _relation(relation, f"{where}.relations[{place}]", covariates)
         earlier[one.name] = one.unit
+
+
+def _value(one: ParameterCard, where: str, earlier: dict[str, str]) -> Iterator[Problem]:
+    """Where it comes from, and whether its distribution can hold it."""
+    ways = (one.typical is not None, bool(one.sum_of), one.complement_of is not None)
+    if sum(ways) != 1:
+        yield Problem(
+            field=f"{where}.typical",
+            allowed="a typical value, or what it is the sum or the complement of, and one of them",
+        )
+    for name in one.sum_of:
+        if name not in earlier:
+            yield Problem(field=f"{where}.sum_of", value=name, allowed="an earlier parameter")
+        elif earlier[name] != one.unit:
+            yield Problem(
+                field=f"{where}.sum_of",
+                value=f"{name} in {earlier[name]}",
+                allowed=f"parameters in {one.unit}: they are added as they are",
+            )
+    if one.complement_of is not None and earlier.get(one.complement_of) != "1":
+        yield Problem(
+            field=f"{where}.complement_of",
+            value=one.complement_of,
+            allowed="an earlier parameter with the unit 1",
+        )
+    is_fraction = one.unit == "1" and one.typical is not None and 0.0 < one.typical < 1.0
+    if one.distribution == "logit_normal" and (one.relations or not is_fraction):
+        yield Problem(
+            field=f"{where}.distribution",
+            value=one.distribution,
+            allowed="a typical value between 0 and 1 with the unit 1, and no relations",
+        )
 
 
 def _relation(one: RelationCard, where: str, covariates: set[str]) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from fedtwin_twins.kinetics.disposition import Disposition
@@ -11,23 +12,59 @@ from fedtwin_twins.kinetics.linear import LinearKinetics
 from fedtwin_twins.pharmacology.card import ModelCard
 from fedtwin_twins.pharmacology.card_parts import RouteCard
 from fedtwin_twins.pharmacology.structures import DISPOSITIONS, EFFECTS
+from fedtwin_twins.twin.batch import Doses
 from fedtwin_twins.twin.quantities import Quantity
 
 _ROLES: Final = {"rate": "/h", "duration": "h", "lag": "h", "bioavailability": "1"}
 
 
+def divided(card: ModelCard, doses: Doses) -> Doses:
+    """With every dose by a parallel route as one dose by each of its parts.
+
+    Args:
+        card: the model.
+        doses: (patients, doses).
+
+    Returns:
+        (patients, doses x parts), ascending in time; the same doses if no route has parts.
+    """
+    names = [one.name for one in card.routes]
+    most = max(len(one.parts) for one in card.routes)
+    if most == 0:
+        return doses
+    # By route and copy: where the copy goes in, and how much of the dose it is.
+    ways = torch.arange(len(names), device=doses.route.device)[:, None].repeat(1, most)
+    scales = torch.zeros((len(names), most), dtype=doses.amount.dtype, device=doses.amount.device)
+    scales[:, 0] = 1.0
+    for place, one in enumerate(card.routes):
+        for copy, part in enumerate(one.parts):
+            ways[place, copy] = names.index(part)
+            scales[place, copy] = one.dose_scale
+
+    def copies(values: Tensor) -> Tensor:
+        return values.repeat_interleave(most, dim=1)
+
+    scale = scales[doses.route].flatten(1)
+    return Doses(
+        time=copies(doses.time),
+        amount=copies(doses.amount) * scale,
+        duration=copies(doses.duration),
+        route=ways[doses.route].flatten(1),
+        interval=torch.where(scale > 0, copies(doses.interval), 0.0),
+    )
+
+
 def engine_scales(card: ModelCard) -> dict[str, float]:
     """By parameter: what its value in the card's unit is multiplied by, for the engines."""
-    wanted = {
-        name: unit.replace("{amount}", card.amount_unit)
-        for name, unit in {**DISPOSITIONS[card.disposition], **EFFECTS[card.effect]}.items()
-    }
+    units = {one.name: one.unit for one in card.parameters}
+    needed = {**DISPOSITIONS[card.disposition], **EFFECTS[card.effect]}
+    needed.update({name: unit for name, unit in card.optional.items() if name in units})
+    wanted = {name: card.written(unit) for name, unit in needed.items()}
     for route in card.routes:
         for role, unit in _ROLES.items():
             name = getattr(route, role)
             if name is not None:
                 wanted[name] = unit
-    units = {one.name: one.unit for one in card.parameters}
     return {name: Quantity(1.0, units[name]).to(unit, field=name) for name, unit in wanted.items()}
 
 
@@ -42,15 +79,19 @@ def kinetics_of(
         starts: of the spans, h, (patients, spans).
     """
     changes = starts.shape[1] > 1
-    order = Order(
-        dose_first=card.record_order == "dose_before_observation",
-        change_first=card.covariate_rule == "last_forward",
-    )
     return LinearKinetics(
         disposition=_disposition(card.disposition, parameters),
-        routes=tuple(_route(one, parameters) for one in card.routes),
+        routes=tuple(route_of(one, parameters) for one in card.routes),
         starts=starts if changes else None,
-        order=order,
+        order=order_of(card),
+    )
+
+
+def order_of(card: ModelCard) -> Order:
+    """What counts at a time at which several things happen."""
+    return Order(
+        dose_first=card.record_order == "dose_before_observation",
+        change_first=card.covariate_rule == "last_forward",
     )
 
 
@@ -74,14 +115,19 @@ def _disposition(name: str, by: Mapping[str, Tensor]) -> Disposition:
     )
 
 
-def _route(route: RouteCard, by: Mapping[str, Tensor]) -> Route:
-    stages = {"first_order": 1, "transit": route.compartments or 1}.get(route.input, 0)
+def stages_of(route: RouteCard) -> int:
+    """Through how many compartments a dose passes before the central one."""
+    return {"first_order": 1, "transit": route.compartments or 1}.get(route.input, 0)
+
+
+def route_of(route: RouteCard, by: Mapping[str, Tensor]) -> Route:
+    """A route with a patient's own parameters, in the engines' units."""
     fraction = None if route.bioavailability is None else by[route.bioavailability]
     if route.dose_scale != 1.0:
         ones = next(iter(by.values())).new_ones(()) if fraction is None else fraction
         fraction = (ones * route.dose_scale).expand_as(next(iter(by.values())))
     return Route(
-        stages=stages,
+        stages=stages_of(route),
         rate=None if route.rate is None else by[route.rate],
         bioavailability=fraction,
         lag=None if route.lag is None else by[route.lag],

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fedtwin_twins.pharmacology.card import ModelCard
-from fedtwin_twins.pharmacology.card_kinetics import engine_scales
+from fedtwin_twins.pharmacology.card_kinetics import divided, engine_scales
 from fedtwin_twins.pharmacology.card_parameters import (
     break_hours,
     effects_of,
@@ -37,8 +37,8 @@ from fedtwin_twins.twin.refusals import Problem
 class CardModel:
     """A `TwinModel` of one card.
 
-    Every random effect multiplies: a parameter is its typical value, times the factors of its
-    covariates, times exp(eta + kappa).
+    A parameter is its typical value, times the factors of its covariates, moved by eta + kappa:
+    times their exponential, unless its distribution says otherwise.
 
     Args:
         card: loaded and checked.
@@ -87,8 +87,12 @@ class CardModel:
 
     @property
     def amount_unit(self) -> str:
-        """UCUM, of the first route's doses; `intake` has each route's."""
+        """UCUM, of the first route's doses."""
         return self.card.amount_unit
+
+    def dose_unit(self, route: str) -> str:
+        """UCUM, of the doses by one of its routes."""
+        return self.intake.routes[route].unit
 
     @property
     def effects(self) -> Sequence[str]:
@@ -186,7 +190,7 @@ class CardModel:
 
     def _unit_scale(self, kind: int) -> float:
         observable = self.card.observables[kind]
-        unit = OUTPUT_UNITS[observable.output].replace("{amount}", self.amount_unit)
+        unit = self.card.written(OUTPUT_UNITS[observable.output])
         return Quantity(1.0, unit).to(observable.unit)
 
     def course(self, batch: Batch, effects: Tensor) -> Course:
@@ -199,7 +203,7 @@ class CardModel:
         known = individual(self.card, self._effects, traits, first, effects)
         return Course(
             card=self.card,
-            doses=batch.doses,
+            doses=divided(self.card, batch.doses),
             traits=traits,
             parameters={name: one * self._scales.get(name, 1.0) for name, one in known.items()},
             first_dose=first,

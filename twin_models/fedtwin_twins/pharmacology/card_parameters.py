@@ -33,7 +33,7 @@ class Effects:
     occasion: tuple[str, ...]
 
     def of(self, name: str, effects: Tensor, occasions: Tensor) -> Tensor | None:
-        """What is added to a parameter's logarithm, (patients, spans) or (patients, 1).
+        """A parameter's eta + kappa, (patients, spans) or (patients, 1).
 
         Args:
             name: of the parameter.
@@ -122,13 +122,24 @@ def individual(
     for one in card.parameters:
         if one.sum_of:
             value = torch.stack([found[name] for name in one.sum_of]).sum(dim=0)
+        elif one.complement_of is not None:
+            value = 1.0 - found[one.complement_of]
         else:
             value = torch.full_like(shape, one.typical if one.typical is not None else torch.nan)
         for relation in one.relations:
             value = value * factor(relation, values)
         moved = effects.of(one.name, row, traits.occasions)
-        found[one.name] = value if moved is None else value * moved.exp()
+        found[one.name] = value if moved is None else varied(one, value, moved)
     return found
+
+
+def varied(one: ParameterCard, value: Tensor, moved: Tensor) -> Tensor:
+    """A parameter whose effects (eta + kappa) have moved it, by its distribution."""
+    if one.distribution == "normal":
+        return value + moved
+    if one.distribution == "logit_normal":
+        return torch.sigmoid(torch.logit(value) + moved)
+    return value * moved.exp()
 
 
 def factor(relation: RelationCard, values: Mapping[str, Tensor]) -> Tensor:

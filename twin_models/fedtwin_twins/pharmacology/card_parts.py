@@ -3,10 +3,16 @@
 from collections.abc import Iterable
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+)
 
 from fedtwin_twins.pharmacology.equations import RELATIONS
 from fedtwin_twins.pharmacology.structures import INPUTS
+from fedtwin_twins.pharmacology.tables import Verified
 from fedtwin_twins.twin.residuals import Convention
 from fedtwin_twins.twin.units import parse_unit
 
@@ -17,6 +23,15 @@ OmegaConvention = Literal["variance", "sd", "cv_lognormal", "cv_squared"]
 - `sd`: of eta;
 - `cv_lognormal`: coefficients of variation of the parameter, so that the variance is ln(1 + CV^2);
 - `cv_squared`: coefficients of variation taken as the sd of eta, so that the variance is CV^2.
+"""
+
+
+Distribution = Literal["lognormal", "normal", "logit_normal"]
+"""How a parameter P varies around its value T, which covariates have changed already.
+
+- `lognormal`: P = T exp(eta);
+- `normal`: P = T + eta, with eta in the parameter's unit;
+- `logit_normal`: ln(P / (1 - P)) = ln(T / (1 - T)) + eta, for a fraction.
 """
 
 
@@ -53,11 +68,13 @@ class Part(BaseModel):
 
 
 class Drug(Part):
-    """What is given."""
+    """What is given; how far each code was checked, if the card says so."""
 
     name: Words
     atc: Annotated[str, Field(pattern=r"^[A-Z]\d{2}[A-Z]{2}\d{2}$")]
+    atc_verified: Verified | None = None
     rxnorm: Annotated[str, Field(pattern=r"^\d{1,8}$")]
+    rxnorm_verified: Verified | None = None
 
 
 class Analyte(Part):
@@ -115,12 +132,21 @@ class RelationCard(Part):
 
 
 class ParameterCard(Part):
-    """A number of the equations, or a sum of others."""
+    """A number of the equations, or one that follows from others.
+
+    Attributes:
+        typical: the population's value; none if it follows from others.
+        sum_of: earlier parameters that it is the sum of.
+        complement_of: an earlier fraction; it is what that leaves of 1.
+        distribution: what eta does: see `Distribution`.
+    """
 
     name: Name
     unit: Ucum
     typical: float | None = None
     sum_of: tuple[Name, ...] = ()
+    complement_of: Name | None = None
+    distribution: Distribution = "lognormal"
     relations: tuple[RelationCard, ...] = ()
     source: Cited
 
@@ -137,11 +163,13 @@ class RouteCard(Part):
     duration: Name | None = None
     lag: Name | None = None
     bioavailability: Name | None = None
+    parts: tuple[Name, ...] = ()
     believable_single_dose: Bounds
     available_doses: tuple[Above0, ...]
     largest_single_dose: Above0
     largest_daily_dose: Above0
     doses_source: Words
+    doses_verified: Verified | None = None
 
 
 class ResidualCard(Part):
@@ -155,16 +183,18 @@ class ResidualCard(Part):
 
 
 class ObservableCard(Part):
-    """What can be measured."""
+    """What can be measured; outside of the believable values, in `unit`, nothing is taken in."""
 
     name: Name
     code: str
+    code_verified: Verified | None = None
     unit: Ucum
     output: Name
     endogenous: bool
     signed: bool = False
     quantification_limit: Above0 | None
     residual: ResidualCard
+    believable: tuple[Above0, Above0] | None = None
 
 
 class Block(Part):
@@ -199,12 +229,17 @@ class OccasionVariability(Variability):
 
 
 class Target(Part):
-    """A therapeutic range."""
+    """A therapeutic range; of a time in range that of the time, in %, spent `within` two limits.
 
-    metric: Literal["trough", "peak", "area_24h", "area_course", "value"]
+    The two limits are in the observable's unit.
+    """
+
+    metric: Literal["trough", "peak", "area_24h", "area_course", "value", "time_in_range"]
     observable: Name
     low: AtLeast0
     high: Above0
     unit: Ucum
     when: Words
     source: Words
+    verified: Verified | None = None
+    within: tuple[AtLeast0, Above0] | None = None

@@ -30,7 +30,9 @@ def parameters_of(card: ModelCard) -> tuple[Parameter, ...]:
     found = []
     for one in card.parameters:
         value = one.typical
-        if value is None:
+        if value is None and one.complement_of is not None:
+            value = 1.0 - typical[one.complement_of]
+        elif value is None:
             value = sum(typical[name] for name in one.sum_of)
         typical[one.name] = value
         found.append(
@@ -49,6 +51,10 @@ def _relation_words(one: ParameterCard) -> str:
     parts = [_factor_words(relation) for relation in one.relations]
     if one.sum_of:
         parts.insert(0, " + ".join(one.sum_of))
+    if one.complement_of is not None:
+        parts.insert(0, f"1 - {one.complement_of}")
+    if one.distribution != "lognormal":
+        parts.append(f"distribution {one.distribution}")
     return " x ".join(parts)
 
 
@@ -120,6 +126,7 @@ def intake_of_card(card: ModelCard) -> Intake:
                 endogenous=one.endogenous,
                 signed=one.signed,
                 molar_mass=card.analyte.molar_mass_g_per_mol,
+                believable=one.believable,
             )
             for one in card.observables
         ),
@@ -130,22 +137,31 @@ def intake_of_card(card: ModelCard) -> Intake:
 
 def _route(card: ModelCard, route: RouteCard) -> RouteIntake:
     typical = {one.name: one for one in parameters_of(card)}
+    ways = [one for one in card.routes if one.name in route.parts] or [route]
+    whole = [one.name for one in card.routes if route.name in one.parts]
 
     def hours(name: str | None) -> float:
         return 0.0 if name is None else Quantity(typical[name].typical, typical[name].unit).to("h")
 
     return RouteIntake(
         unit=route.unit,
-        lag_h=hours(route.lag),
-        duration_h=hours(route.duration),
+        lag_h=max(hours(one.lag) for one in ways),
+        duration_h=max(hours(one.duration) for one in ways),
         single_dose=route.believable_single_dose,
+        molar_mass=card.analyte.molar_mass_g_per_mol if route.input == "meal" else None,
         infusible=route.input in ("direct", "subcutaneous_insulin", "intravenous_insulin"),
+        part_of=whole[0] if whole else "",
     )
 
 
 def cautions_of(card: ModelCard) -> tuple[Problem, ...]:
-    """What must stand beside every result of the model: its open questions."""
-    return tuple(
+    """What must stand beside every result of the model: what is open, and what is unchecked."""
+    questions = tuple(
         Problem(field=f"{card.id}, open question {place}", value="not settled", remedy=question)
         for place, question in enumerate(card.open_questions, start=1)
     )
+    unchecked = tuple(
+        Problem(field=f"{card.id}, not checked {place}", value="not checked", remedy=sentence)
+        for place, sentence in enumerate(card.unchecked, start=1)
+    )
+    return questions + unchecked

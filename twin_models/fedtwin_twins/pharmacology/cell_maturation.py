@@ -55,7 +55,9 @@ def cells(course: Course, times: Tensor) -> Tensor:
         starts=traits.starts,
         since=since,
     )
-    return solve(system, _none(times), asked, 2.0 * fastest, step_h=longest)[-1]
+    return solve(
+        system, _none(times), asked, 2.0 * fastest, step_h=longest, answers=(len(system.start) - 1,)
+    )[0]
 
 
 def _change(hours: Tensor, states: States, by: Mapping[str, Tensor]) -> States:

@@ -5,6 +5,8 @@ which one it is, and the matrix is checked: symmetric by construction, positive 
 """
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,19 +29,23 @@ def variance(value: float, convention: OmegaConvention) -> float:
     return value**2
 
 
-def covariance(variability: Variability, where: str) -> tuple[Matrix, list[Problem]]:
+def covariance(
+    variability: Variability, where: str, largest: Mapping[str, float] = MappingProxyType({})
+) -> tuple[Matrix, list[Problem]]:
     """The block diagonal matrix of all effects, in the order of the blocks.
 
     Args:
         variability: of a card.
         where: what problems call it.
+        largest: by parameter, the standard deviation of eta beyond which it is taken for a
+            mistake; `LARGEST_SD` of those that are not named.
 
     Returns:
         (effects, effects), and everything that is wrong with it.
     """
     blocks, problems = [], list(_twice(variability, where))
     for place, block in enumerate(variability.blocks):
-        found = _block(block, variability.convention, f"{where}.blocks[{place}]")
+        found = _block(block, variability.convention, f"{where}.blocks[{place}]", largest)
         blocks.append(found[0])
         problems.extend(found[1])
     size = sum(len(block) for block in blocks)
@@ -60,7 +66,9 @@ def _twice(variability: Variability, where: str) -> list[Problem]:
     ]
 
 
-def _block(block: Block, convention: OmegaConvention, where: str) -> tuple[Matrix, list[Problem]]:
+def _block(
+    block: Block, convention: OmegaConvention, where: str, largest: Mapping[str, float]
+) -> tuple[Matrix, list[Problem]]:
     size = len(block.parameters)
     nothing = np.zeros((size, size))
     shape = _shape_problem(block, convention, where)
@@ -72,11 +80,11 @@ def _block(block: Block, convention: OmegaConvention, where: str) -> tuple[Matri
         Problem(
             field=f"{where}.diagonal",
             value=f"{printed:g} for {name}",
-            allowed=f"a standard deviation of eta up to {LARGEST_SD:g}",
+            allowed=f"a standard deviation of eta up to {largest.get(name, LARGEST_SD):g}",
             remedy="write a coefficient of variation as a fraction, and check the convention",
         )
         for name, printed, value in zip(block.parameters, block.diagonal, variances, strict=True)
-        if value > LARGEST_SD**2
+        if value > largest.get(name, LARGEST_SD) ** 2
     ]
     for row in range(1, size):
         for column in range(row):

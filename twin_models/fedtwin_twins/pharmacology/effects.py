@@ -14,6 +14,18 @@ at 1, with rates 3/MTT:
 `daily_rhythm_and_linear_effect` (Mukherjee 2018, doi 10.1007/s10928-018-9574-0, Figure S2):
 
     P = P0 + A cos(2 pi f (hour of the day)) + slope C (1 - exp(-k (hours since the first dose)))
+
+`turnover_*` (Dayneka, Garg and Jusko 1993, J Pharmacokinet Biopharm 21:457, models I to IV), with
+E = Emax C^g / (EC50^g + C^g), inhibited (1 - E) or stimulated (1 + E) on one of the two sides, and
+kin = kout times the baseline:
+
+    dR/dt = kin (1 -+ E) - kout R,  or  dR/dt = kin - kout (1 -+ E) R
+
+`metabolite` (such as in Rowland and Tozer 1995, Clinical Pharmacokinetics, chapter 21): a fraction
+of what the clearance takes out of the central compartment becomes a metabolite of its own volume,
+all of it in the drug's unit of amount:
+
+    dM/dt = (fraction CL C - CLm M) / Vm
 """
 
 import math
@@ -25,13 +37,23 @@ import torch
 from torch import Tensor
 
 from fedtwin_twins.kinetics.events import at_spans, span_places
+from fedtwin_twins.kinetics.panels import TOLERANCE
 from fedtwin_twins.kinetics.quadrature import responses
-from fedtwin_twins.kinetics.turnover import Moment, Stage, Values, sigmoid, transit
+from fedtwin_twins.kinetics.turnover import (
+    Moment,
+    Stage,
+    Values,
+    indirect_response,
+    sigmoid,
+    transit,
+)
 from fedtwin_twins.pharmacology.course import Course
 
 _STAGES: Final = 3
 _HOURS_OF_DAY: Final = 24.0
 _STEEP: Final = 8.0
+_FINE: Final = 1e-8
+"""Relative error of a metabolite's level, which is measured as exactly as the drug's."""
 
 
 def inr(course: Course, times: Tensor) -> Tensor:
@@ -64,7 +86,7 @@ def _inhibition(moment: Moment) -> Tensor:
         moment.concentration,
         by["maximal_effect"],
         by["half_maximal_concentration"],
-        by["hill_exponent"],
+        by.get("hill_exponent"),
     )
 
 
@@ -102,8 +124,71 @@ _RHYTHM: Final = (
 )
 
 
-def _along(course: Course, times: Tensor, stages: Sequence[Stage]) -> Tensor:
-    return responses(course.kinetics, course.written_doses, times, stages, since=course.begins)
+def turnover(course: Course, times: Tensor) -> Tensor:
+    """What turns over, in the unit of its baseline, (patients, times)."""
+    by = course.parameters
+    _, change, side = course.card.effect.split("_")
+    names = ("maximal_effect", "half_maximal_concentration", "hill_exponent")
+    stage = indirect_response(
+        production=by["loss_rate"] * by["baseline_response"],
+        loss=by["loss_rate"],
+        effect=_inhibition,
+        acts_on="production" if side == "production" else "loss",
+        inhibits=change == "inhibited",
+        values={name: by[name] for name in names if name in by},
+        largest_effect=by["maximal_effect"],
+    )
+    return _along(course, times, [replace(stage, bend=_half)])[..., -1]
+
+
+def _half(values: Values) -> Tensor:
+    return values["half_maximal_concentration"]
+
+
+def metabolite(course: Course, times: Tensor) -> Tensor:
+    """Concentration of the metabolite, amount/L, (patients, times)."""
+    by = course.parameters
+    volume = by["metabolite_volume"]
+    stage = Stage(
+        values={
+            "gain": by["metabolite_fraction"] * by["clearance"] / volume,
+            "loss": by["metabolite_clearance"] / volume,
+        },
+        start=_nothing,
+        production=_formed,
+        loss=_lost,
+        fastest=_loss,
+    )
+    return _along(course, times, [stage], _FINE)[..., -1]
+
+
+def _formed(moment: Moment) -> Tensor:
+    return moment.values["gain"] * moment.concentration
+
+
+def _lost(moment: Moment) -> Tensor:
+    return moment.values["loss"]
+
+
+def _loss(values: Values) -> Tensor:
+    return values["loss"]
+
+
+def _nothing(values: Values) -> Tensor:
+    return torch.zeros_like(values["loss"])
+
+
+def _along(
+    course: Course, times: Tensor, stages: Sequence[Stage], tolerance: float = TOLERANCE
+) -> Tensor:
+    return responses(
+        course.kinetics,
+        course.written_doses,
+        times,
+        stages,
+        since=course.begins,
+        tolerance=tolerance,
+    )
 
 
 def _at(course: Course, name: str, times: Tensor) -> Tensor:

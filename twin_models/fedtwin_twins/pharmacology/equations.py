@@ -10,6 +10,7 @@ once. With c the covariate:
 | `proportional` | c / reference | reference |
 | `linear` | 1 + slope (c - reference) | reference, slope |
 | `hinged_linear` | the same with two slopes | reference, slope_below, slope_above |
+| `exponential` | exp(slope (c - reference)) | reference, slope |
 | `fold` | factor^c: the factor where c is 1, 1 where it is 0 | factor |
 | `maturation` | 1 / (1 + (c / half)^-hill) | half, hill |
 | `by_value` | what is listed for c, over the reference | reference, one for each value |
@@ -66,6 +67,10 @@ def _hinged_linear(name: str, values: Values, by: Coefficients) -> Tensor:
     return 1.0 + torch.where(beyond < 0.0, by["slope_below"], by["slope_above"]) * beyond
 
 
+def _exponential(name: str, values: Values, by: Coefficients) -> Tensor:
+    return (by["slope"] * (values[name] - by["reference"])).exp()
+
+
 def _fold(name: str, values: Values, by: Coefficients) -> Tensor:
     return by["factor"] ** values[name]
 
@@ -102,6 +107,9 @@ RELATIONS: Final[Mapping[str, Relation]] = MappingProxyType(
         "hinged_linear": Relation(
             coefficients=frozenset({"reference", "slope_below", "slope_above"}),
             factor=_hinged_linear,
+        ),
+        "exponential": Relation(
+            coefficients=frozenset({"reference", "slope"}), factor=_exponential
         ),
         "fold": Relation(coefficients=frozenset({"factor"}), factor=_fold),
         "maturation": Relation(coefficients=frozenset({"half", "hill"}), factor=_maturation),

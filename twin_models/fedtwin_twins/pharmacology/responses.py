@@ -10,8 +10,16 @@ from torch import Tensor
 
 from fedtwin_twins.pharmacology.cell_maturation import cells
 from fedtwin_twins.pharmacology.course import Course
-from fedtwin_twins.pharmacology.effects import glucose_change, inr, systolic_pressure
+from fedtwin_twins.pharmacology.effects import (
+    glucose_change,
+    inr,
+    metabolite,
+    systolic_pressure,
+    turnover,
+)
 from fedtwin_twins.pharmacology.glucose_insulin import glucose, insulin
+from fedtwin_twins.pharmacology.saturable import saturable_concentration
+from fedtwin_twins.pharmacology.structures import SATURABLE
 
 Response = Callable[[Course, Tensor], Tensor]
 """(patients, times) of an output in its own unit, from a course and hours."""
@@ -23,12 +31,16 @@ _LONG_H: Final = 6 * 7 * 24.0
 
 def concentration(course: Course, times: Tensor) -> Tensor:
     """In the central compartment, amount/L."""
+    if course.card.disposition in SATURABLE:
+        return saturable_concentration(course, times)
     return course.kinetics.concentrations(course.doses, times)
 
 
 RESPONSES: Final[Mapping[str, Response]] = MappingProxyType(
     {
         "concentration": concentration,
+        "metabolite_concentration": metabolite,
+        "response": turnover,
         "inr": inr,
         "glucose_change": glucose_change,
         "systolic_pressure": systolic_pressure,
@@ -42,10 +54,10 @@ RESPONSES: Final[Mapping[str, Response]] = MappingProxyType(
 def area(output: str, course: Course, times: Tensor) -> Tensor:
     """Under an output, from hour 0 to each time, (patients, times), in its unit x h.
 
-    Exact for concentrations; for others by Simpson's rule over steps of at most a quarter of an
-    hour (an hour beyond six weeks). Negative before hour 0.
+    Exact for concentrations of linear kinetics; for others by Simpson's rule over steps of at most
+    a quarter of an hour (an hour beyond six weeks). Negative before hour 0.
     """
-    if output == "concentration":
+    if output == "concentration" and course.card.disposition not in SATURABLE:
         return course.kinetics.areas(course.doses, times)
     asked = torch.cat([torch.zeros_like(times[:, :1]), times], dim=1)
     found = _integral(RESPONSES[output], course, asked)

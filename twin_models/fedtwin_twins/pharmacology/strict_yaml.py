@@ -22,13 +22,17 @@ class _StrictLoader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = set()
+        lines: dict[str, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
-            if key.value in keys:
-                raise yaml.YAMLError(f"the key '{key.value}' is given twice{node.start_mark}")
-            keys.add(key.value)
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise yaml.YAMLError(
+                    f"the key '{key.value}' is given twice, in line {lines[key.value]} and in line "
+                    f"{line}: keep one of them"
+                )
+            lines[key.value] = line
         return super().construct_mapping(node, deep)
 
 

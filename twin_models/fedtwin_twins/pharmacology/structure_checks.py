@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from fedtwin_twins.pharmacology.card import ModelCard
-from fedtwin_twins.pharmacology.card_parts import ParameterCard, RouteCard
-from fedtwin_twins.pharmacology.covariance import covariance
+from fedtwin_twins.pharmacology.card_parts import ParameterCard, RouteCard, Variability
+from fedtwin_twins.pharmacology.covariance import LARGEST_SD, covariance
 from fedtwin_twins.pharmacology.structures import (
     DISPOSITIONS,
     EFFECTS,
@@ -12,6 +12,8 @@ from fedtwin_twins.pharmacology.structures import (
     INPUTS,
     OUTPUT_UNITS,
     OUTPUTS,
+    RELEASED,
+    SATURABLE,
 )
 from fedtwin_twins.twin.refusals import Problem
 from fedtwin_twins.twin.units import parse_unit
@@ -62,7 +64,28 @@ def _routes(card: ModelCard) -> Iterator[Problem]:
                 value="" if route.compartments is None else str(route.compartments),
                 allowed="a number of compartments if the input is transit, and only then",
             )
+        yield from _parts(card, route, where)
         yield from _route_parameters(route, parameters)
+
+
+def _parts(card: ModelCard, route: RouteCard, where: str) -> Iterator[Problem]:
+    """Of a dose that goes in by several ways at once."""
+    if (len(route.parts) >= 2) != (route.input == "parallel") or len(route.parts) == 1:
+        yield Problem(
+            field=f"{where}.parts",
+            value=", ".join(route.parts) or "none",
+            allowed="two routes or more if the input is parallel, and only then",
+        )
+    after = card.routes[card.routes.index(route) + 1 :]
+    able = [one.name for one in after if one.input != "parallel"]
+    for name in route.parts:
+        if name not in able:
+            yield Problem(
+                field=f"{where}.parts",
+                value=name,
+                allowed=" or ".join(able) or "a route that is written below this one",
+                remedy="a part is a route of its own, written below, and takes its fraction there",
+            )
 
 
 def _route_parameters(route: RouteCard, parameters: dict[str, ParameterCard]) -> Iterator[Problem]:
@@ -75,7 +98,8 @@ def _route_parameters(route: RouteCard, parameters: dict[str, ParameterCard]) ->
     ):
         name = getattr(route, role)
         where = f"routes.{route.name}.{role}"
-        optional = role in ("lag", "bioavailability")
+        optional = role in ("lag", "bioavailability") and route.input != "parallel"
+        optional |= role == "duration" and route.input in RELEASED
         if (name is not None) != (role in wanted) and not (optional and role not in wanted):
             needed = "a parameter's name" if role in wanted else f"none for the input {route.input}"
             yield Problem(field=where, value=name or "", allowed=needed)
@@ -89,7 +113,7 @@ def _structure(card: ModelCard) -> Iterator[Problem]:
     """Every parameter that the structure needs, in a unit that measures the same."""
     parameters = {one.name: one for one in card.parameters}
     for name, unit in {**DISPOSITIONS[card.disposition], **EFFECTS[card.effect]}.items():
-        wanted = unit.replace("{amount}", card.amount_unit)
+        wanted = card.written(unit)
         if name not in parameters:
             yield Problem(
                 field=f"parameters.{name}",
@@ -98,6 +122,9 @@ def _structure(card: ModelCard) -> Iterator[Problem]:
             )
         else:
             yield from measures(f"parameters.{name}.unit", parameters[name].unit, wanted)
+    for name, unit in card.optional.items():
+        if name in parameters:
+            yield from measures(f"parameters.{name}.unit", parameters[name].unit, unit)
     needs_glucose = card.disposition == "glucose_and_insulin"
     for route in card.routes:
         special = route.input in ("meal", "subcutaneous_insulin", "intravenous_insulin")
@@ -107,26 +134,40 @@ def _structure(card: ModelCard) -> Iterator[Problem]:
                 value=route.input,
                 allowed=f"an input of {card.disposition}",
             )
-    if needs_glucose and card.effect != "none":
-        yield Problem(field="effect", value=card.effect, allowed="none with glucose_and_insulin")
+    if (needs_glucose or card.disposition in SATURABLE) and card.effect != "none":
+        yield Problem(field="effect", value=card.effect, allowed=f"none with {card.disposition}")
+    if card.effect == "metabolite" and "clearance" not in DISPOSITIONS[card.disposition]:
+        yield Problem(
+            field="disposition",
+            value=card.disposition,
+            allowed="one with a clearance: what is cleared becomes the metabolite",
+        )
 
 
 def _variability(card: ModelCard) -> Iterator[Problem]:
-    names = {one.name for one in card.parameters if one.typical is not None}
+    parameters = {one.name: one for one in card.parameters if one.complement_of is None}
+    names = set(parameters)
+    # An eta that is added is in the parameter's unit: it is held against its value.
+    largest = {
+        name: LARGEST_SD * abs(one.typical or 0.0)
+        for name, one in parameters.items()
+        if one.distribution == "normal" and one.typical
+    }
     for where, one in (
         ("between_patients", card.between_patients),
         ("between_occasions", card.between_occasions),
     ):
         if one is None:
             continue
-        yield from covariance(one, where)[1]
+        yield from covariance(one, where, largest)[1]
         for block in one.blocks:
             for name in block.parameters:
+                yield from _convention(one, parameters.get(name), f"{where}.convention")
                 if name not in names:
                     yield Problem(
                         field=f"{where}.blocks",
                         value=name,
-                        allowed="a parameter with a typical value",
+                        allowed="a parameter, and not one that is what another leaves of 1",
                     )
     occasions = card.between_occasions
     if occasions is not None and list(occasions.hours) != sorted(set(occasions.hours)):
@@ -141,6 +182,15 @@ def _variability(card: ModelCard) -> Iterator[Problem]:
         )
 
 
+def _convention(one: Variability, of: ParameterCard | None, where: str) -> Iterator[Problem]:
+    if of is not None and of.distribution != "lognormal" and one.convention.startswith("cv"):
+        yield Problem(
+            field=where,
+            value=f"{one.convention} for {of.name}, which is {of.distribution}",
+            allowed="variance or sd: a coefficient of variation is one of a lognormal parameter",
+        )
+
+
 def _observables(card: ModelCard) -> Iterator[Problem]:
     outputs = OUTPUTS[card.effect]
     if card.disposition == "glucose_and_insulin":
@@ -150,8 +200,14 @@ def _observables(card: ModelCard) -> Iterator[Problem]:
         if one.output not in outputs:
             yield Problem(field=f"{where}.output", value=one.output, allowed=" or ".join(outputs))
             continue
-        wanted = OUTPUT_UNITS[one.output].replace("{amount}", card.amount_unit)
+        wanted = card.written(OUTPUT_UNITS[one.output])
         yield from measures(f"{where}.unit", one.unit, wanted)
+        if one.believable is not None and not one.believable[0] < one.believable[1]:
+            low, high = one.believable
+            allowed = "from low to high"
+            yield Problem(
+                field=f"{where}.believable", value=f"{low:g} to {high:g}", allowed=allowed
+            )
         residual = one.residual
         if residual.additive == 0 and residual.proportional == 0:
             yield Problem(field=f"{where}.residual", value="0", allowed="an error above 0")
@@ -174,5 +230,10 @@ def _targets(card: ModelCard) -> Iterator[Problem]:
             yield Problem(field=f"{where}.observable", value=one.observable, allowed=allowed)
             continue
         unit = observables[one.observable]
+        if (one.within is None) == (one.metric == "time_in_range"):
+            allowed = f"two limits in {unit} for the metric time_in_range, and for no other"
+            yield Problem(field=f"{where}.within", value=str(one.within or ""), allowed=allowed)
+        if one.metric == "time_in_range":
+            unit = "%"
         wanted = f"{unit}.h" if one.metric.startswith("area") else unit
         yield from measures(f"{where}.unit", one.unit, wanted)

@@ -1,6 +1,7 @@
 """The named structures that a model card may have: which parameters each needs, in which unit.
 
-`{amount}` is the unit of the doses, so that a concentration is `{amount}/L`. A card may give a
+`{amount}` is the unit of the doses, so that a concentration is `{amount}/L`, and `{response}` that
+of a response's baseline. A card may give a
 parameter in any unit that measures the same.
 
 Disposition: where a dose goes once it is in the body.
@@ -14,6 +15,24 @@ from typing import Final
 
 _CLEARANCE: Final = {"clearance": "L/h", "central_volume": "L"}
 _PERIPHERAL: Final = {"intercompartmental_clearance": "L/h", "peripheral_volume": "L"}
+_SATURABLE: Final = {
+    "largest_elimination": "{amount}/h",
+    "half_saturation_concentration": "{amount}/L",
+}
+_TURNOVER: Final = {
+    "baseline_response": "{response}",
+    "loss_rate": "/h",
+    "maximal_effect": "1",
+    "half_maximal_concentration": "{amount}/L",
+}
+
+TURNOVERS: Final = (
+    "turnover_inhibited_production",
+    "turnover_inhibited_loss",
+    "turnover_stimulated_production",
+    "turnover_stimulated_loss",
+)
+"""Indirect responses: what the drug does to the making or the loss of something that turns over."""
 
 DISPOSITIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
@@ -36,6 +55,8 @@ DISPOSITIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "rate_to_peripheral": "/h",
             "rate_from_peripheral": "/h",
         },
+        "one_compartment_saturable": {**_SATURABLE, "central_volume": "L"},
+        "two_compartments_saturable": {**_SATURABLE, "central_volume": "L", **_PERIPHERAL},
         "glucose_and_insulin": {
             "body_weight": "kg",
             "glucose_volume": "L/kg",
@@ -62,6 +83,17 @@ DISPOSITIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 )
 """Parameters by disposition. `glucose_and_insulin` is Hovorka's, with routes of its own."""
 
+SATURABLE: Final = ("one_compartment_saturable", "two_compartments_saturable")
+"""Michaelis and Menten's elimination; a `clearance` may run beside it."""
+
+OPTIONAL: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        **{name: {"clearance": "L/h"} for name in SATURABLE},
+        **{name: {"hill_exponent": "1"} for name in TURNOVERS},
+    }
+)
+"""By disposition or effect, parameters that a card may have or not."""
+
 EFFECTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "none": {},
@@ -80,6 +112,12 @@ EFFECTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "feedback_exponent": "1",
             "drug_slope": "L/{amount}",
         },
+        "metabolite": {
+            "metabolite_fraction": "1",
+            "metabolite_clearance": "L/h",
+            "metabolite_volume": "L",
+        },
+        **dict.fromkeys(TURNOVERS, _TURNOVER),
         "signal_transduction": {
             "maximal_effect": "%",
             "hill_exponent": "1",
@@ -102,6 +140,8 @@ OUTPUTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "none": ("concentration",),
         "coagulation_chains": ("concentration", "inr"),
         "cell_maturation": ("concentration", "cells"),
+        "metabolite": ("concentration", "metabolite_concentration"),
+        **dict.fromkeys(TURNOVERS, ("concentration", "response")),
         "signal_transduction": ("concentration", "glucose_change"),
         "daily_rhythm_and_linear_effect": ("concentration", "systolic_pressure"),
     }
@@ -113,6 +153,8 @@ GLUCOSE_OUTPUTS: Final = ("glucose", "insulin")
 OUTPUT_UNITS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "concentration": "{amount}/L",
+        "metabolite_concentration": "{amount}/L",
+        "response": "{response}",
         "inr": "1",
         "cells": "10*9/L",
         "glucose_change": "%",
@@ -129,6 +171,7 @@ INPUTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "first_order": {"rate": "/h"},
         "zero_order": {"duration": "h"},
         "transit": {"rate": "/h"},
+        "parallel": {},
         "meal": {},
         "subcutaneous_insulin": {},
         "intravenous_insulin": {},
@@ -137,5 +180,9 @@ INPUTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 """What a route must name parameters for, by input; any may also have `lag` and `bioavailability`.
 
 `direct`: at once or as an infusion; `zero_order`: at a constant rate for a duration that the model
-sets; `transit`: through a chain of compartments of one rate. The last three are Hovorka's.
+sets; `transit`: through a chain of compartments of one rate; `parallel`: by several other routes at
+once, of which each takes its fraction. The last three are Hovorka's.
 """
+
+RELEASED: Final = ("first_order", "transit")
+"""Inputs that may also have a `duration`: the dose is released over it at a constant rate."""

@@ -22,6 +22,13 @@ from fedtwin_twins.twin.refusals import Problem, Refusal
 
 Verified = Literal["read", "transcription", "memory"]
 VERIFIED: Final = ("read", "transcription", "memory")
+HOW_CHECKED: Final[dict[Verified | None, str]] = {
+    "read": "read in the source",
+    "transcription": "from a transcription of the source",
+    "memory": "from memory, not checked",
+    None: "not said how far it was checked",
+}
+"""In words, for whoever sees a row's value."""
 _LARGEST: Final = 8_000_000
 _HEAD: Final = ("format", "version", "source", "licence")
 _T = TypeVar("_T")

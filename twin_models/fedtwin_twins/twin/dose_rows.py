@@ -1,7 +1,7 @@
 """One patient's doses as rows for the table, each checked against what the model takes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedtwin_twins.twin.intake import RouteIntake
 from fedtwin_twins.twin.moments import Clock
@@ -45,19 +45,34 @@ def dose_rows(
                 Problem(field=f"{where}.route", value=dose.route, allowed=" or ".join(routes))
             )
             continue
+        if route.part_of:
+            problems.append(
+                Problem(
+                    field=f"{where}.route",
+                    value=dose.route,
+                    allowed=route.part_of,
+                    remedy="this is only a part of it: the whole dose is given by the other",
+                )
+            )
+            continue
         found = list(_faults(dose, route, where))
         problems.extend(found)
         if not found:
             rows.append(
                 DoseRow(
                     hour=dose.hour,
-                    amount=dose.amount.to(route.unit),
+                    amount=_amount(dose, route, where),
                     duration_h=dose.duration_h,
                     route=places[dose.route],
                     interval_h=dose.interval_h,
                 )
             )
     return rows, _once(problems)
+
+
+def _amount(dose: GivenDose, route: RouteIntake, where: str) -> float:
+    mass = None if route.molar_mass is None else Quantity(route.molar_mass, "g/mol")
+    return dose.amount.to(route.unit, molar_mass=mass, field=f"{where}.amount")
 
 
 def _once(problems: list[Problem]) -> list[Problem]:
@@ -71,9 +86,11 @@ def _once(problems: list[Problem]) -> list[Problem]:
 
 def _faults(dose: GivenDose, route: RouteIntake, where: str) -> Iterator[Problem]:
     try:
-        amount = dose.amount.to(route.unit, field=f"{where}.amount")
+        amount = _amount(dose, route, where)
     except Refusal as refusal:
-        yield from refusal.problems
+        counted = f"doses {dose.route} are counted in units: write 4 U; a mass is not converted"
+        for one in refusal.problems:
+            yield replace(one, remedy=counted) if route.unit == "[IU]" else one
         return
     if route.single_dose is not None and not _within(amount, route.single_dose):
         unit = dose.amount.unit

@@ -23,6 +23,8 @@ class RouteIntake:
         duration_h: typical duration of an input whose duration the model sets; 0: none.
         single_dose: smallest and largest believable single dose in `unit`; none: any above 0.
         infusible: whether a dose may last (a duration or a rate).
+        molar_mass: g/mol, of what is given; none: masses and amounts of substance do not mix.
+        part_of: the route by which doses are given, if this is only a part of it.
     """
 
     unit: str
@@ -30,6 +32,8 @@ class RouteIntake:
     duration_h: float = 0.0
     single_dose: tuple[float, float] | None = None
     infusible: bool = True
+    molar_mass: float | None = None
+    part_of: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,12 +73,14 @@ class ObservableIntake:
         endogenous: it is there without any dose (a clotting time, a count of cells).
         signed: it may be below 0.
         molar_mass: g/mol, of the analyte; none: masses and amounts of substance do not mix.
+        believable: smallest and largest believable value in the observable's unit; none: any.
     """
 
     observable: Observable
     endogenous: bool = False
     signed: bool = False
     molar_mass: float | None = None
+    believable: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +109,7 @@ class Intake:
 def intake_of(model: TwinModel) -> Intake:
     """What can be known of any model's intake from its own words."""
     return Intake(
-        routes={name: RouteIntake(unit=model.amount_unit) for name in model.routes},
+        routes={name: RouteIntake(unit=model.dose_unit(name)) for name in model.routes},
         covariates={one.name: CovariateIntake(range=one) for one in model.covariates},
         used=frozenset(one.name for one in model.covariates),
         observables=tuple(ObservableIntake(observable=one) for one in model.observables),

@@ -123,7 +123,10 @@ class TwinModel(Protocol):
 
     @property
     def amount_unit(self) -> str:
-        """UCUM, of every dose."""
+        """UCUM, of the first route's doses."""
+
+    def dose_unit(self, route: str) -> str:
+        """UCUM, of the doses by one of its routes."""
 
     @property
     def effects(self) -> Sequence[str]:

@@ -10,6 +10,7 @@ from fedtwin_twins.twin.observation import Observation
 from fedtwin_twins.twin.quantities import Quantity
 from fedtwin_twins.twin.refusals import Problem, Refusal
 
+_OTHER_UNITS: Final = ("mmol/L", "mg/dL", "umol/L")
 BEFORE_FIRST_DOSE: Final = "a level before the first dose belongs to a dose that is missing here"
 
 
@@ -154,6 +155,16 @@ def _above(
                 remedy="mark it `below`: what lies below the limit is known only as such",
             )
         )
+    bounds = known.believable
+    if bounds is not None and not bounds[0] <= value <= bounds[1]:
+        raise Refusal(
+            Problem(
+                field=f"{where}.value",
+                value=str(one.value),
+                allowed=f"{bounds[0]:g} to {bounds[1]:g} {unit}",
+                remedy=_meant(one.value, known, bounds),
+            )
+        )
     must_be_positive = known.observable.error.convention == "on_logarithm"
     if (value < 0 and not known.signed) or (value <= 0 and must_be_positive):
         raise Refusal(
@@ -165,6 +176,24 @@ def _above(
             )
         )
     return value
+
+
+def _meant(given: Quantity | None, known: ObservableIntake, bounds: tuple[float, float]) -> str:
+    """Which unit would make the value believable."""
+    if given is None:
+        return ""
+    unit = known.observable.unit
+    mass = None if known.molar_mass is None else Quantity(known.molar_mass, "g/mol")
+    others = (Quantity(given.value, other) for other in _OTHER_UNITS if other != given.unit)
+    meant = []
+    for other in others:
+        try:
+            value = other.to(unit, molar_mass=mass)
+        except Refusal:
+            continue
+        if bounds[0] <= value <= bounds[1]:
+            meant.append(other.unit)
+    return f"is it {' or '.join(meant)}?" if meant else "check the value at the source"
 
 
 def _too_early(

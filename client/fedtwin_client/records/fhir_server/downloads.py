@@ -29,6 +29,8 @@ _TRIES: Final = 6
 _MOST_TRIES: Final = 1000
 _LONGEST_WAIT_S: Final = 60.0
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_GONE: Final = frozenset({404, 410})
+_DENIED: Final = frozenset({401, 403})
 _RANGE: Final = re.compile(r"bytes (\d+)-")
 _NDJSON: Final = "application/fhir+ndjson"
 
@@ -164,6 +166,7 @@ class Download:
             The size of each piece that came, in bytes.
 
         Raises:
+            GoneError: the server has it no longer.
             RecordError: the server refuses, never gives it whole, or the disk is full.
         """
         failures = farthest = 0
@@ -239,7 +242,22 @@ class Download:
             raise _AgainError(refusal(answer), 0.0)
         if status in _TRANSIENT:
             raise _AgainError(refusal(answer), retry_after(headers, self._web.clock.now()))
+        # A link to elsewhere is a permission by itself, and ends with its time.
+        if status in _GONE or (status in _DENIED and not self._web.gets_token(self._url)):
+            raise GoneError(status)
         raise refusal(answer)
+
+
+class GoneError(Exception):
+    """A file that the server does not give out any more.
+
+    Attributes:
+        status: of its answer.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
 
 
 class _AgainError(Exception):

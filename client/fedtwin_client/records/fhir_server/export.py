@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedtwin_client.records.fhir_server.addresses import origin_of, refuse_inward, resolved, shown
-from fedtwin_client.records.fhir_server.downloads import Download, Folder
+from fedtwin_client.records.fhir_server.downloads import Download, Folder, GoneError
 from fedtwin_client.records.fhir_server.web import (
     JSON,
     Answer,
@@ -289,16 +289,18 @@ class Export:
         for last in (False, True):
             if not path.exists():
                 self._fetch(file, name, which, manifest)
-            if file.count is None:
+            # An account of errors is read whatever it holds; what is missing is known without it.
+            if file.count is None or name.startswith("error-"):
                 return
             found = self._folder.lines(path)
             if found == file.count:
                 return
             if last:
+                self.finish()  # else the next try would go on with the same manifest
                 raise RecordError(
                     f"the manifest promises {file.count} resources in file {which} ({file.type}), "
-                    f"which has {found}, twice; nothing was imported. Export again, or tell the "
-                    "server's operator"
+                    f"which has {found}, twice; nothing was imported. Run the command again, which "
+                    "starts a new export, or tell the server's operator"
                 )
             path.unlink()
 
@@ -306,9 +308,17 @@ class Export:
         token = manifest.requiresAccessToken
         came = 0
         download = Download(self._web, self._folder, file.url, name, authorised=token)
-        for size in download.fetch():
-            came += size
-            self._told(f"fetching {which}: {file.type}, {came / 1e6:,.1f} MB")
+        try:
+            for size in download.fetch():
+                came += size
+                self._told(f"fetching {which}: {file.type}, {came / 1e6:,.1f} MB")
+        except GoneError as error:
+            self.finish()  # else the next try would ask for the same addresses
+            raise RecordError(
+                f"{shown(file.url)} (file {which}, {file.type}) is no longer there: status "
+                f"{error.status}. Servers keep an export for a limited time; nothing was imported: "
+                "run the command again, which starts a new export"
+            ) from error
 
 
 def _manifest(answer: Answer) -> Manifest:

@@ -6,6 +6,7 @@ person sees them, and deletions take out what was imported before.
 
 import json
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from fedtwin_client.records.blocks import Block
 from fedtwin_client.records.consent import Consent
@@ -17,6 +18,13 @@ from fedtwin_client.records.report import Place
 from fedtwin_client.records.source import Desk, OpenSource, Version
 from fedtwin_client.records.subjects import Systems
 from fedtwin_protocol.errors import RecordError
+
+LEFT_OUT: Final = "the server could not export something"
+"""The reason under which the server's own errors are put aside."""
+WARNED: Final = "the server warns of its export"
+_NOTHING: Final = (
+    "the server sent nothing: nothing has changed, or the group, types or filters are wrong"
+)
 
 
 def fetched(folder: Folder, name: str, systems: Systems) -> OpenSource:
@@ -42,6 +50,8 @@ class Fetched:
         self._tally = desk.reading.tally
         files = [*folder.files("output-*.ndjson"), *folder.files("deleted-*.ndjson")]
         self._inner = FhirFiles(files, name, systems, desk, opened=folder.open)
+        self._name = name
+        self._count = len(files)
         self.title = f"{len(files)} files fetched from the FHIR server {name}"
 
     @property
@@ -73,6 +83,8 @@ class Fetched:
         yield from self._inner.blocks()
 
     def _read_errors(self) -> None:
+        if not self._count:
+            self._tally.note(_NOTHING, Place(self._name, 0))
         for path in self._folder.files("error-*.ndjson"):
             try:
                 with self._folder.open(path) as file:
@@ -88,12 +100,13 @@ class Fetched:
         except (ValueError, RecursionError):
             value = None
         issues = value.get("issue") if isinstance(value, dict) else None
-        harmless = isinstance(issues, list) and all(
-            isinstance(issue, dict) and issue.get("severity") == "information" for issue in issues
-        )
-        said = outcome_text(value)[:120]
-        if harmless:
+        severities = {
+            issue.get("severity") if isinstance(issue, dict) else None
+            for issue in (issues if isinstance(issues, list) else [None])
+        }
+        if severities <= {"information"}:
+            said = outcome_text(value)[:120]
             self._tally.note(f"the server says{said}", Place(name, number))
         else:
-            reason = "the server could not export something"
+            reason = WARNED if severities <= {"information", "warning"} else LEFT_OUT
             self._tally.put_aside(reason, Place(name, number), text)

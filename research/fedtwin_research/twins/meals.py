@@ -1,0 +1,71 @@
+"""What must be told of meals and insulin: what is planned, and when the basal insulin ends."""
+
+from collections.abc import Iterator, Sequence
+
+from fedtwin_research.twins.hours import Hours
+from fedtwin_research.twins.wanted import Wanted, with_meals
+from fedtwin_twins.pharmacology.card_model import CardModel
+from fedtwin_twins.twin.moments import Clock
+from fedtwin_twins.twin.refusals import Problem
+from fedtwin_twins.twin.schedule import GivenDose
+from fedtwin_twins.twin.tabulate import Patient
+
+_SHORT_H = 1.0 / 60.0
+
+
+def cautions_of_plan(
+    models: Sequence[CardModel], patient: Patient, hours: Hours, wanted: Wanted | None
+) -> list[Problem]:
+    """What must stand beside an answer of models that take meals; nothing for others."""
+    if not any(with_meals(model) for model in models):
+        return []
+    given, _ = patient.schedule.given(Clock(patient.origin))
+    insulin = {
+        route.name
+        for model in models
+        for route in model.card.routes
+        if route.input == "subcutaneous_insulin"
+    }
+    return [
+        *_basal(given, insulin, hours, wanted),
+        *(() if wanted is None else _planned(given, hours, insulin)),
+    ]
+
+
+def _basal(
+    given: Sequence[GivenDose], insulin: set[str], hours: Hours, wanted: Wanted | None
+) -> Iterator[Problem]:
+    """Insulin that ends before the forecast does: glucose rises then, in the model as in life."""
+    running = [one for one in given if one.route in insulin and one.duration_h > 0]
+    now = None if wanted is None else wanted.current
+    if now is not None and now.duration_h > 0:
+        return
+    end = max((one.hour + one.duration_h for one in running), default=None)
+    if end is not None and end > hours.end - _SHORT_H:
+        return
+    yield Problem(
+        field="doses",
+        value="no basal insulin" if end is None else f"the basal insulin ends at {end:.4g} h",
+        allowed=f"a rate that runs to the end of the forecast at {hours.end:.4g} h",
+        remedy="without it glucose rises: add it with its duration, of a pump or a long-acting "
+        "insulin",
+    )
+
+
+def _planned(given: Sequence[GivenDose], hours: Hours, insulin: set[str]) -> Iterator[Problem]:
+    """What comes after the start and stands beside every candidate."""
+    later = [one for one in given if one.hour >= hours.horizon.start_h]
+    if not later:
+        return
+    shown = ", ".join(
+        f"{one.amount} {one.route}{f' over {one.duration_h:g} h' if one.duration_h else ''} "
+        f"at {one.hour:.4g} h"
+        for one in later
+    )
+    at_once = any(one.route in insulin and not one.duration_h for one in later)
+    yield Problem(
+        field="doses and meals after the start",
+        value="taken as planned",
+        remedy=f"they stand beside every candidate: {shown}"
+        + ("; insulin among them is given in addition to what is proposed" if at_once else ""),
+    )
