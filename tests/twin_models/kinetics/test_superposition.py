@@ -166,4 +166,7 @@ def test_what_is_no_sum_of_exponentials_is_left_to_the_recursion() -> None:
     assert not answered(body, bolus, [(3.0, Body(5.0, 50.0))])
     assert answered(Body(10.0, 50.0, (), [Way(3, 1.0)]), bolus)
     assert not answered(Body(10.0, 50.0, (), [Way(3, 0.21)]), bolus)
+    later = make_doses([[Dose(6.0, 1.0)]])
+    assert answered(Body(10.0, 50.0, (), [Way(3, 0.21)]), later)
+    assert not answered(Body(10.0, 50.0, (), [Way(3, 0.2)]), later)
     assert not answered(Body(10.0, 50.0, (), [Way(1, 0.2 * (1 + 1e-6))]), bolus)

@@ -115,8 +115,10 @@ def _apart(route: Route, rates: Tensor, doses: Doses, amount: Tensor, times: Ten
     assert route.rate is not None
     stages, chain, modes = route.stages, route.rate.detach(), rates.detach()
     gap = (chain - modes).abs()
+    if bool((gap < NEAR * (chain + modes)).any()):
+        return False
     if stages == 1:
-        return not bool((gap < NEAR * (chain + modes)).any())
+        return True
     elapsed = times - doses.time.t()[:, :, None]
     if route.lag is not None:
         elapsed = elapsed - route.lag.detach()
