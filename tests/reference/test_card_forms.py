@@ -125,6 +125,18 @@ def test_saturable_elimination_far_below_saturation_is_linear() -> None:
     assert one.tolist() == pytest.approx(other.tolist(), rel=2e-5)
 
 
+def test_absorption_that_is_all_but_at_once_needs_no_steps_of_its_own() -> None:
+    """A week of doses that are absorbed within seconds, as if they had been injected."""
+    card = content("one_compartment_saturable", {**PHENYTOIN, "rate": ("/h", 1e4, [])})
+    card = with_route(card, "oral", input="first_order", rate="rate")
+    daily = {"interval": hours(24), "additional": 6}
+    asked = (12.0, 24.0, 100.0, 168.0)
+    swallowed, injected = (
+        levels(card, [given(300, route, **daily)], *asked) for route in ("oral", "intravenous")
+    )
+    assert swallowed.tolist() == pytest.approx(injected.tolist(), rel=2e-3)
+
+
 def test_the_level_at_which_a_constant_infusion_is_in_balance() -> None:
     """C = R Km / (Vmax - R): Ludden 1977."""
     card = content("one_compartment_saturable", PHENYTOIN)
