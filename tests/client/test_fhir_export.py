@@ -1,6 +1,5 @@
 """Bulk Data export from a server that behaves, and from one that does not."""
 
-import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -22,36 +21,19 @@ from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 from .fhir_double import NOW, Asked, Double, Say, Ticking, double, gives_tokens, needs_token
+from .fhir_exports import (
+    KEY,
+    OBSERVATIONS,
+    OPEN,
+    PATIENTS,
+    export_of,
+    lines,
+    offers,
+    opened,
+    patient,
+)
 
 SECRET = b"\x07" * 32
-KEY = make_key("ES384")
-
-
-def patient(number: int) -> dict[str, Any]:
-    return {"resourceType": "Patient", "id": f"p{number}", "birthDate": "1960-02-03"}
-
-
-def observation(number: int) -> dict[str, Any]:
-    return {
-        "resourceType": "Observation",
-        "id": f"o{number}",
-        "status": "final",
-        "code": {"coding": [{"system": "http://loinc.org", "code": "2093-3"}]},
-        "subject": {"reference": f"Patient/p{number % 3}"},
-        "effectiveDateTime": "2024-05-01",
-        "valueQuantity": {"value": 200 + number, "unit": "mg/dL"},
-    }
-
-
-def lines(*resources: dict[str, Any]) -> bytes:
-    return "".join(json.dumps(one) + "\n" for one in resources).encode()
-
-
-PATIENTS = lines(*(patient(number) for number in range(3)))
-OBSERVATIONS = lines(*(observation(number) for number in range(900)))
-
-
-OPEN: list[Web] = []
 
 
 @pytest.fixture(autouse=True)
@@ -71,55 +53,6 @@ def server() -> Iterator[Double]:
 def elsewhere() -> Iterator[Double]:
     with double() as found:
         yield found
-
-
-def offers(server: Double, *, token: bool = False, **manifest: Any) -> None:
-    """An export of two files, ready after two looks."""
-    server.on(
-        "/fhir/Patient/$export",
-        Say(status=202, headers={"Content-Location": f"{server.base}/status/1"}),
-    )
-    whole = {
-        "transactionTime": "2026-03-01T10:00:00Z",
-        "request": f"{server.base}/Patient/$export",
-        "requiresAccessToken": token,
-        "output": [
-            {"type": "Patient", "url": f"{server.origin}/files/p", "count": 3},
-            {"type": "Observation", "url": f"{server.origin}/files/o", "count": 900},
-        ],
-        "error": [],
-    } | manifest
-
-    def status(request: Asked) -> Say:
-        looks = [one for one in server.asked("/fhir/status/1") if one.method == "GET"]
-        if request.method == "DELETE":
-            return Say(status=202)
-        if len(looks) < 3:
-            return Say(status=202, headers={"X-Progress": "half", "Retry-After": "7"})
-        return Say(whole)
-
-    server.on("/fhir/status/1", status)
-    server.on("/files/p", Say(PATIENTS))
-    server.on("/files/o", Say(OBSERVATIONS))
-
-
-def opened(server: Double, clock: Ticking, *, token: bool = False, **options: Any) -> Web:
-    web = Web(server.base, Clock(now=clock.now, wait=clock.wait), timeout_s=5, **options)
-    OPEN.append(web)
-    if token:
-        SignedIn(web, discover(web), key=KEY, client_id="node", scopes="system/*.read")
-    return web
-
-
-def export_of(
-    server: Double,
-    folder: Path,
-    clock: Ticking | None = None,
-    keyring: Keyring | None = None,
-    **wanted: Any,
-) -> Export:
-    web = opened(server, clock or Ticking(), token="/token" in server.routes)
-    return Export(web, Folder(folder, keyring), Wanted(**wanted), lambda _: None)
 
 
 def test_an_export_is_fetched_imported_and_tidied_up(server: Double, tmp_path: Path) -> None:
@@ -285,49 +218,6 @@ def test_a_file_that_has_not_what_the_manifest_says_is_fetched_again_then_refuse
     server.on("/files/p", Say(PATIENTS))
     export_of(server, tmp_path / "b").fetch()
     assert len(server.asked("/fhir/Patient/$export")) == 3
-
-
-@pytest.mark.parametrize(
-    ("status", "linked"), [(404, False), (410, False), (401, True), (403, True), (410, True)]
-)
-def test_files_that_are_gone_are_exported_anew(
-    server: Double, elsewhere: Double, tmp_path: Path, status: int, linked: bool
-) -> None:
-    """Links run out, also while a command was off; what was begun then leads nowhere."""
-    holds = elsewhere if linked else server
-    offers(server, output=[{"type": "Observation", "url": f"{holds.origin}/files/o"}])
-    holds.on("/files/o", Say(OBSERVATIONS, cut=90_000), Say(status=status))
-    with pytest.raises(RecordError, match=f"/files/o .* is no longer there: status {status}"):
-        export_of(server, tmp_path).fetch()
-    assert [one.method for one in server.asked("/fhir/status/1")].count("DELETE") == 1
-    holds.on("/files/o", Say(OBSERVATIONS))
-    export_of(server, tmp_path).fetch()
-    assert len(server.asked("/fhir/Patient/$export")) == 2
-
-
-def test_an_account_of_errors_need_not_be_as_long_as_promised(
-    server: Double, tmp_path: Path
-) -> None:
-    error = {"type": "OperationOutcome", "url": f"{server.origin}/files/e", "count": 50}
-    offers(server, error=[error])
-    server.on("/files/e", Say(lines({"resourceType": "OperationOutcome", "issue": []})))
-    export_of(server, tmp_path).fetch()
-    assert (tmp_path / "error-00001-OperationOutcome.ndjson").exists()
-
-
-def test_a_server_that_sends_nothing_is_told(server: Double, tmp_path: Path) -> None:
-    offers(server, output=[])
-    export_of(server, tmp_path / "d").fetch()
-    report = import_source(
-        fetched(Folder(tmp_path / "d", None), "epic", None),
-        tmp_path / "s",
-        secret=SECRET,
-        now=NOW,
-        source="epic",
-        zone="UTC",
-    )
-    (note,) = report.notes
-    assert note.startswith("the server sent nothing: nothing has changed, or the group")
 
 
 def test_a_server_without_parts_of_files_gives_them_whole(server: Double, tmp_path: Path) -> None:
