@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -175,3 +177,29 @@ class Line:
 def recorded() -> type[Line]:
     """The class; a test opens as many lines as it needs."""
     return Line
+
+
+def run_demo(*words: str, patience_s: float) -> subprocess.CompletedProcess[str]:
+    """`fedtwin demo` to its end; if that takes too long, it is asked to end with what it started.
+
+    Killed, as `subprocess.run` would, it would leave its hospitals running.
+    """
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "fedtwin.main", "demo", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        shown, said = demo.communicate(timeout=patience_s)
+    except BaseException:
+        demo.terminate()
+        demo.communicate(timeout=60)
+        raise
+    return subprocess.CompletedProcess(demo.args, demo.returncode, shown, said)
+
+
+@pytest.fixture(name="run_demo", scope="session")
+def run_demo_fixture() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The function `run_demo`, for tests of other files."""
+    return run_demo

@@ -1,30 +1,25 @@
 """The whole line over real processes: from FHIR records to a verified release."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 HEART = Path(__file__).parents[3] / "shared" / "data" / "uci_heart"
 
 
-def play(tmp_path: Path, *options: str) -> tuple[dict, str]:
+def play(run_demo: Callable[..., Any], tmp_path: Path, *options: str) -> tuple[dict, str]:
     """The closing table as JSON, and everything that was shown."""
     table = tmp_path / "table.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "fedtwin.main", "demo", "--json", str(table), *options],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_demo("--json", str(table), *options, patience_s=600)
+    assert done.returncode == 0, done.stderr
     return json.loads(table.read_text()), done.stdout
 
 
-def test_four_synthetic_hospitals(tmp_path: Path) -> None:
-    closing, shown = play(tmp_path)
+def test_four_synthetic_hospitals(tmp_path: Path, run_demo: Callable[..., Any]) -> None:
+    closing, shown = play(run_demo, tmp_path)
     assert len(closing["sites"]) == 4
     assert closing["total_s"] < 300
     for site, facts in closing["sites"].items():
@@ -53,8 +48,8 @@ def test_four_synthetic_hospitals(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not HEART.is_dir(), reason="the UCI heart disease set is not here")
 @pytest.mark.slow
-def test_four_real_hospitals(tmp_path: Path) -> None:
-    closing, _ = play(tmp_path, "--heart-disease", str(HEART))
+def test_four_real_hospitals(tmp_path: Path, run_demo: Callable[..., Any]) -> None:
+    closing, _ = play(run_demo, tmp_path, "--heart-disease", str(HEART))
     sites = closing["sites"]
     assert set(sites) == {"cleveland", "hungarian", "switzerland", "va"}
     mean = sum(facts["after"]["accuracy"] for facts in sites.values()) / 4

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -61,26 +63,22 @@ def rows(site: str) -> list[str]:
     return (HEART / f"processed.{site}.data").read_text().splitlines()
 
 
-def play(folder: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    words = ["demo", "--heart-disease", str(folder), "--json", str(tmp_path / "table.json")]
-    return subprocess.run(
-        [sys.executable, "-m", "fedtwin.main", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+def play(run_demo: Callable[..., Any], folder: Path, tmp_path: Path) -> Any:
+    words = ("--heart-disease", str(folder), "--json", str(tmp_path / "table.json"))
+    return run_demo(*words, patience_s=600)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not HEART.is_dir(), reason="the UCI heart disease set is not here")
-def test_tables_with_other_rows_and_a_hospital_that_is_too_small(tmp_path: Path) -> None:
+def test_tables_with_other_rows_and_a_hospital_that_is_too_small(
+    tmp_path: Path, run_demo: Callable[..., Any]
+) -> None:
     """Shuffled, fewer, without a last line end; one hospital of ten patients stays away."""
     shuffler = random.Random(5)
     for site in SITES:
         chosen = shuffler.sample(rows(site), k=10 if site == "switzerland" else 150)
         (tmp_path / f"processed.{site}.data").write_text("\n".join(chosen))
-    done = play(tmp_path, tmp_path)
+    done = play(run_demo, tmp_path, tmp_path)
     assert done.returncode == 0, done.stderr
     closing = json.loads((tmp_path / "table.json").read_text())
     assert set(closing["sites"]) == set(SITES) - {"switzerland"}
@@ -89,11 +87,13 @@ def test_tables_with_other_rows_and_a_hospital_that_is_too_small(tmp_path: Path)
 
 
 @pytest.mark.skipif(not HEART.is_dir(), reason="the UCI heart disease set is not here")
-def test_too_few_hospitals_end_the_demo_at_once_with_the_reasons(tmp_path: Path) -> None:
+def test_too_few_hospitals_end_the_demo_at_once_with_the_reasons(
+    tmp_path: Path, run_demo: Callable[..., Any]
+) -> None:
     for site in SITES:
         few = 10 if site in {"switzerland", "va"} else 150
         (tmp_path / f"processed.{site}.data").write_text("\n".join(rows(site)[:few]) + "\n")
-    done = play(tmp_path, tmp_path)
+    done = play(run_demo, tmp_path, tmp_path)
     assert done.returncode == 2
     assert "only 2 of 4 hospitals can take part, and the plan needs 3" in done.stderr
     assert "switzerland: " in done.stderr
