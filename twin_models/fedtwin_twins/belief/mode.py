@@ -33,6 +33,12 @@ LONGEST: Final = 1.0
 """Standard deviations of the prior that one step may go: farther out, models are often flat."""
 STUCK: Final = 1e-9
 """A step shortened to such a part of itself leads nowhere."""
+PATIENCE: Final = 8
+"""Trials that together must gain something, once the mode is close."""
+GAIN: Final = 1e-4
+"""What they must gain: less is no difference between effects that any measurement could show."""
+CLOSE: Final = 0.05
+"""Standard deviations of the posterior from the mode within which that is asked."""
 FLAT: Final = 1e-9
 """The smallest curvature that is divided by; without data it is 2."""
 
@@ -46,7 +52,7 @@ class Mode:
         objective: see `likelihood`, (patients,); not a number where it is not finite at 0.
         distance: from the true mode, as Newton's method estimates it, in standard deviations of
             the posterior, (patients,).
-        converged: (patients,).
+        converged: (patients,); also where no step gains anything within `CLOSE` of the mode.
         hessian: exact second derivatives of the objective in whitened effects (see `whitened`) at
             the mode or within `NEAR` of it, (patients, effects, effects); not numbers where the
             objective is not finite.
@@ -61,13 +67,18 @@ class Mode:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Ends:
-    """Where the search of each patient has come to; as in `Mode`, in whitened effects."""
+    """Where the search of each patient has come to; as in `Mode`, in whitened effects.
+
+    Attributes:
+        settled: exact steps close to the mode gained nothing more.
+    """
 
     point: Tensor
     value: Tensor
     gradient: Tensor
     distance: Tensor
     hessian: Tensor
+    settled: Tensor
 
 
 @dataclass(kw_only=True, slots=True)
@@ -83,6 +94,8 @@ class _Search:
         ahead: where the mode lies from here, if the objective were quadratic.
         seen: how far off the mode was when the second derivatives were taken, see `distance`.
         step: the part of the way ahead that is tried next, (patients,).
+        height: the objective when a trial last gained something.
+        idle: trials since then.
     """
 
     question: Whitened
@@ -95,10 +108,19 @@ class _Search:
     ahead: Tensor
     seen: Tensor
     step: Tensor
+    height: Tensor
+    idle: Tensor
 
     def distance(self) -> Tensor:
         """How far off the mode is in standard deviations of the posterior, (patients,)."""
         return ((self.gradient * self.ahead).sum(dim=1) / -2.0).clamp(min=0.0).sqrt()
+
+    def rests(self, apart: Tensor) -> Tensor:
+        """Who gains nothing more: where equations bend, the slope jumps, and no step arrives."""
+        gained = self.height - self.value > GAIN
+        self.idle = torch.where(gained, 0, self.idle + 1)
+        self.height = torch.where(gained, self.value, self.height)
+        return (apart <= CLOSE) & (self.idle > PATIENCE)
 
     def leave(self, ends: _Ends, apart: Tensor, gone: Tensor) -> None:
         """Write down where some of the patients are."""
@@ -180,7 +202,7 @@ def find_mode(
         effects=question.effects(ends.point[best]),
         objective=ends.value[best],
         distance=ends.distance[best],
-        converged=ends.distance[best] <= ARRIVED,
+        converged=(ends.distance[best] <= ARRIVED) | ends.settled[best],
         hessian=ends.hessian[best],
     )
 
@@ -201,6 +223,7 @@ def _minimised(question: Whitened, begin: Tensor, inverse: Tensor, arrive: bool)
         gradient=gradient,
         distance=torch.full_like(value, torch.inf),
         hessian=torch.full_like(begin[:, :, None] * begin[:, None, :], torch.nan),
+        settled=torch.zeros_like(value, dtype=torch.bool),
     )
     for exact, until in ((False, NEAR), (True, ARRIVED)) if arrive else ((False, NEAR),):
         search = _begun(question, ends, inverse, exact=exact)
@@ -208,6 +231,10 @@ def _minimised(question: Whitened, begin: Tensor, inverse: Tensor, arrive: bool)
             apart = search.distance()
             # The second derivatives that are handed on must be those of the mode.
             live = ((apart > until) | (search.seen > NEAR)) & (search.step > STUCK)
+            still = live & search.rests(apart)
+            live &= ~still
+            if exact:
+                ends.settled[search.rows[still]] = True
             if not bool(live.all()):
                 search.leave(ends, apart, ~live)
                 if not bool(live.any()):
@@ -240,6 +267,8 @@ def _begun(question: Whitened, ends: _Ends, inverse: Tensor, *, exact: bool) -> 
         ahead=-_times(inverse[rows], gradient),
         seen=torch.zeros_like(value),
         step=torch.ones_like(value),
+        height=torch.full_like(value, torch.inf),
+        idle=torch.zeros_like(rows),
     )
     if exact:
         search.renew()
