@@ -13,12 +13,11 @@ explains the patient (`belief.averaging`); what each says alone stays visible.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from fedtwin_twins.advice.assessment import Horizon, Outlook
+from fedtwin_twins.advice.assessment import Horizon, Outlook, future
 from fedtwin_twins.advice.explanation import (
     contributions,
     disagreement,
@@ -33,29 +32,13 @@ from fedtwin_twins.advice.search import Choice, Goal, choose
 from fedtwin_twins.belief.averaging import Candidate, Scheme, average_forecast, model_weights
 from fedtwin_twins.belief.forecast import LEVELS, Asked, future_effects
 from fedtwin_twins.belief.posterior import USUAL, Inference, Posterior, infer
+from fedtwin_twins.patient_model import PatientModel
 from fedtwin_twins.twin.batch import Batch, Observed
 from fedtwin_twins.twin.covariate_rows import Recorded
-from fedtwin_twins.twin.intake import Intake
-from fedtwin_twins.twin.model import TwinModel
 from fedtwin_twins.twin.observation import Observation
-from fedtwin_twins.twin.refusals import Problem, Refusal, Unfit
+from fedtwin_twins.twin.refusals import Problem, Refusal, Unfit, refuse_if_any
 from fedtwin_twins.twin.schedule import Dose, Meal, Schedule
 from fedtwin_twins.twin.tabulate import Patient, tabulate
-
-
-class PatientModel(TwinModel, Protocol):
-    """A twin model that says how a patient's record is checked, and what covariates do."""
-
-    @property
-    def intake(self) -> Intake:
-        """What it takes in."""
-
-    @property
-    def cautions(self) -> Sequence[Problem]:
-        """What its source leaves open; shown beside every result."""
-
-    def covariate_factors(self, batch: Batch) -> Mapping[str, Mapping[str, Tensor]]:
-        """By parameter and covariate, what the typical value is times, each (patients, spans)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +165,7 @@ class Twin:
 
         Raises:
             Refusal: no hours, an observable that a model does not have, or a schedule that cannot
-                be read.
+                be read, or has no steady state.
         """
         if not hours:
             raise Refusal(Problem(field="hours", allowed="at least one"))
@@ -248,7 +231,8 @@ class Twin:
         """
         members = self._trusted()
         outlooks = [self._outlook(one) for one in members]
-        choice = choose(outlooks, regimens, goal, limits, horizon, current)
+        refused = _impossible(members, outlooks, regimens, horizon)
+        choice = choose(outlooks, regimens, goal, limits, horizon, current, refused=refused)
         proposal = Proposal(
             assessment=choice.best,
             limits=limits,
@@ -295,6 +279,7 @@ class Twin:
             both = (*self.patient.schedule.interventions, *schedule.interventions)
             patient = replace(self.patient, schedule=Schedule(both), observations=())
             batch = tabulate([patient], member.model.intake).batch
+            refuse_if_any(member.model.impossible(batch, member.posterior.mode).values())
         return Candidate(
             model=member.model,
             posterior=member.posterior,
@@ -324,6 +309,7 @@ def build(
     seed: int,
     how: Inference = USUAL,
     scheme: Scheme = "marginal",
+    only_told: bool = False,
 ) -> Twin:
     """A twin from a patient's record.
 
@@ -333,6 +319,7 @@ def build(
         seed: of all draws: the same seed and record give the same numbers.
         how: beliefs are come by.
         scheme: by which several models share the belief.
+        only_told: a steady state that cannot exist is a caution; else it is refused.
 
     Raises:
         Refusal: no model, or a record from which no number may be computed.
@@ -344,6 +331,12 @@ def build(
         infer(model, one.batch, one.observed, torch.Generator().manual_seed(seed), how)
         for model, one in zip(models, tables, strict=True)
     ]
+    impossible = [
+        problem
+        for model, one, posterior in zip(models, tables, posteriors, strict=True)
+        for problem in model.impossible(one.batch, posterior.mode).values()
+    ]
+    refuse_if_any([] if only_told else impossible)
     shares = model_weights(posteriors, scheme)[0] if len(models) > 1 else torch.ones(1)
     members = tuple(
         Member(
@@ -370,8 +363,26 @@ def build(
         seed=seed,
         how=how,
         scheme=scheme,
-        cautions=tuple(dict.fromkeys(cautions)),
+        cautions=tuple(dict.fromkeys([*impossible, *cautions])),
     )
+
+
+def _impossible(
+    members: Sequence[Member],
+    outlooks: Sequence[Outlook],
+    regimens: Sequence[Regimen],
+    horizon: Horizon,
+) -> list[list[Problem]]:
+    """For each regimen, why a model has no steady state of it in this patient."""
+    found: list[list[Problem]] = [[] for _ in regimens]
+    if horizon.judged_h is not None or any(one.once for one in regimens):
+        return found
+    for member, outlook in zip(members, outlooks, strict=True):
+        batch, _ = future(outlook, regimens, horizon)
+        mode = member.posterior.mode[:, : len(member.model.effects)].expand(len(regimens), -1)
+        for place, problem in member.model.impossible(batch, mode).items():
+            found[place].append(_of(member.model, problem, len(members) > 1))
+    return found
 
 
 def _reasons(choice: Choice, members: Sequence[Member], outlooks: Sequence[Outlook]) -> list[str]:

@@ -117,9 +117,10 @@ def answer_to(question: Question, tell: Callable[[str], None] | None = None) -> 
     seed, hours = question.settings.seed, question.hours.grid
     say("what the population says")
     unmeasured = replace(question.patient, observations=())
-    prior = build(question.models, unmeasured, seed=seed)
+    measured = _measured(question)
+    prior = build(question.models, unmeasured, seed=seed, only_told=measured)
     say("what the measurements add")
-    twin = build(question.models, question.patient, seed=seed) if _measured(question) else prior
+    twin = build(question.models, question.patient, seed=seed) if measured else prior
     current = None if question.wanted is None else question.wanted.current
     planned = NOTHING if current is None else given_from(question, current)
     advised: Advised | None = None

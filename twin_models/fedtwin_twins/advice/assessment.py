@@ -235,7 +235,7 @@ def _each_reached(
     outlook: Outlook, regimens: Sequence[Regimen], targets: Sequence[Target], horizon: Horizon
 ) -> list[Tensor]:
     """The same for several targets, each (regimens, draws)."""
-    batch, window = _future(outlook, regimens, horizon)
+    batch, window = future(outlook, regimens, horizon)
     draws = outlook.effects.shape[0]
     parts: list[list[Tensor]] = [[] for _ in targets]
     for chosen in _chunks(len(regimens), max(1, ROWS_AT_ONCE // draws)):
@@ -276,10 +276,8 @@ def _chunks(count: int, size: int) -> Iterator[Tensor]:
         yield torch.arange(start, min(start + size, count))
 
 
-def _future(
-    outlook: Outlook, regimens: Sequence[Regimen], horizon: Horizon
-) -> tuple[Batch, Window]:
-    """A row for each regimen."""
+def future(outlook: Outlook, regimens: Sequence[Regimen], horizon: Horizon) -> tuple[Batch, Window]:
+    """The patient under each regimen, a row for each, and when it is judged."""
     if horizon.judged_h is None:
         doses, window = at_steady_state(outlook.model, regimens)
         traits = _latest(outlook.batch.traits, len(regimens))

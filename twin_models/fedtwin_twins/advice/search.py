@@ -104,6 +104,8 @@ def choose(
     limits: Limits,
     horizon: Horizon,
     current: Regimen | None = None,
+    *,
+    refused: Sequence[Sequence[Problem]] = (),
 ) -> Choice:
     """The best regimen.
 
@@ -114,6 +116,7 @@ def choose(
         limits: that nothing may break.
         horizon: when it starts, and when it is judged.
         current: what the patient has now.
+        refused: for each regimen what else forbids it; none: nothing.
 
     Raises:
         Unreachable: none is allowed, or none is likely enough to meet the goal.
@@ -121,9 +124,13 @@ def choose(
     """
     if not regimens:
         raise Refusal(Problem(field="regimens", allowed="at least one that can be given"))
-    aside = [broken_limits(one, limits, current) for one in regimens]
+    more = refused or [()] * len(regimens)
+    aside = [
+        [*broken_limits(one, limits, current), *also]
+        for one, also in zip(regimens, more, strict=True)
+    ]
     allowed = [one for one, reasons in zip(regimens, aside, strict=True) if not reasons]
-    refused = [
+    set_aside = [
         SetAside(regimen=one, reasons=tuple(reasons))
         for one, reasons in zip(regimens, aside, strict=True)
         if reasons
@@ -136,14 +143,14 @@ def choose(
     for one in assessed[: len(allowed)]:
         reasons = _harmful(one, limits)
         if reasons:
-            refused.append(SetAside(regimen=one.regimen, reasons=reasons, assessment=one))
+            set_aside.append(SetAside(regimen=one.regimen, reasons=reasons, assessment=one))
         else:
             good.append(one)
     ranked = _ranked(good, limits.largest_dose.unit)
     if not ranked or ranked[0].all_inside < goal.least_probability:
-        raise Unreachable(*_why_not(ranked, refused, goal))
+        raise Unreachable(*_why_not(ranked, set_aside, goal))
     check_limits(ranked[0].regimen, limits, current)
-    return Choice(best=ranked[0], others=tuple(ranked[1:]), set_aside=tuple(refused), current=now)
+    return Choice(best=ranked[0], others=tuple(ranked[1:]), set_aside=tuple(set_aside), current=now)
 
 
 def _harmful(one: Assessment, limits: Limits) -> tuple[Problem, ...]:

@@ -26,6 +26,7 @@ from fedtwin_twins.pharmacology.card_words import (
 from fedtwin_twins.pharmacology.course import Course
 from fedtwin_twins.pharmacology.covariance import covariance
 from fedtwin_twins.pharmacology.responses import RESPONSES, area
+from fedtwin_twins.pharmacology.saturable import without_steady_state
 from fedtwin_twins.pharmacology.structures import OUTPUT_UNITS
 from fedtwin_twins.twin.batch import Batch
 from fedtwin_twins.twin.intake import Intake
@@ -183,6 +184,14 @@ class CardModel:
         course = self.course(batch, effects)
         output = self.card.observables[kind].output
         return area(output, course, times) * self._unit_scale(kind)
+
+    def impossible(self, batch: Batch, effects: Tensor) -> Mapping[int, Problem]:
+        """By place, patients whose doses have no steady state: more comes in than can go out.
+
+        Raises:
+            Refusal: a covariate is missing.
+        """
+        return without_steady_state(self.course(batch, effects))
 
     def _output(self, course: Course, times: Tensor, kind: int) -> Tensor:
         output = self.card.observables[kind].output

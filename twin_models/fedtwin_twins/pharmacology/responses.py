@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from fedtwin_twins.pharmacology import saturable
 from fedtwin_twins.pharmacology.cell_maturation import cells
 from fedtwin_twins.pharmacology.course import Course
 from fedtwin_twins.pharmacology.effects import glucose_change, inr, systolic_pressure
@@ -23,6 +24,8 @@ _LONG_H: Final = 6 * 7 * 24.0
 
 def concentration(course: Course, times: Tensor) -> Tensor:
     """In the central compartment, amount/L."""
+    if saturable.saturates(course):
+        return saturable.concentrations(course, times)
     return course.kinetics.concentrations(course.doses, times)
 
 
@@ -42,9 +45,12 @@ RESPONSES: Final[Mapping[str, Response]] = MappingProxyType(
 def area(output: str, course: Course, times: Tensor) -> Tensor:
     """Under an output, from hour 0 to each time, (patients, times), in its unit x h.
 
-    Exact for concentrations; for others by Simpson's rule over steps of at most a quarter of an
-    hour (an hour beyond six weeks). Negative before hour 0.
+    Exact for concentrations, stepped along where elimination saturates; for others by Simpson's
+    rule over steps of at most a quarter of an hour (an hour beyond six weeks). Negative before hour
+    0.
     """
+    if output == "concentration" and saturable.saturates(course):
+        return saturable.areas(course, times)
     if output == "concentration":
         return course.kinetics.areas(course.doses, times)
     asked = torch.cat([torch.zeros_like(times[:, :1]), times], dim=1)

@@ -12,6 +12,7 @@ from fedtwin_twins.pharmacology.structures import (
     INPUTS,
     OUTPUT_UNITS,
     OUTPUTS,
+    SATURABLE,
 )
 from fedtwin_twins.twin.refusals import Problem
 from fedtwin_twins.twin.units import parse_unit
@@ -107,8 +108,8 @@ def _structure(card: ModelCard) -> Iterator[Problem]:
                 value=route.input,
                 allowed=f"an input of {card.disposition}",
             )
-    if needs_glucose and card.effect != "none":
-        yield Problem(field="effect", value=card.effect, allowed="none with glucose_and_insulin")
+    if (needs_glucose or card.disposition in SATURABLE) and card.effect != "none":
+        yield Problem(field="effect", value=card.effect, allowed=f"none with {card.disposition}")
 
 
 def _variability(card: ModelCard) -> Iterator[Problem]:

@@ -15,6 +15,26 @@ from typing import Final
 _CLEARANCE: Final = {"clearance": "L/h", "central_volume": "L"}
 _PERIPHERAL: Final = {"intercompartmental_clearance": "L/h", "peripheral_volume": "L"}
 
+_SATURATION: Final = {
+    "maximal_elimination_rate": "{amount}/h",
+    "half_saturation_concentration": "{amount}/L",
+    "central_volume": "L",
+}
+
+SATURABLE: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "one_compartment_saturable": _SATURATION,
+        "one_compartment_saturable_and_linear": {**_SATURATION, "clearance": "L/h"},
+        "two_compartments_saturable": {**_SATURATION, **_PERIPHERAL},
+        "two_compartments_saturable_and_linear": {
+            **_SATURATION,
+            **_PERIPHERAL,
+            "clearance": "L/h",
+        },
+    }
+)
+"""Dispositions whose elimination saturates; those with a clearance have both ways out."""
+
 DISPOSITIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "one_compartment": _CLEARANCE,
@@ -36,6 +56,7 @@ DISPOSITIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "rate_to_peripheral": "/h",
             "rate_from_peripheral": "/h",
         },
+        **SATURABLE,
         "glucose_and_insulin": {
             "body_weight": "kg",
             "glucose_volume": "L/kg",
