@@ -1,8 +1,9 @@
 """The objective by hand, its far tails, outliers, several observables, and what it refuses."""
 
+import sys
 from dataclasses import replace
 from math import log
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from fedtwin_twins.belief.likelihood import ContaminatedNormal, Evidence, eviden
 from fedtwin_twins.belief.mode import find_mode
 from fedtwin_twins.twin.batch import Batch, Observed
 from fedtwin_twins.twin.refusals import Refusal
-from fedtwin_twins.twin.residuals import ResidualError
+from fedtwin_twins.twin.residuals import Convention, ResidualError
 
 from .models import F64, batch_of, observed_of, run001
 
@@ -150,3 +151,19 @@ def test_no_covariance_is_refused() -> None:
         replace(asked, covariance=torch.tensor([[-1.0]], dtype=F64))
     with pytest.raises(Refusal, match="2 patients; expected 1"):
         replace(asked, observed=observed_of([(0.0, 1.0)], [(0.0, 1.0)]))
+
+
+@pytest.mark.parametrize("convention", get_args(Convention))
+def test_second_derivatives_of_an_error_import_no_compiler(
+    convention: Convention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of torch.abs they do: seconds before a patient's first answer."""
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)
+    error = ResidualError(convention=convention, additive=0.5, proportional=0.1)
+    said = torch.tensor([[1.0, 2.0, -3.0]], dtype=F64, requires_grad=True)
+    spread = error.deviation(said)
+    term = ((4.0 - said) / spread) ** 2 + 2.0 * spread.log()
+    (slope,) = torch.autograd.grad(term.sum(), said, create_graph=True)
+    (bend,) = torch.autograd.grad(slope.sum(), said)
+    assert bool(bend.isfinite().all())
+    assert spread.tolist() == error.deviation(said.abs()).tolist()
