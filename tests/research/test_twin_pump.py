@@ -70,6 +70,7 @@ def test_a_missed_bolus_and_more_bread_are_seen(answer: Answer) -> None:
 def test_what_is_planned_is_told(answer: Answer) -> None:
     texts = [str(one) for one in answer.cautions]
     assert any("70 g meal at 12.5 h" in one for one in texts)
+    assert any("after it is judged at 18.25 h is below 3.9 mmol/L" in one for one in texts)
     planned = ask(
         PUMP.replace("doses:  ", "doses:\n  - {time: 14 h, amount: 1 U, route: subcutaneous}\n#")
     )

@@ -7,6 +7,7 @@ from typing import Final
 import torch
 
 from fedtwin_research.twins.asking import Question
+from fedtwin_research.twins.meals import cautions_of_what_follows
 from fedtwin_research.twins.side_effects import Risks, risks_of
 from fedtwin_research.twins.wanted import Wanted
 from fedtwin_twins.advice.assessment import Assessment, Outlook, assess
@@ -132,6 +133,10 @@ def answer_to(question: Question, tell: Callable[[str], None] | None = None) -> 
         advised, refusal, candidates = _advised(twin, question.wanted, outlooks)
     say("forecasts")
     chosen = None if advised is None else advised.proposal.assessment.regimen
+    proposed, later = None, []
+    if chosen is not None:
+        proposed = twin.forecast(hours, schedule=given_from(question, chosen))
+        later = cautions_of_what_follows(question.models, question.hours, proposed)
     return Answer(
         question=question,
         twin=twin,
@@ -140,16 +145,14 @@ def answer_to(question: Question, tell: Callable[[str], None] | None = None) -> 
         before=prior.forecast(hours, schedule=planned),
         after=twin.forecast(hours, schedule=planned),
         planned="nothing more is given" if current is None else f"as now, {current}",
-        proposed=None
-        if chosen is None
-        else twin.forecast(hours, schedule=given_from(question, chosen)),
+        proposed=proposed,
         what_if=twin.compare(question.what_if, hours),
         advised=advised,
         refusal=refusal,
         candidates=candidates,
         risks=_risks(question, outlooks, candidates, current),
         next_level=None if chosen is None else _next_level(question, outlooks, chosen),
-        cautions=tuple(dict.fromkeys((*question.cautions, *twin.cautions))),
+        cautions=tuple(dict.fromkeys((*later, *question.cautions, *twin.cautions))),
     )
 
 

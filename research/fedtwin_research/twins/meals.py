@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from fedtwin_research.twins.hours import Hours
-from fedtwin_research.twins.wanted import Wanted, with_meals
+from fedtwin_research.twins.wanted import LOW_GLUCOSE, Wanted, with_meals
+from fedtwin_twins.patient_twin import TwinForecast
 from fedtwin_twins.pharmacology.card_model import CardModel
 from fedtwin_twins.twin.moments import Clock
+from fedtwin_twins.twin.quantities import Quantity
 from fedtwin_twins.twin.refusals import Problem
 from fedtwin_twins.twin.schedule import GivenDose
 from fedtwin_twins.twin.tabulate import Patient
@@ -69,3 +71,32 @@ def _planned(given: Sequence[GivenDose], hours: Hours, insulin: set[str]) -> Ite
         remedy=f"they stand beside every candidate: {shown}"
         + ("; insulin among them is given in addition to what is proposed" if at_once else ""),
     )
+
+
+def cautions_of_what_follows(
+    models: Sequence[CardModel], hours: Hours, proposed: TwinForecast
+) -> list[Problem]:
+    """Low glucose under a proposal after the hour until which it was judged."""
+    judged = hours.horizon.judged_h
+    known = [
+        one for one in models[0].intake.observables if one.observable.name == proposed.observable
+    ]
+    if judged is None or not with_meals(models[0]) or known[0].molar_mass is None:
+        return []
+    mass = Quantity(known[0].molar_mass, "g/mol")
+    low = Quantity(LOW_GLUCOSE, "mmol/L").to(proposed.unit, molar_mass=mass)
+    found = []
+    for level, words in ((proposed.levels[0], "the lower edge of the band"), (0.5, "the median")):
+        column = proposed.quantiles[:, proposed.levels.index(level)]
+        below = proposed.hours[(proposed.hours > judged) & (column < low)]
+        if below.numel():
+            found.append(f"{words} from {float(below[0]):.4g} h")
+    if not found:
+        return []
+    return [
+        Problem(
+            field=f"{proposed.observable} as proposed, after it is judged at {judged:.4g} h",
+            value=f"below {low:.3g} {proposed.unit}: {', '.join(found)}",
+            remedy="judge it for longer, or look at the basal rate",
+        )
+    ]
