@@ -13,6 +13,7 @@ from fedtwin_twins.advice.limits import Limits
 from fedtwin_twins.advice.regimen import Regimen
 from fedtwin_twins.advice.search import Goal, regimens_of
 from fedtwin_twins.advice.targets import Target
+from fedtwin_twins.belief.posterior import Inference
 from fedtwin_twins.dosing import limits_of
 from fedtwin_twins.patient_twin import Twin, build
 from fedtwin_twins.pharmacology.card_model import CardModel
@@ -122,14 +123,14 @@ def test_every_way_in_is_as_by_scipy(disposition: str) -> None:
     assert found.tolist() == pytest.approx(areas.tolist(), rel=2e-3)
 
 
-@pytest.mark.parametrize("amount", [150.0, 235.0])
+@pytest.mark.parametrize("amount", [150.0, 225.0])
 def test_a_steady_state_is_where_many_doses_lead(amount: float) -> None:
-    """At 235 mg, 94 % of what can be eliminated comes in: 60 doses are 8 % short of it."""
+    """At 225 mg, 80 % of what can be eliminated comes in: 60 doses are 3 % short of it."""
     model, asked = CardModel(saturable_card()), row([0, 3, 12])
     typical = torch.zeros_like(EFFECTS)
     steady = dose(0, amount, "oral", interval=hours(12), steady_state=True)
     found = model.predict(batch_of(model, [steady]), typical, asked)[0]
-    many = [dose(-12.0 * place, amount, "oral") for place in range(300, -1, -1)]
+    many = [dose(-12.0 * place, amount, "oral") for place in range(200, -1, -1)]
     expected = model.predict(batch_of(model, many), typical, asked)[0]
     assert found.tolist() == pytest.approx(expected.tolist(), rel=3e-4)
     assert float(found[0]) == pytest.approx(float(found[2]), rel=1e-4)
@@ -143,11 +144,11 @@ def test_two_doses_a_day_and_one_before_them() -> None:
         dose(8, 100, "intravenous", interval=day, steady_state=True),
     ]
     found = model.predict(batch_of(model, both), EFFECTS, asked)[0]
-    many = [dose(-24.0 * place, 150, "oral") for place in range(60, -1, -1)]
-    many += [dose(8 - 24.0 * place, 100, "intravenous") for place in range(60, -1, -1)]
+    many = [dose(-24.0 * place, 150, "oral") for place in range(25, -1, -1)]
+    many += [dose(8 - 24.0 * place, 100, "intravenous") for place in range(25, -1, -1)]
     expected = model.predict(batch_of(model, many), EFFECTS, asked)[0]
     assert found.tolist() == pytest.approx(expected.tolist(), rel=5e-4)
-    early = [dose(-2_000, 300, "intravenous"), *both]
+    early = [dose(-1_500, 300, "intravenous"), *both]
     found = model.predict(batch_of(model, early), EFFECTS, asked)[0]
     assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-2)
 
@@ -174,7 +175,7 @@ def twin() -> Twin:
         for hour, value in ((71.9, 6.2), (167.9, 9.3))
     ]
     patient = Patient(schedule=Schedule((SEVEN_DAYS,)), observations=levels)
-    return build([CardModel(saturable_card())], patient, seed=1)
+    return build([CardModel(saturable_card())], patient, seed=1, how=Inference(draws=256))
 
 
 def steady(amount: float) -> Schedule:
@@ -183,7 +184,7 @@ def steady(amount: float) -> Schedule:
 
 def test_every_verb_works(twin: Twin) -> None:
     posterior = twin.members[0].posterior
-    assert posterior.effective_sample_size[0] > 300
+    assert posterior.effective_sample_size[0] > 100
     assert posterior.mode[0, 0] < 0  # less can be eliminated than in others
     known = twin.forecast([167.9], schedule=Schedule(()))
     assert known.quantiles[0, 0] < 9.3 < known.quantiles[0, 4]
@@ -214,7 +215,7 @@ def test_more_than_can_go_out_is_refused(twin: Twin) -> None:
     with pytest.raises(Refusal, match="no steady state exists"):
         twin.forecast([412.0], schedule=steady(400))
     patient = Patient(schedule=steady(400))
-    with pytest.raises(Refusal, match="the most that can be eliminated"):
+    with pytest.raises(Refusal, match="below the largest elimination of"):
         build([CardModel(saturable_card())], patient, seed=1)
     both = CardModel(saturable_card("one_compartment_saturable_and_linear"))
     assert build([both], patient, seed=1).forecast([412.0]).quantiles[0, 0] > 5

@@ -77,7 +77,7 @@ def without_steady_state(course: Course) -> dict[int, Problem]:
             field="doses at steady state",
             value=f"{float(rate[place]):.4g}",
             unit=f"{unit}/h",
-            allowed=f"less than {float(largest[place]):.4g}, the most that can be eliminated",
+            allowed=f"below the largest elimination of {float(largest[place]):.4g}",
             remedy="no steady state exists: give less, or write the doses out one by one",
         )
         for place in (rate >= largest).nonzero()[:, 0].tolist()
