@@ -204,3 +204,26 @@ def test_no_dose_is_no_regimen(amount: float) -> None:
 def test_an_infusion_never_lasts_longer_than_its_interval() -> None:
     found = regimens_of([mg(500)], [6.0, 24.0], "intravenous", [2.0, 12.0])
     assert [(one.interval_h, one.duration_h) for one in found] == [(6, 2), (24, 2), (24, 12)]
+
+
+def test_a_single_dose_is_given_once_and_has_no_steady_state() -> None:
+    once, often = replace(infusion(1_000.0), once=True), infusion(1_000.0)
+    assert str(once) == "1000 mg over 2 h once intravenous"
+    assert (once.daily("mg"), often.daily("mg")) == (1_000.0, 2_000.0)
+    area = Target(kind="cumulative_area", observable="concentration", high=Quantity(1e4, "mg/L.h"))
+    day = Horizon(start_h=0.0, judged_h=24.0)
+    first, second = assess([outlook()], [once, often], [area], day)
+    assert first.attainments[0].middle < 0.8 * second.attainments[0].middle
+    with pytest.raises(Refusal, match="steady state of 1000 mg over 2 h once"):
+        assess([outlook()], [once], [area], Horizon(start_h=0.0))
+    with pytest.raises(Refusal, match="none before a single dose"):
+        replace(once, loading=mg(1_500.0))
+
+
+def test_what_else_forbids_a_regimen_sets_it_aside() -> None:
+    goal = Goal(targets=[AREA], least_probability=0.01)
+    reason = Problem(field="doses at steady state", value="too much")
+    regimens = [infusion(750.0), infusion(1_000.0)]
+    found = choose([outlook()], regimens, goal, LIMITS, FOR_EVER, refused=[[reason], []])
+    assert found.best.regimen == regimens[1]
+    assert [one.reasons for one in found.set_aside] == [(reason,)]

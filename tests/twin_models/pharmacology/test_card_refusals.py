@@ -301,3 +301,18 @@ def test_yaml_that_is_lost_or_never_ends(text: str, sentence: str, tmp_path: Pat
     path.write_text(text)
     with pytest.raises(Refusal, match=sentence):
         read_card(path)
+
+
+def test_what_came_later_is_checked_and_changes_no_hash_where_it_is_not_stated() -> None:
+    card = card_from(plain(), "card")
+    assert "within" not in card.model_dump()["targets"][0]
+    assert "believable" not in card.model_dump()["observables"][0]
+    glucose = plain("glucose_hovorka_2004")
+    glucose["observables"][0]["believable"] = [60.0, 0.5]
+    glucose["targets"][0]["within"] = None
+    glucose["targets"][1]["unit"] = "mmol/L"
+    assert {one.field for one in problems(glucose)} == {
+        "card: observables.glucose.believable",
+        "card: targets[0].within",
+        "card: targets[1].unit",
+    }

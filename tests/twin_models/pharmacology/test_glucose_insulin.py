@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,14 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from fedtwin_twins.advice.explanation import lessons
+from fedtwin_twins.belief.posterior import Inference
+from fedtwin_twins.patient_twin import build
 from fedtwin_twins.pharmacology.card_model import CardModel
 from fedtwin_twins.pharmacology.glucose_insulin import basal_insulin
 from fedtwin_twins.pharmacology.library import load_card
 from fedtwin_twins.twin.covariates import CovariateRecord
+from fedtwin_twins.twin.observation import Observation
 from fedtwin_twins.twin.quantities import Quantity
 from fedtwin_twins.twin.schedule import Dose, Meal, Schedule
 from fedtwin_twins.twin.tabulate import Patient, tabulate
@@ -20,6 +25,7 @@ from fedtwin_twins.twin.tabulate import Patient, tabulate
 MODEL = CardModel(load_card("glucose_hovorka_2004"))
 HOURS = np.arange(1, 61) / 4
 WEIGHT = 64.0
+FEW_DRAWS = Inference(draws=128)
 EFFECTS = (0.25, -0.2, 0.1, 0.1, -0.15, 0.2, 0.1)
 
 
@@ -211,3 +217,24 @@ def test_a_weight_that_changes_is_followed() -> None:
     heavier = predicted([weighed(WEIGHT + 8)], row(), HOURS.tolist())[0]
     assert heavier[:27].tolist() == pytest.approx(nearly[:27].tolist(), rel=1e-6)
     assert float((heavier - nearly).abs().max()) > 0.1
+
+
+def test_what_many_readings_taught_is_told_by_stretches_of_time() -> None:
+    hours = [place / 6 for place in range(1, 61)]
+    seen = predicted([patient(DAY)], row(), hours)[0].tolist()
+    readings = [
+        Observation(
+            time=Quantity(hour, "h"), observable="glucose", value=Quantity(18.016 * value, "mg/dL")
+        )
+        for hour, value in zip(hours, seen, strict=True)
+    ]
+    twin = build([MODEL], replace(patient(DAY), observations=readings), seed=1, how=FEW_DRAWS)
+    (one,) = twin.members
+    # The meal's pace and the steady glucose are seen; insulin's actions stand in for one another.
+    assert one.posterior.mode[0, 4::2].tolist() == pytest.approx(list(EFFECTS[4::2]), abs=0.05)
+    taught = lessons(MODEL, one.batch, one.observed, one.posterior.mode)
+    starts = {each.hour for each in taught}
+    assert 1 < len(starts) <= 8
+    assert {each.count for each in taught} <= {7, 8}
+    assert "of glucose from" in str(taught[0])
+    assert "mmol/L on average, moved" in str(taught[0])
