@@ -11,11 +11,14 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from fedtwin_twins.advice.explanation import lessons
+from fedtwin_twins.belief.likelihood import evidence_of
+from fedtwin_twins.belief.mode import find_mode
 from fedtwin_twins.belief.posterior import Inference
 from fedtwin_twins.patient_twin import build
 from fedtwin_twins.pharmacology.card_model import CardModel
 from fedtwin_twins.pharmacology.glucose_insulin import basal_insulin
 from fedtwin_twins.pharmacology.library import load_card
+from fedtwin_twins.twin.batch import Batch
 from fedtwin_twins.twin.covariates import CovariateRecord
 from fedtwin_twins.twin.observation import Observation
 from fedtwin_twins.twin.quantities import Quantity
@@ -238,3 +241,29 @@ def test_what_many_readings_taught_is_told_by_stretches_of_time() -> None:
     assert {each.count for each in taught} <= {7, 8}
     assert "of glucose from" in str(taught[0])
     assert "mmol/L on average, moved" in str(taught[0])
+
+
+def test_a_mode_on_a_bend_is_arrived_at() -> None:
+    """The slope of the objective jumps there: no step arrives, and none gains anything."""
+    given: list[Dose | Meal] = [dose(0, 10.8, lasting=24)]
+    for hour, grams, units in ((1, 50, 1.5), (6, 70, 2.5), (12, 60, 2), (17, 20, 0.5)):
+        given += [meal(hour, grams), dose(hour, units)]
+    hours = [place / 12 for place in range(1, 289)]
+    truth = row((0.2, -0.1, 0.15, 0.1, -0.1, 0.1, 0.2))
+    noise = torch.randn(288, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    seen = predicted([patient(given, 70)], truth, hours)[0] * (1 + 0.075 * noise)
+    readings = [
+        Observation(time=Quantity(hour, "h"), observable="glucose", value=Quantity(value, "mmol/L"))
+        for hour, value in zip(hours, seen.tolist(), strict=True)
+    ]
+    tables = tabulate([replace(patient(given, 70), observations=readings)], MODEL.intake)
+    evidence = evidence_of(MODEL, tables.batch, tables.observed)
+    steps: list[int] = []
+
+    def predict(batch: Batch, effects: Tensor, times: Tensor, kinds: Tensor) -> Tensor:
+        steps.append(1)
+        return MODEL.predict(batch, effects, times, kinds)
+
+    mode = find_mode(replace(evidence, predict=predict))
+    assert bool(mode.converged[0])
+    assert len(steps) < 120

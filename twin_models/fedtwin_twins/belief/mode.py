@@ -7,6 +7,7 @@ absolute values are taken (Dauphin et al., NeurIPS 2014), so that a saddle is le
 costs no more; who has no finite objective is reported, and disturbs nobody.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +34,12 @@ LONGEST: Final = 1.0
 """Standard deviations of the prior that one step may go: farther out, models are often flat."""
 STUCK: Final = 1e-9
 """A step shortened to such a part of itself leads nowhere."""
+PATIENCE: Final = 8
+"""Trials that together must gain something, once the mode is close."""
+GAIN: Final = 1e-4
+"""What they must gain: less is no difference between effects that any measurement could show."""
+CLOSE: Final = 0.05
+"""Standard deviations of the posterior from the mode within which that is asked."""
 FLAT: Final = 1e-9
 """The smallest curvature that is divided by; without data it is 2."""
 
@@ -46,7 +53,7 @@ class Mode:
         objective: see `likelihood`, (patients,); not a number where it is not finite at 0.
         distance: from the true mode, as Newton's method estimates it, in standard deviations of
             the posterior, (patients,).
-        converged: (patients,).
+        converged: (patients,); also where no step gains anything within `CLOSE` of the mode.
         hessian: exact second derivatives of the objective in whitened effects (see `whitened`) at
             the mode or within `NEAR` of it, (patients, effects, effects); not numbers where the
             objective is not finite.
@@ -134,32 +141,43 @@ def find_mode(
     points = plain_normal(starts, evidence.effects).repeat(evidence.patients, 1)
     if begin is not None:
         points[::starts] = question.points(begin)
-    point, value, distance, hessian = _minimised(many, points, arrive)
+    point, value, distance, hessian, settled = _minimised(many, points, arrive)
     height = value.view(-1, starts).nan_to_num(nan=torch.inf)
     best = height.argmin(dim=1) + starts * torch.arange(evidence.patients)
     return Mode(
         effects=question.effects(point[best]),
         objective=value[best],
         distance=distance[best],
-        converged=distance[best] <= ARRIVED,
+        converged=(distance[best] <= ARRIVED) | settled[best],
         hessian=hessian[best],
     )
 
 
 def _minimised(
     question: Whitened, begin: Tensor, arrive: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where each search ends, the objective there, how far off the mode is, and the hessian."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Where each search ends, the objective, how far off the mode is, the hessian, and a mark.
+
+    The mark is of searches that ended because exact steps close to the mode gain nothing more.
+    """
     point, value, distance = begin.clone(), begin[:, 0] * torch.nan, begin[:, 0] + torch.inf
     hessian = begin[:, :, None] * begin[:, None, :] * torch.nan
+    settled = torch.zeros_like(value, dtype=torch.bool)
     stages = ((False, NEAR), (True, ARRIVED)) if arrive else ((False, NEAR),)
     for exact, until in stages:
         search = _begun(question, point, exact=exact)
+        past: deque[Tensor] = deque(maxlen=PATIENCE + 1)
         for trial in range(STEPS):
             apart = search.distance()
             point[search.rows], value[search.rows] = search.point, search.value
             distance[search.rows], hessian[search.rows] = apart, search.hessian
+            past.append(value.clone())
             live = (apart > until) & (search.step > STUCK)
+            if len(past) > PATIENCE:
+                # Where equations bend, the slope jumps at the mode, and no step arrives.
+                still = (apart <= CLOSE) & (past[0][search.rows] - search.value <= GAIN)
+                settled[search.rows] = still & exact
+                live &= ~still
             if not bool(live.any()):
                 break
             if not bool(live.all()):
@@ -167,7 +185,7 @@ def _minimised(
             if exact and trial:
                 search.renew()
             search.advance(exact=exact)
-    return point, value, distance, hessian
+    return point, value, distance, hessian, settled
 
 
 def _begun(question: Whitened, point: Tensor, *, exact: bool) -> _Search:
