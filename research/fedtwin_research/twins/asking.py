@@ -7,13 +7,13 @@ it names models, each of them must fit.
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from fedtwin_research.twins.genes_and_drugs import GenesAndDrugs, genes_and_drugs
-from fedtwin_research.twins.hours import Hours, hours_of
+from fedtwin_research.twins.hours import Hours, hours_of, too_early
 from fedtwin_research.twins.meals import cautions_of_plan
 from fedtwin_research.twins.patient_file import PatientFile
 from fedtwin_research.twins.problems import Problems
@@ -24,7 +24,6 @@ from fedtwin_twins.pharmacology.adverse_event_models import ADVERSE_EVENTS
 from fedtwin_twins.pharmacology.card_model import CardModel
 from fedtwin_twins.pharmacology.library import Entry, library, shipped
 from fedtwin_twins.twin.covariate_rows import UNUSABLE
-from fedtwin_twins.twin.moments import Clock
 from fedtwin_twins.twin.observation_rows import BEFORE_FIRST_DOSE
 from fedtwin_twins.twin.refusals import Problem, Refusal, refuse_if_any
 from fedtwin_twins.twin.schedule import Schedule
@@ -112,8 +111,8 @@ def question_of(read: ReadFile, settings: Settings) -> Question:
     current = problems.attempt(current_of, content, fitting or models)
     meals = any(with_meals(model) for model in models)
     hours = problems.attempt(hours_of, content, patient, current, with_meals=meals)
-    begins = None
-    if meals:  # doses that are planned stand beside what is looked at
+    begins = None  # with meals, doses that are planned stand beside what is looked at
+    if meals:
         begins = -math.inf if hours is None else hours.horizon.start_h
     alone = replace(patient, observations=())
     what_if = _what_if(content, fitting or models, alone, begins, read, problems)
@@ -345,7 +344,7 @@ def _what_if(
             allowed = "a name of its own"
             problems.add([Problem(field=f"{where}.name", value=one.name, allowed=allowed)])
         found[one.name] = schedule
-        problems.add(_too_early(schedule, patient, begins, where))
+        problems.add(too_early(schedule, patient, begins, where))
         alone = replace(patient, schedule=schedule)
         for model in models:
             try:
@@ -357,30 +356,6 @@ def _what_if(
                     if each.field.startswith("doses")
                 )
     return found
-
-
-def _too_early(
-    schedule: Schedule, patient: Patient, begins: float | None, where: str
-) -> Iterator[Problem]:
-    """Of a schedule that comes after what was done: its doses that would come before that.
-
-    Args:
-        schedule: to look at.
-        patient: with what was done and what is planned.
-        begins: h, when what is planned begins; none: all that is in the record was done.
-        where: the schedule stands in the file.
-    """
-    clock = Clock(patient.origin)
-    given = [one.hour for one in patient.schedule.given(clock)[0]]
-    last = max((hour for hour in given if begins is None or hour < begins), default=None)
-    first = min((one.hour for one in schedule.given(clock)[0]), default=None)
-    if last is not None and first is not None and first < last:
-        yield Problem(
-            field=f"{where}.doses",
-            value=f"{first:g} h",
-            allowed=f"from the last dose that was given, {last:g} h, on",
-            remedy="a what-if comes after what was done, and is added to it",
-        )
 
 
 def _not_asked(content: PatientFile, problems: Problems) -> None:

@@ -1,6 +1,7 @@
 """When: the hours of a forecast, the start of a regimen, and when it is judged."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,7 @@ from fedtwin_twins.advice.assessment import Horizon
 from fedtwin_twins.advice.regimen import Regimen
 from fedtwin_twins.twin.moments import Clock, Moment
 from fedtwin_twins.twin.refusals import Problem, Refusal, refuse_if_any
+from fedtwin_twins.twin.schedule import Schedule
 from fedtwin_twins.twin.tabulate import Patient
 
 POINTS: Final = 145
@@ -99,6 +101,30 @@ def hours_of(
         shown=shown,
         horizon=Horizon(start_h=start, judged_h=judged),
     )
+
+
+def too_early(
+    schedule: Schedule, patient: Patient, begins: float | None, where: str
+) -> Iterator[Problem]:
+    """Of a schedule that comes after what was done: its doses that would come before that.
+
+    Args:
+        schedule: to look at.
+        patient: with what was done and what is planned.
+        begins: h, when what is planned begins; none: all that is in the record was done.
+        where: the schedule stands in the file.
+    """
+    clock = Clock(patient.origin)
+    given = [one.hour for one in patient.schedule.given(clock)[0]]
+    last = max((hour for hour in given if begins is None or hour < begins), default=None)
+    first = min((one.hour for one in schedule.given(clock)[0]), default=None)
+    if last is not None and first is not None and first < last:
+        yield Problem(
+            field=f"{where}.doses",
+            value=f"{first:g} h",
+            allowed=f"from the last dose that was given, {last:g} h, on",
+            remedy="a what-if comes after what was done, and is added to it",
+        )
 
 
 def _check_named(content: PatientFile, problems: Problems) -> None:
