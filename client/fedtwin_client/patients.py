@@ -3,7 +3,7 @@
 Numbers become pseudonyms at once, by the module for it, and are written down nowhere.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from fedtwin_client.store.erasure import erase_patient
 from fedtwin_client.store.merging import unmerge as undo_merge
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
+_LONGEST_LINE: Final = 4096
 NO_PART: Final = "takes no part by consent, objection or erasure"
 
 
@@ -35,7 +36,7 @@ def import_objections(
         ConfigurationError: it does not say whose numbers these are.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = list(_short_lines(file))
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"cannot read the list {file}: {error}; nothing was changed") from error
     cells = [line.replace(";", ",").partition(",")[0].strip().strip('"') for line in lines]
@@ -51,6 +52,19 @@ def import_objections(
         f"{known} of them are patients of this node; the others stay out if they come later",
         "running studies leave them out from their next task on",
     ]
+
+
+def _short_lines(file: Path) -> Iterator[str]:
+    with file.open(encoding="utf-8-sig") as opened:
+        number = 1
+        while line := opened.readline(_LONGEST_LINE + 1):
+            if len(line) > _LONGEST_LINE:
+                raise RecordError(
+                    f"line {number} of {file} is longer than {_LONGEST_LINE:,} characters: "
+                    "expected a patient's number a line; nothing was changed"
+                )
+            yield line
+            number += 1
 
 
 def withdraw(

@@ -143,6 +143,25 @@ def test_an_export_that_cannot_be_used(
     assert says in refused("client", "records", "fhir", file, "--home", node).err
 
 
+def test_lists_and_mappings_that_are_something_else_are_refused_unread(
+    node: Path, tmp_path: Path, refused: Callable[..., Any]
+) -> None:
+    """A wrong file may be gigabytes of one line; it must not fill the memory, nor count."""
+    big = tmp_path / "big.txt"
+    big.write_text("code,name\n" + "7" * 5_000_000)
+    listed = refused("client", "consent", "import", big, "--system", "urn:mrn", "--home", node)
+    assert "line 2 of" in listed.err
+    assert "expected a patient's number a line; nothing was changed" in listed.err
+    mapped = refused("client", "records", "table", big, "--mapping", big, "--home", node)
+    assert "is larger than any mapping" in mapped.err
+    loaded = refused(
+        *("client", "records", "vocabulary", "load", big),
+        *("--edition", "1", "--vocabulary", "ATC", "--home", node),
+    )
+    assert "line 2 of" in loaded.err
+    assert "is longer than 1 MiB" in loaded.err
+
+
 def test_a_half_written_last_line_is_put_aside_and_the_others_are_used(
     node: Path, tmp_path: Path, type_in: Callable[..., Any]
 ) -> None:

@@ -8,7 +8,7 @@ from codecs import lookup
 from collections.abc import Iterable
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import yaml
 from pydantic import (
@@ -31,6 +31,7 @@ from fedtwin_protocol.contract import Code, complaint
 from fedtwin_protocol.errors import RecordError
 from fedtwin_protocol.strict_yaml import load_strictly
 
+_LONGEST: Final = 4 * 1024 * 1024
 Mark: TypeAlias = StrictBool | StrictInt | StrictFloat | StrictStr
 Marks: TypeAlias = tuple[Mark | None, ...]
 Kind: TypeAlias = Literal["number", "flag", "text", "presence", "code"]
@@ -305,11 +306,14 @@ def read_mapping(path: Path) -> TableMapping:
         RecordError: it cannot be read, is not YAML, or a key is wrong (named in the text).
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_LONGEST + 1)
     except OSError as error:
         raise RecordError(f"cannot read the mapping {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise RecordError(f"the mapping {path} is not YAML: {error}") from error
+    if len(text) > _LONGEST:
+        raise RecordError(f"{path} is larger than any mapping; is it the table itself?")
     return parse_mapping(text, path)
 
 

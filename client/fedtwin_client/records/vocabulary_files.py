@@ -14,12 +14,13 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TextIO
 
 from fedtwin_protocol.errors import RecordError
 
 _FSN: Final = "900000000000003001"
 _LONGEST: Final = 300
+_LONGEST_LINE: Final = 1024 * 1024
 _OMOP: Final = {
     "LOINC": "LOINC", "SNOMED": "SNOMED", "RxNorm": "RXNORM", "ATC": "ATC", "NDC": "NDC",
     "CVX": "CVX", "ICD10": "ICD10", "ICD10CM": "ICD10", "ICD10GM": "ICD10", "ICD10CN": "ICD10",
@@ -79,10 +80,20 @@ def _encoding(file: Path) -> str:
     return "utf-8-sig"
 
 
+def _short_lines(opened: TextIO, file: Path) -> Iterator[str]:
+    number = 1
+    while line := opened.readline(_LONGEST_LINE + 1):
+        if len(line) > _LONGEST_LINE:
+            raise RecordError(f"line {number} of {file} is longer than 1 MiB: is it a vocabulary?")
+        yield line
+        number += 1
+
+
 def _read(file: Path, vocabulary: str | None, encoding: str) -> Iterator[Concept]:
     with file.open(encoding=encoding, errors="replace") as opened:
-        first = opened.readline().rstrip("\r\n")
-        rest = ((number, line.rstrip("\r\n")) for number, line in enumerate(opened, 2))
+        whole = _short_lines(opened, file)
+        first = next(whole, "").rstrip("\r\n")
+        rest = ((number, line.rstrip("\r\n")) for number, line in enumerate(whole, 2))
         lines = Lines(file, first, rest)
         columns = [name.strip().strip('"').lower() for name in first.split("\t")]
         if {"id", "definitionstatusid"} <= set(columns):
