@@ -66,9 +66,9 @@ def _planned(given: Sequence[GivenDose], hours: Hours, insulin: set[str]) -> Ite
     )
     at_once = any(one.route in insulin and not one.duration_h for one in later)
     yield Problem(
-        field="doses and meals after the start",
-        value="taken as planned",
-        remedy=f"they stand beside every candidate: {shown}"
+        field="what is planned after the start",
+        value="taken as it stands",
+        remedy=f"it stands beside every candidate: {shown}"
         + ("; insulin among them is given in addition to what is proposed" if at_once else ""),
     )
 
