@@ -208,6 +208,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     st.lists(
         st.lists(
             st.tuples(st.integers(0, 5), st.integers(0, 3), st.floats(0, 9), st.booleans()),
+            min_size=1,
             max_size=6,
         ),
         min_size=1,
