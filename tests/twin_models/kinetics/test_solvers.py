@@ -147,8 +147,12 @@ def test_steps_in_chains_are_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> 
 def test_machine_code_says_the_same() -> None:
     by = advancing.compiled(system(2))
     assert by.caution is None
-    for schedules in ([DOSES] * 3, [DOSES, OTHERS], [DOSES]):
-        whole = system(len(schedules))
+    alike = (torch.zeros(1, dtype=DOUBLE),) * 3
+    for schedules, start in (
+        ([DOSES] * 3, system(3).start), ([DOSES] * 4, alike), ([DOSES, OTHERS], alike),
+        ([DOSES], alike),
+    ):  # fmt: skip
+        whole = system(len(schedules), start=start)
         doses, times = make_doses(schedules), row(TIMES).expand(len(schedules), -1)
         with torch.no_grad():
             found = fixed_step.solve(whole, doses, times, 0.9, step_h=0.2, by=by, answers=(1,))

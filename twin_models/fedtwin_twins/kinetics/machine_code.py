@@ -40,8 +40,9 @@ class MachineCode:
         values: Mapping[str, Tensor],
         inflow: tuple[Tensor, ...] | None,
     ) -> States:
-        """As `Advance`; hours and width of one number each, all else (patients,), in one piece."""
-        given = (*states, *values.values(), *(inflow or ()))
+        """As `Advance`; hours and width of one number each, all else (patients,)."""
+        # The code takes neighbours in memory for neighbours, and does not look.
+        given = tuple(one.contiguous() for one in (*states, *values.values(), *(inflow or ())))
         first = states[0]
         patients = first.shape[0]
         sizes = {one.shape[0] for one in given}
@@ -74,7 +75,8 @@ def _made(
         known = dict(zip(names, given[count:last], strict=True))
         return plain(hours, width, given[:count], known, given[last:] if runs else None)
 
-    example = [one.clone() for one in (*states, *values.values(), *(inflow or ()))]
+    given = (*states, *values.values(), *(inflow or ()))
+    example = [one.clone(memory_format=torch.contiguous_format) for one in given]
     for one in example:
         torch._dynamo.mark_dynamic(one, 0)
     whole: Any = torch.compile(flat, fullgraph=True, options=FUSED)
