@@ -205,8 +205,8 @@ def test_every_coding_of_a_condition_counts_once(tmp_path: Path) -> None:
     }
     _, events = load(tmp_path, condition)
     assert [(event["code"], event["time"], event["available_time"]) for event in events] == [
-        ("SNOMED//53741008", datetime(2019, 1, 1), datetime(2020, 3, 1)),
-        ("ICD10//I25.10", datetime(2019, 1, 1), datetime(2020, 3, 1)),
+        ("SNOMED//53741008", datetime(2019, 1, 1), datetime(2020, 3, 1, 23, 59, 59)),
+        ("ICD10//I25.10", datetime(2019, 1, 1), datetime(2020, 3, 1, 23, 59, 59)),
     ]
 
 

@@ -56,12 +56,13 @@ def at(text: str) -> datetime:
 
 PERIOD = {"start": "2024-05-01", "end": "2024-05-03"}
 FIRST, THIRD = at("2024-05-01"), at("2024-05-03")
+FIRST_OVER, THIRD_OVER = at("2024-05-01T23:59:59"), at("2024-05-03T23:59:59")
 CASES: list[tuple[dict[str, Any], str, datetime, datetime]] = [
     (
         {"resourceType": "Procedure", "code": SCT, "subject": WHO, "performedPeriod": PERIOD},
         "SNOMED//80146002",
         FIRST,
-        THIRD,
+        THIRD_OVER,
     ),
     (
         {
@@ -72,7 +73,7 @@ CASES: list[tuple[dict[str, Any], str, datetime, datetime]] = [
         },
         "SNOMED//80146002",
         FIRST,
-        FIRST,
+        FIRST_OVER,
     ),
     (
         {
@@ -84,7 +85,7 @@ CASES: list[tuple[dict[str, Any], str, datetime, datetime]] = [
         },
         "CVX//197",
         FIRST,
-        THIRD,
+        THIRD_OVER,
     ),
     (
         {
@@ -95,7 +96,7 @@ CASES: list[tuple[dict[str, Any], str, datetime, datetime]] = [
         },
         "ALLERGY//RXNORM//1191",
         THIRD,
-        THIRD,
+        THIRD_OVER,
     ),
     (
         {
@@ -107,7 +108,7 @@ CASES: list[tuple[dict[str, Any], str, datetime, datetime]] = [
         },
         "ALLERGY//RXNORM//1191",
         FIRST,
-        THIRD,
+        THIRD_OVER,
     ),
     (
         {
@@ -118,7 +119,7 @@ CASES: list[tuple[dict[str, Any], str, datetime, datetime]] = [
         },
         "RXNORM//1191",
         FIRST,
-        FIRST,
+        FIRST_OVER,
     ),
     (
         {
@@ -130,7 +131,7 @@ CASES: list[tuple[dict[str, Any], str, datetime, datetime]] = [
         },
         "RXNORM//1191",
         FIRST,
-        THIRD,
+        THIRD_OVER,
     ),
     (
         {
@@ -142,7 +143,7 @@ CASES: list[tuple[dict[str, Any], str, datetime, datetime]] = [
         },
         "LOINC//24323-8",
         FIRST,
-        THIRD,
+        THIRD_OVER,
     ),
 ]
 
@@ -166,7 +167,7 @@ def test_a_dose_that_was_given_is_the_number() -> None:
     }
     dose = {"value": 500, "unit": "mg", "code": "mg", "system": "http://unitsofmeasure.org"}
     made, _ = read(given_dose | {"dosage": {"dose": dose}})
-    assert made == [("RXNORM//1191", 500.0, None, "mg", None, FIRST, THIRD)]
+    assert made == [("RXNORM//1191", 500.0, None, "mg", None, FIRST, THIRD_OVER)]
     made, tally = read(given_dose | {"dosage": {"dose": {"value": "much"}}})
     assert [event[:2] for event in made] == [("RXNORM//1191", None)]
     assert tally.notes == {"a dose that is left out: expected a number, found text": 1}
@@ -204,8 +205,8 @@ def test_a_visit_begins_and_ends(code: str, kind: str) -> None:
     made, _ = read(visit)
     text = "SNOMED//80146002"
     assert made == [
-        (f"VISIT_START//{kind}", None, text, None, None, FIRST, FIRST),
-        (f"VISIT_END//{kind}", None, text, None, None, THIRD, THIRD),
+        (f"VISIT_START//{kind}", None, text, None, None, FIRST, FIRST_OVER),
+        (f"VISIT_END//{kind}", None, text, None, None, THIRD, THIRD_OVER),
     ]
     made, tally = read(visit | {"period": {"start": "2024-05-01"}, "status": "in-progress"})
     assert [event[0] for event in made] == [f"VISIT_START//{kind}"]
@@ -254,6 +255,10 @@ def test_a_visit_begins_and_ends(code: str, kind: str) -> None:
             },
             "withdrawn (refuted)",
         ),
+        (
+            {"resourceType": "Observation", "status": "Entered in Error", "subject": WHO},
+            "a status that FHIR R4 does not know for an Observation",
+        ),
         ({"resourceType": "CarePlan"}, "resource type CarePlan is not read"),
         ({"resourceType": "Claim"}, "resource type Claim is not read"),
         (
@@ -278,6 +283,38 @@ def observed(code: str = "1-1", **value: Any) -> dict[str, Any]:
         "subject": WHO,
         "effectiveDateTime": "2024-05-01",
     } | value
+
+
+@pytest.mark.parametrize(
+    ("said", "time", "known"),
+    [
+        ({"issued": "2024-05-03T08:00:00Z"}, "2024-05-01", "2024-05-03T08:00"),
+        ({"meta": {"lastUpdated": "2024-06-01T00:00:00Z"}}, "2024-05-01", "2024-06-01"),
+        ({"meta": {"lastUpdated": "2099-06-01T00:00:00Z"}}, "2024-05-01", "2026-03-01"),
+        ({}, "2024-05-01", "2026-03-01"),
+    ],
+)
+def test_a_correction_is_not_known_before_it_was_made(
+    said: dict[str, Any], time: str, known: str
+) -> None:
+    for status in ("corrected", "amended"):
+        ((*_, happened, available),), _ = read(observed(valueInteger=1, status=status, **said))
+        assert (happened, available) == (at(time), at(known))
+
+
+def test_a_record_of_today_is_known_by_now() -> None:
+    ((*_, available),), _ = read(observed(valueInteger=1, effectiveDateTime="2026-03-01"))
+    assert available == NOW
+
+
+def test_the_last_time_of_a_timing_counts() -> None:
+    events = ["2024-05-02T23:00:00-05:00", "2024-05-03T03:00:00Z"]
+    bounded = {"repeat": {"boundsPeriod": PERIOD}}
+    for timing, time in (({"event": events}, "2024-05-03T04:00"), (bounded, "2024-05-03")):
+        resource = observed(valueInteger=1, effectiveTiming=timing)
+        del resource["effectiveDateTime"]
+        ((*_, happened, _),), _ = read(resource)
+        assert happened == at(time)
 
 
 def bounds(low: Any, high: Any, unit: str = "mg/dL") -> dict[str, Any]:

@@ -144,6 +144,24 @@ def test_the_same_line_twice_counts_once(tmp_path: Path) -> None:
     assert len(events) == 8
 
 
+@pytest.mark.parametrize(
+    ("known", "available"),
+    [
+        ("", datetime(2024, 3, 1)),
+        ("2024-03-01", datetime(2024, 3, 1)),  # as the line, of which all is known together
+        ("2024-03-04", datetime(2024, 3, 4, 23, 59, 59)),
+        ("2024-03-04T08:30", datetime(2024, 3, 4, 8, 30)),
+    ],
+)
+def test_a_line_is_known_by_the_end_of_the_day_that_it_names(
+    tmp_path: Path, known: str, available: datetime
+) -> None:
+    mapping = VISITS.replace("birth:", "known: {column: known}\nbirth:")
+    text = HEADER.replace("mrn,", "known,mrn,") + f"{known},7,2024-03-01,50,M,200,,,,\n"
+    _, rows = load(tmp_path, text, mapping)
+    assert [row["available_time"] for row in rows if row["numeric_value"]] == [available]
+
+
 def test_bom_and_crlf_and_other_delimiters(tmp_path: Path) -> None:
     mapping = VISITS + 'delimiter: ";"\ndecimal: ","\n'
     text = "\ufeff" + (HEADER + "7,2020-05-01,60,F,<200@5,1,yes,y,3\n").replace(",", ";")

@@ -278,7 +278,7 @@ def test_tables_hold_references_codes_and_when_they_became_known(tmp_path: Path)
         pseudonym(SECRET, Identity("fhir", "Patient/1"))
     }
     assert (first["available_time"], second["available_time"]) == (
-        datetime(2024, 1, 5),
+        datetime(2024, 1, 5, 23, 59, 59),
         datetime(2024, 1, 2),
     )
     assert (second["code"], second["comparator"]) == ("LOINC//2093-3", "<")

@@ -18,7 +18,7 @@ from fedtwin_client.records.blocks import EVENTS, VERSIONS, microseconds
 from fedtwin_client.records.codes import codes_of, is_local
 from fedtwin_client.records.fhir_columns import QUANTITY, Columns, numbers_of
 from fedtwin_client.records.instants import Instants, read_instants
-from fedtwin_client.records.observation import PLAIN_NOT, comparator_of, unit_of
+from fedtwin_client.records.observation import PLAIN, comparator_of, unit_of
 from fedtwin_client.records.reading import OLDEST_YEAR, Reading, UnusableError, unit_rule
 from fedtwin_client.records.subjects import Subjects
 
@@ -66,7 +66,7 @@ class Meanings:
             return ""
         if text not in self._statuses:
             value = json.loads(text)
-            plain = isinstance(value, str) and value not in PLAIN_NOT
+            plain = isinstance(value, str) and value in PLAIN
             self._statuses[text] = value if plain else None
         return self._statuses[text]
 

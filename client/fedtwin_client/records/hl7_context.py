@@ -66,32 +66,32 @@ class Context:
         return self._checked(read_timestamp(text, self.reading.zone))
 
     def _checked(self, moment: Moment | None) -> Moment:
-        if moment is None:
-            raise UnusableError("a time that cannot be read")
-        self.reading.check(moment.start)
-        return moment
+        return self.reading.past(moment)
 
     def known(self, text: str, segment: Segment) -> datetime | None:
         """When something was reported; none, with a note, if that cannot be read."""
         if not text:
             return None
         try:
-            return self.moment(text).known
+            return self.told(self.moment(text))
         except UnusableError:
             self.tally.note("a time of report that cannot be used", segment.place)
             return None
+
+    def told(self, moment: Moment) -> datetime:
+        """When something of that moment was known: what a message tells, before it was sent."""
+        sent = self.sent
+        return moment.known if sent is None or sent < moment.start else min(moment.known, sent)
 
     def times(self, happened: Moment, *reported: datetime | None) -> Times:
         """When something happened and became known.
 
         Args:
             happened: as written.
-            reported: when it was reported; the latest counts, and without any when the message was
-                sent. Nothing is known before it happens.
+            reported: when it was reported; the latest counts. Nothing is known before it happens.
         """
         said = [time for time in reported if time is not None]
-        known = max(said) if said else self.sent
-        return Times(happened.start, max(happened.start, known or happened.known))
+        return Times(happened.start, max(happened.start, *said) if said else self.told(happened))
 
 
 def context_of(message: Message, reading: Reading) -> Context:

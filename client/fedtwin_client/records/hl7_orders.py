@@ -141,7 +141,7 @@ def _coded(
 ) -> list[Event]:
     if not coded.shared:
         raise UnusableError("a medication or diagnosis without a code of a shared vocabulary")
-    known = max(happened.start, happened.known)
+    known = context.told(happened)
     return [
         Event(
             subject_id=subject,

@@ -1,8 +1,8 @@
 """Reading dates and times of any precision, without inventing what was not said.
 
 A moment is the span it may mean: `2010-03` spans the month. What happened is put at the start of
-its span. What is known only to the month or the year became known at the end of the span at the
-latest, so that no prediction inside it can see it; a whole date counts as known at its start.
+its span, and became known at the end of it at the latest, so that no prediction inside it can see
+it: a result of which only the day is known may have come in the evening.
 """
 
 import re
@@ -35,7 +35,7 @@ class Moment:
     @property
     def known(self) -> datetime:
         """When it was known at the latest, if nothing else says so."""
-        return self.end if self.precision in {"year", "month"} else self.start
+        return self.end
 
 
 def read_zone(name: str) -> ZoneInfo:

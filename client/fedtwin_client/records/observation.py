@@ -24,8 +24,10 @@ from fedtwin_client.records.report import Place
 from fedtwin_client.records.resources import Found, Resource, list_of, refuse_modified, text_of
 from fedtwin_client.records.units import SAME, conversion, normal_unit
 
-PLAIN_NOT = frozenset({"entered-in-error", "refuted", "cancelled", "registered"})
-"""Statuses of Observations that make no events."""
+PLAIN = frozenset({"", "final", "preliminary"})
+"""Statuses of Observations that make events as they stand."""
+_CORRECTED = {"amended", "corrected"}
+_STATUSES = PLAIN | _CORRECTED | {"unknown"}
 _COMPARATORS = {"<", "<=", ">", ">="}
 _CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?\Z")
 
@@ -54,7 +56,11 @@ def observation_events(found: Found, subject: int, origin: str, reading: Reading
     status = text_of(resource, "status")
     if status in {"cancelled", "registered"}:
         raise UnusableError(f"observation is {status}", wrong=False)
-    times = reading.times(_effective(resource), resource.get("issued"))
+    if status not in _STATUSES:
+        raise UnusableError("a status that FHIR R4 does not know for an Observation")
+    times = reading.times(_effective(resource, reading), resource.get("issued"))
+    if status in _CORRECTED and not resource.get("issued"):
+        times = _not_before_the_correction(times, resource, reading)
     events: list[Event] = []
     for number, part in enumerate(_parts(resource)):
         try:
@@ -70,10 +76,37 @@ def observation_events(found: Found, subject: int, origin: str, reading: Reading
     return events
 
 
-def _effective(resource: Resource) -> list[Any]:
+def _effective(resource: Resource, reading: Reading) -> list[Any]:
     period = resource.get("effectivePeriod")
     ends = [period.get("end"), period.get("start")] if isinstance(period, dict) else []
-    return [resource.get("effectiveDateTime"), resource.get("effectiveInstant"), *ends]
+    single = [resource.get("effectiveDateTime"), resource.get("effectiveInstant")]
+    return [*single, *ends, *_last_of(resource.get("effectiveTiming"), reading)]
+
+
+def _last_of(timing: Any, reading: Reading) -> list[Any]:
+    """The last of a timing's events, or the end of the time in which it repeats."""
+    if not isinstance(timing, dict):
+        return []
+    events = list_of(timing, "event")
+    repeat = timing.get("repeat")
+    bounds = repeat.get("boundsPeriod") if isinstance(repeat, dict) else None
+    within = [bounds.get("end"), bounds.get("start")] if isinstance(bounds, dict) else []
+    return [max(events, key=lambda event: reading.moment(event).start, default=None), *within]
+
+
+def _not_before_the_correction(times: Times, resource: Resource, reading: Reading) -> Times:
+    """A corrected value that does not say when it was issued was known when its version was made.
+
+    Its time is that of the value it corrects. Of a version without a usable time
+    no more can be said than that it is here by now.
+    """
+    meta = resource.get("meta")
+    updated = meta.get("lastUpdated") if isinstance(meta, dict) else None
+    try:
+        known = reading.moment(updated).known
+    except UnusableError:
+        known = reading.now
+    return times._replace(available_time=max(times.available_time, known))
 
 
 def _parts(resource: Resource) -> list[Resource]:

@@ -8,6 +8,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -119,16 +120,23 @@ class Reading:
         return Times(moment.start, self.moment(known).known)
 
     def moment(self, written: Any) -> Moment:
-        """Read one date or time.
+        """Read one date or time; what is here by now has ended by now.
 
         Raises:
             UnusableError: it is no date, lies after now, or too long ago to be true.
         """
-        moment = read_moment(written, self.zone) if isinstance(written, str) else None
+        return self.past(read_moment(written, self.zone) if isinstance(written, str) else None)
+
+    def past(self, moment: Moment | None) -> Moment:
+        """A moment that was read, as far as it lies before now.
+
+        Raises:
+            UnusableError: there is none, it lies after now, or too long ago to be true.
+        """
         if moment is None:
             raise UnusableError("a time that cannot be read")
         self.check(moment.start)
-        return moment
+        return replace(moment, end=self.now) if moment.end > self.now else moment
 
     def check(self, time: datetime) -> None:
         """Refuse a time that cannot be.

@@ -134,10 +134,13 @@ class RowReader:
         self._seen.add(digest)
 
     def _known(self, row: Row, moment: Moment) -> datetime:
+        """What stands in one line belongs together: a day's line is known as the day begins."""
         block = self._mapping.known
-        if block is None or self._absent(row.cells[block.column]):
-            return moment.known
-        return self._moment(row.cells[block.column], block.format).known
+        known = moment
+        if block is not None and not self._absent(row.cells[block.column]):
+            known = self._moment(row.cells[block.column], block.format)
+        same_day = known.precision == "day" and known.start <= moment.start
+        return known.start if same_day else known.known
 
     def _time(self, row: Row) -> Moment:
         block = self._mapping.time
@@ -151,8 +154,7 @@ class RowReader:
         else:
             assert block.column is not None
             return self._moment(row.cells[block.column], block.format)
-        self._reading.check(moment.start)
-        return moment
+        return self._reading.past(moment)
 
     @property
     def _zone(self) -> Any:
@@ -166,8 +168,7 @@ class RowReader:
         moment = read_with_format(text, form, self._reading.zone)
         if moment is None:
             raise UnusableError(f"a time that does not fit the format {form}")
-        self._reading.check(moment.start)
-        return moment
+        return self._reading.past(moment)
 
     def _traits(self, row: Row, start: Event) -> list[Event]:
         """Birth and sex, once for each patient."""
