@@ -302,6 +302,34 @@ def test_a_correction_is_not_known_before_it_was_made(
         assert (happened, available) == (at(time), at(known))
 
 
+BACKWARDS = {"start": "2024-05-03T10:00:00Z", "end": "2024-05-03T09:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("Observation", "effectivePeriod"),
+        ("Procedure", "performedPeriod"),
+        ("MedicationAdministration", "effectivePeriod"),
+        ("MedicationStatement", "effectivePeriod"),
+        ("DiagnosticReport", "effectivePeriod"),
+        ("Encounter", "period"),
+    ],
+)
+def test_a_period_that_ends_before_it_begins_is_put_aside(kind: str, name: str) -> None:
+    resource = {"resourceType": kind, "subject": WHO, "class": {"code": "IMP"}, name: BACKWARDS}
+    made, tally = read(resource)
+    assert (made, tally.reasons) == ([], {"a period that ends before it begins": 1})
+
+
+def test_a_visit_whose_end_lies_ahead_has_begun() -> None:
+    period = {"start": "2026-02-27T10:00:00Z", "end": "2026-03-09"}
+    visit = {"resourceType": "Encounter", "class": {"code": "IMP"}, "subject": WHO}
+    made, tally = read(visit | {"period": period})
+    assert [event[0] for event in made] == ["VISIT_START//IP"]
+    assert tally.notes == {"an Encounter whose end cannot be used: lies in the future": 1}
+
+
 def test_a_record_of_today_is_known_by_now() -> None:
     ((*_, available),), _ = read(observed(valueInteger=1, effectiveDateTime="2026-03-01"))
     assert available == NOW

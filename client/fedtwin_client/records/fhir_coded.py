@@ -94,6 +94,7 @@ class CodedResources:
         resource = found.resource
         status = _status(resource)
         period = resource.get("performedPeriod")
+        self._reading.refuse_backwards(period)
         when = [resource.get("performedDateTime"), start_of(period), end_of(period)]
         for unread in ("performedString", "performedAge", "performedRange"):
             if unread in resource and not any(when):
@@ -116,6 +117,7 @@ class CodedResources:
         resource = found.resource
         status = _status(resource)
         period = resource.get("effectivePeriod")
+        self._reading.refuse_backwards(period)
         when = [resource.get("effectiveDateTime"), end_of(period), start_of(period)]
         known = resource.get("issued")
         codes = codes_of(resource.get("code"))
@@ -136,6 +138,7 @@ class CodedResources:
         resource = found.resource
         status = _status(resource)
         period = resource.get("effectivePeriod")
+        self._reading.refuse_backwards(period)
         when = [resource.get("effectiveDateTime"), start_of(period), end_of(period)]
         events = self._drug(found, when, end_of(period), (origin, status))
         return [self._with_dose(event, found) for event in events]
@@ -166,7 +169,8 @@ class CodedResources:
         status = _status(resource)
         asserted = resource.get("dateAsserted")
         period = resource.get("effectivePeriod")
-        when = [resource.get("effectiveDateTime"), start_of(period), asserted]
+        self._reading.refuse_backwards(period)
+        when = [resource.get("effectiveDateTime"), start_of(period), end_of(period), asserted]
         return self._drug(found, when, asserted, (origin, status))
 
     def _drug(

@@ -43,13 +43,21 @@ def visit_events(found: Found, subjects: Subjects, origin: str, reading: Reading
     written = {VISIT_START: start_of(period), VISIT_END: end_of(period)}
     if not any(written.values()):
         raise UnusableError("no time")
+    reading.refuse_backwards(period)
     types = [code for item in list_of(resource, "type") for code in codes_of(item)]
-    events = []
+    events: list[Event] = []
     for number, (prefix, text) in enumerate(written.items()):
         if not text:
             reading.tally.note(f"an Encounter without {_MISSING[prefix]}", found.place)
             continue
-        times = reading.times([text])
+        try:
+            times = reading.times([text])
+        except UnusableError as error:
+            if not events:
+                raise
+            reason = f"an Encounter whose end cannot be used: {error.reason}"
+            reading.tally.note(reason, found.place)
+            continue
         events.append(
             Event(
                 subject_id=subject,

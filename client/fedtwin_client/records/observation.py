@@ -78,6 +78,7 @@ def observation_events(found: Found, subject: int, origin: str, reading: Reading
 
 def _effective(resource: Resource, reading: Reading) -> list[Any]:
     period = resource.get("effectivePeriod")
+    reading.refuse_backwards(period)
     ends = [period.get("end"), period.get("start")] if isinstance(period, dict) else []
     single = [resource.get("effectiveDateTime"), resource.get("effectiveInstant")]
     return [*single, *ends, *_last_of(resource.get("effectiveTiming"), reading)]

@@ -127,6 +127,17 @@ class Reading:
         """
         return self.past(read_moment(written, self.zone) if isinstance(written, str) else None)
 
+    def refuse_backwards(self, period: Any) -> None:
+        """Refuse a FHIR Period that cannot be.
+
+        Raises:
+            UnusableError: it ends before it begins.
+        """
+        ends = (period.get("start"), period.get("end")) if isinstance(period, dict) else ()
+        read = [read_moment(end, self.zone) for end in ends if isinstance(end, str)]
+        if len(read) == 2 and read[0] and read[1] and read[1].end < read[0].start:
+            raise UnusableError("a period that ends before it begins")
+
     def past(self, moment: Moment | None) -> Moment:
         """A moment that was read, as far as it lies before now.
 
