@@ -230,6 +230,11 @@ def test_what_cannot_be_used_says_why(tmp_path: Path, at: str, value: str, reaso
     [
         ("", {}, "is none of the exports that are read"),
         ("a,b\n1,2\n", {}, "is none of the exports that are read"),
+        (
+            "time,type,value\n2026-02-01T07:00,bolus,6\n",
+            {"unit": "mmol/L", "patient": "1"},
+            "is none of the exports that are read",
+        ),
         (clarity(), {}, "does not say whose readings they are: say --patient"),
         ("id,time,gl\nA,2026-01-01 08:00,100\n", {}, "names no unit; say --unit"),
         (

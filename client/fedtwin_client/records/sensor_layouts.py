@@ -186,6 +186,8 @@ def _plain(names: tuple[str, ...], unit: str | None) -> Layout | None:
     time, glucose = places["time"], places["glucose"]
     if time is None or glucose is None:
         return None
+    if bare[glucose] == "value" and set(bare) - set().union(*_PLAIN_NAMES.values()):
+        return None  # another column may say that a line is of insulin
     return Layout(
         name="plain",
         names=names,
