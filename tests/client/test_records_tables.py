@@ -162,6 +162,17 @@ def test_a_line_is_known_by_the_end_of_the_day_that_it_names(
     assert [row["available_time"] for row in rows if row["numeric_value"]] == [available]
 
 
+def test_what_may_be_thousands_is_not_read_as_decimals(tmp_path: Path) -> None:
+    mapping = VISITS.replace("name: visits", 'name: visits\ndelimiter: ";"\ndecimal: ","')
+    cells = ("1.234", "<1.234", "0.234", "5.25", "5,250")
+    lines = [f"{number};2024-03-01;50;M;{cell};;;;" for number, cell in enumerate(cells)]
+    text = HEADER.replace(",", ";") + "\n".join(lines) + "\n"
+    mapping = mapping.replace("mg/dL, missing: [0]", "mmol/L")
+    report, rows = load(tmp_path, text, mapping)
+    assert sorted(row["numeric_value"] for row in rows if row["unit"]) == [0.234, 5.25, 5.25]
+    assert report.reasons["chol: a point before three digits: thousands, or decimals?"] == 2
+
+
 def test_bom_and_crlf_and_other_delimiters(tmp_path: Path) -> None:
     mapping = VISITS + 'delimiter: ";"\ndecimal: ","\n'
     text = "\ufeff" + (HEADER + "7,2020-05-01,60,F,<200@5,1,yes,y,3\n").replace(",", ";")

@@ -10,6 +10,7 @@ from fedtwin_client.records.reading import UnusableError, checked_number, finite
 from fedtwin_client.records.rows import Row
 
 _NUMBER = re.compile(r"(<=|>=|<|>)?\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\Z")
+_THOUSANDS = re.compile(r"(?<![\d.])[1-9]\d{0,2}\.\d{3}\Z")
 _YES = {"1", "1.0", "true", "yes", "y", "t"}
 _NO = {"0", "0.0", "false", "no", "n", "f"}
 
@@ -86,6 +87,8 @@ def number_of(cell: str, decimal: str) -> tuple[float, str | None]:
     Raises:
         UnusableError: it is no finite number.
     """
+    if decimal == "," and _THOUSANDS.search(cell):
+        raise UnusableError("a point before three digits: thousands, or decimals?")
     match = _NUMBER.match(cell.replace(",", ".") if decimal == "," and "." not in cell else cell)
     if match is None:
         raise UnusableError("expected a number, found text")
