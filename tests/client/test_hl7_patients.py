@@ -204,8 +204,8 @@ def test_diagnoses() -> None:
     )
     versions, tally = read(text)
     assert coded(versions, "diagnosis") == [
-        ("SNOMED//22298006", "030108", "030108"),
-        ("ICD10//I21.9", "030108", "030108"),
+        ("SNOMED//22298006", "030108", "050109"),
+        ("ICD10//I21.9", "030108", "050109"),
         ("ICD10//E11.9", "030100", "030212"),
     ]
     assert tally.reasons == {
@@ -213,7 +213,10 @@ def test_diagnoses() -> None:
         "no time": 1,
     }
     old = adt(pid(), "DG1|1|I10|I21.9|Infarction|20240301080000|F")
-    assert coded(read(old)[0], "diagnosis") == [("ICD10//I21.9", "030108", "030108")]
+    assert coded(read(old)[0], "diagnosis") == [("ICD10//I21.9", "030108", "050109")]
+    for working in "AW":
+        told = adt(pid(), f"DG1|1|I10|I21.9|Infarction|20240301080000|{working}")
+        assert coded(read(told)[0], "diagnosis") == [("ICD10//I21.9", "030108", "030108")]
     gone = adt(pid(), "DG1|1||I21.9^^I10|||F|||||||||||||||D")
     versions, tally = read(gone)
     assert (len(versions), tally.reasons) == (1, {"withdrawn (deleted)": 1})
@@ -249,6 +252,17 @@ def test_medications(kind: str, segments: list[str], codes: list[str]) -> None:
     assert [event.code for event in events(versions, "medication")] == codes
     assert bool(codes) or sum(tally.reasons.values()) == 1
     assert {f"{event.time:%m%d}" for event in events(versions, "medication")} <= {"0301", "0302"}
+
+
+def test_every_dose_of_an_order_counts_and_a_repetition_does_not() -> None:
+    doses = [f"RXA|0|1|202403{day}0800||617314^^RXNORM" for day in ("02", "03", "02")]
+    versions, _ = read(*(message(msh("RAS^O17"), pid(), order(), dose) for dose in doses))
+    doses_known = [version.origin for version in versions if events([version], "medication")]
+    assert (len(doses_known), len(set(doses_known))) == (3, 2)
+    gone = doses[0] + "|" * 16 + "D"
+    versions, _ = read(message(msh("RAS^O17"), pid(), order(), gone))
+    (withdrawn,) = [one for one in versions if one.origin == doses_known[0]]
+    assert not list(withdrawn.events)
 
 
 def test_a_cancelled_order_takes_its_event_out_and_a_stopped_one_does_not() -> None:

@@ -21,6 +21,9 @@ _STANDS = {"", "NW", "XO", "XX", "XR", "RO", "PA", "CH", "RF", "RE", "NA", "OK",
 _CANCELLED = {"CA", "OC", "CR", "OE"}
 _CONTROL = re.compile(r"[A-Z]{2}\Z")
 _NOT_GIVEN = {"RE", "NA"}
+# HL7 table 0052: an admitting or working diagnosis is told as it is made; a final one is coded
+# after the stay, and often dated at its beginning.
+_AT_THE_BED = {"A", "W"}
 
 
 class Coding(NamedTuple):
@@ -92,10 +95,11 @@ def medication(
         )
     coded = read_coded(segment.repetitions(coding.code)[0], segment.marks, context.application)
     number = number_of(common, (2, 3))
-    single = segment.text(1) if segment.name in {"RXD", "RXA"} else ""
     written = _time(segment, coding, order)
     key = [number] if number else [str(subject), *coded.codes[:1], written]
-    origin = context.origin("medication", context.sender, segment.name, *key, single)
+    origin = context.origin(
+        "medication", context.sender, segment.name, *key, *_single(segment, written)
+    )
     status = "" if common is None else common.text(5).upper()
     try:
         _refuse_cancelled(segment, control, status)
@@ -104,6 +108,13 @@ def medication(
         context.unusable(error, segment)
         events = []
     return origin, events
+
+
+def _single(segment: Segment, written: str) -> list[str]:
+    """Which of an order's doses or dispensings it is; many senders count them all as the first."""
+    if segment.name == "RXA":
+        return [segment.text(1), segment.text(2), written]
+    return [segment.text(1), written] if segment.name == "RXD" else [""]
 
 
 def _refuse_cancelled(segment: Segment, control: str, status: str) -> None:
@@ -177,6 +188,8 @@ def diagnosis(
         happened = context.moment(_given(segment.text(5) or attested))
         events = _coded(coded, happened, subject, origin, context)
         known = context.known(attested, segment)
+        if known is None and segment.text(6).upper() not in _AT_THE_BED:
+            known = context.sent
         if known is not None:
             events = [replace(event, available_time=max(known, happened.start)) for event in events]
     except UnusableError as error:
