@@ -12,7 +12,7 @@ successor's key.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,15 +56,17 @@ class Taken:
         subjects: different patients among them.
         withdrawn: earlier records that have no events any more.
         outdated: versions of a record that a newer one in the same import replaced.
+        late: versions of a record that are older than one that came before this import.
     """
 
     events: int
     subjects: int
     withdrawn: int
     outdated: int
+    late: int
 
 
-def take_over(
+def take_over(  # noqa: PLR0913 - what an import and a compaction say
     folder: Path,
     staging: Staging,
     previous: Manifest,
@@ -73,6 +75,7 @@ def take_over(
     origin: str,
     now: datetime,
     live_through: int | None = None,
+    remembered: Iterable[pa.Table] = (),
 ) -> Taken:
     """Make staged events part of the store.
 
@@ -84,12 +87,14 @@ def take_over(
         origin: what was imported, in words, for the history.
         now: for the history.
         live_through: if they are of the live tail, the number of its last version.
+        remembered: when records were changed that came before (`Tail.remembered`).
 
     Raises:
         RecordError: the disk is full or another fault; the store is then what it was.
     """
     with _explained(folder), closing(_engine(staging.folder, keyring)) as db:
         writing = _Writing(db, folder, staging, keyring, previous)
+        late = writing.renewed.pass_over(staging, remembered)
         files = writing.all_buckets()
         history = PastImport(time=now, origin=origin, events=writing.events)
         following = _next(previous, files, history if live_through is None else None)
@@ -100,7 +105,8 @@ def take_over(
             events=writing.events,
             subjects=writing.subjects,
             withdrawn=writing.withdrawn(),
-            outdated=int(writing.renewed.outdated.sum()),
+            outdated=int(writing.renewed.outdated.sum()) - late,
+            late=late,
         )
 
 

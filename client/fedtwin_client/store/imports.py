@@ -36,6 +36,7 @@ from fedtwin_client.store.jobs import job_in, staging_in
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.merging import finish_merges, pseudonyms_of
 from fedtwin_client.store.staging import Staging
+from fedtwin_client.store.tail import OUTDATED, Tail
 from fedtwin_protocol.errors import ConfigurationError
 
 _OUTDATED = "an older version of a resource that comes twice"
@@ -156,7 +157,7 @@ def import_source(
             for version in records.versions():
                 number = job.staging.version(version.origin, version.updated)
                 job.staging.add(number, version.events)
-        return job.finish(records, pseudonyms, secret)
+        return job.finish(records, pseudonyms, secret, (source, zone))
 
 
 class _Job:
@@ -186,6 +187,7 @@ class _Job:
         records: Source,
         pseudonyms: Pseudonyms,
         secret: bytes,
+        source_and_zone: tuple[str, str],
     ) -> ImportReport:
         """Consents first, then the way back to patients, then what they are about."""
         title = records.title
@@ -203,19 +205,25 @@ class _Job:
         if merges:
             self._merges.record(merges, secret, self._now)
             self.tally.notes[_MERGED] += len(merges)
-        taken = take_over(
-            self._folder,
-            self.staging,
-            self._previous,
-            self._keyring,
-            origin=title,
-            now=self._now,
-        )
+        with Tail(self._folder, self._keyring) as tail:
+            taken = take_over(
+                self._folder,
+                self.staging,
+                self._previous,
+                self._keyring,
+                origin=title,
+                now=self._now,
+                remembered=tail.remembered(*source_and_zone),
+            )
+            if not isinstance(records, BlockSource):
+                tail.remember(self.staging.versions(), self._now)
         finish_merges(self._folder, read_manifest(self._folder) or self._previous)
         if self.staging.refused:
             self.tally.reasons[_ERASED] += self.staging.refused
         if taken.outdated:
             self.tally.reasons[_OUTDATED] += taken.outdated
+        if taken.late:
+            self.tally.reasons[OUTDATED] += taken.late
         return self.tally.report(
             origin=title,
             events=taken.events,

@@ -5,7 +5,7 @@ with `/` after it. An origin is known by two hashes of 64 bits each, so that ten
 records on either side are told apart; memory is 20 bytes for each version of the import.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import duckdb
 import numpy as np
@@ -56,6 +56,35 @@ class Renewed:
         self._parts = parts
         self._versions: NDArray[np.uint32] | None = None
 
+    def pass_over(self, staging: Staging, remembered: Iterable[pa.Table]) -> int:
+        """Leave out versions that are older than what is remembered of their records.
+
+        Args:
+            staging: as at the start.
+            remembered: pieces with `origin`, each once, and `updated`, microseconds.
+
+        Returns:
+            How many versions that were not outdated before.
+        """
+        before = int(self.outdated.sum())
+        order: NDArray[np.int64] | None = None
+        for piece in remembered:
+            if order is None:
+                order = np.argsort(self._ones)
+                updated = _updated(staging)
+            one, two = self._hashes(piece.select(["origin"]))
+            first, last = (
+                np.searchsorted(self._ones, one, side, sorter=order) for side in ("left", "right")
+            )
+            counts = last - first
+            rows = np.repeat(np.arange(len(one)), counts)
+            within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+            versions = order[first[rows] + within]
+            older = updated[versions] < piece["updated"].to_numpy()[rows]
+            older &= (self._twos[versions] == two[rows]) & (updated[versions] > 0)
+            self.outdated[versions[older]] = True
+        return int(self.outdated.sum()) - before
+
     def places(self, sources: pa.ChunkedArray) -> NDArray[np.int64]:
         """For each event, the version that renews its record, or the part it is of, or -1.
 
@@ -72,6 +101,8 @@ class Renewed:
         if not sources.num_rows or not len(self._ones):
             return found
         versions = self._sorted()
+        if not len(versions):  # all of them are outdated
+            return found
         one, two = self._hashes(sources)
         first = np.searchsorted(self._ones, one)
         for step in (0, 1):  # two origins may share the first hash; three never do
@@ -105,6 +136,14 @@ class Renewed:
             rows = self._db.execute(_OUTDATED).fetchnumpy()
             self._db.unregister("repeated")
             self.outdated[np.asarray(rows["version"], dtype=np.int64)] = True
+
+
+def _updated(staging: Staging) -> NDArray[np.int64]:
+    """(versions,) when each was changed, microseconds; 0 where its source does not say."""
+    found = np.zeros(staging.count, dtype=np.int64)
+    for piece in staging.versions():
+        found[piece["version"].to_numpy()] = piece["updated"].to_numpy()
+    return found
 
 
 def _among(pieces: Iterator[pa.Table], wanted: NDArray[np.bool_]) -> Iterator[pa.Table]:

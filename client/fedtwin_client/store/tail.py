@@ -25,7 +25,7 @@ from fedtwin_client.at_rest.database import ERRORS, connect, is_held, patiently,
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
-from fedtwin_client.store import asides
+from fedtwin_client.store import asides, newest
 from fedtwin_client.store.asides import Aside
 from fedtwin_client.store.staging import SCHEMA
 from fedtwin_protocol.errors import RecordError
@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS versions (seq INTEGER PRIMARY KEY, origin TEXT NOT NU
 CREATE INDEX IF NOT EXISTS versions_by_origin ON versions (origin, seq);
 CREATE TABLE IF NOT EXISTS newest (origin TEXT PRIMARY KEY, updated INTEGER, seen INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS newest_by_age ON newest (seen);
+CREATE TABLE IF NOT EXISTS zones (source TEXT PRIMARY KEY, zone TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER NOT NULL, subject_id INTEGER NOT NULL, time INTEGER, code TEXT NOT NULL,
     numeric_value REAL, text_value TEXT, available_time INTEGER, unit TEXT, src_unit TEXT,
@@ -51,8 +52,6 @@ CREATE TABLE IF NOT EXISTS account (
 """
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_REMEMBERED: Final = timedelta(days=30)
-"""How long a record's newest version is remembered, to know a late older one by."""
 _EVENTS: Final = f"SELECT {', '.join(SCHEMA.names)} FROM events JOIN versions USING (seq)"  # noqa: S608
 _ORIGINS: Final = "SELECT DISTINCT origin FROM versions WHERE seq > ? AND seq <= ? ORDER BY origin"
 _THESE_ORIGINS: Final = (
@@ -143,7 +142,7 @@ class Tail:
         """
         batches = list(batches)
         with self._written() as db:
-            rows = _Rows(self._last(db), self._newest(db, batches), erased, _us(now) or 0)
+            rows = _Rows(self._last(db), newest.of(db, _origins(batches)), erased, _us(now) or 0)
             for batch in batches:
                 account = Counter(batch.account)
                 for version in batch.versions:
@@ -201,6 +200,35 @@ class Tail:
             found = db.execute("SELECT updated FROM newest WHERE origin = ?", (origin,)).fetchone()
         return None if not found or found[0] is None else _EPOCH + found[0] * _MICROSECOND
 
+    def remembered(self, source: str, zone: str) -> Iterator[pa.Table]:
+        """When a source's records were changed that came in the last thirty days.
+
+        Args:
+            source: its name.
+            zone: in which its times are read now.
+
+        Returns:
+            Pieces with `origin` and `updated`, microseconds since 1970.
+        """
+        with self._written() as db:
+            newest.forget_other_zone(db, source, zone)
+        with self._read() as db:
+            yield from newest.of_source(db, source)
+
+    def remember(self, pieces: Iterable[pa.Table], now: datetime) -> None:
+        """Keep in mind when records of an import were changed.
+
+        Args:
+            pieces: with `origin` and `updated`, microseconds; 0 says nothing.
+            now: when.
+
+        Raises:
+            RecordError: the disk is full or another fault.
+        """
+        for piece in pieces:  # one after the other: doors wait meanwhile
+            with self._written() as db:
+                newest.keep(db, piece, _us(now) or 0)
+
     def rows(self, after: int) -> int:
         """How many events came after a number, of older versions too."""
         with self._read() as db:
@@ -242,7 +270,7 @@ class Tail:
                 "DELETE FROM versions WHERE seq <= ? AND seq < (SELECT max(seq) FROM versions)",
                 (through,),
             )
-            db.execute("DELETE FROM newest WHERE seen < ?", (_us(now - _REMEMBERED),))
+            db.execute("DELETE FROM newest WHERE seen < ?", (_us(now - newest.REMEMBERED),))
             db.executemany("DELETE FROM aside WHERE number = ?", [(one,) for one in asides])
 
     def erase(self, subject_id: int, after: int) -> int:
@@ -265,15 +293,6 @@ class Tail:
         except ERRORS as error:
             raise self._fault(error) from error
         return int(gone)
-
-    def _newest(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[str, int | None]:
-        """When the newest version of each record was changed, as far as it is remembered."""
-        origins = {version.origin for batch in batches for version in batch.versions}
-        found = db.execute(
-            "SELECT origin, updated FROM newest WHERE origin IN (SELECT value FROM json_each(?))",
-            (json.dumps(sorted(origins)),),
-        )
-        return dict(found.fetchall())
 
     def _subjects(self, db: sqlite3.Connection, origin: str, seq: int) -> frozenset[int]:
         found = db.execute(
@@ -366,6 +385,10 @@ class _Rows:
             " ON CONFLICT DO UPDATE SET number = number + excluded.number",
             self.account,
         )
+
+
+def _origins(batches: Iterable[Batch]) -> set[str]:
+    return {version.origin for batch in batches for version in batch.versions}
 
 
 def _row(event: Event) -> tuple[object, ...]:
