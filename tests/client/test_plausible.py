@@ -80,6 +80,15 @@ def test_common_mixtures(
     assert all("outside the plausible range" in note or f"in {instead};" in note for note in notes)
 
 
+def test_a_share_under_the_name_of_a_percentage_stands_out(tmp_path: Path) -> None:
+    notes = looked_over(tmp_path, [("LOINC//59408-5", share, "%", None) for share in (0.97, 97)])
+    assert notes == {
+        "oxygen saturation (LOINC//59408-5) outside the plausible range 2 to 100 %": 1,
+        "oxygen saturation (LOINC//59408-5) in '%': 50 % of 2 would be plausible in 1; "
+        "wrong or mixed units?": 1,
+    }
+
+
 def test_bounds_and_other_codes_are_not_looked_at(tmp_path: Path) -> None:
     values = [(CHOLESTEROL, 5.2, "mg/dL", "<"), ("LOCAL//x", 1e9, "mg/dL", None)]
     assert looked_over(tmp_path, values) == {}
