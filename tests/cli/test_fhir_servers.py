@@ -109,7 +109,7 @@ def test_what_the_server_left_out_is_asked_for_again(
     assert "leave it out the first time" in refused(*fetch, "--since", "last").err
     offers(server, *PEOPLE, severity="warning")
     done = type_in(*fetch)
-    assert "1  the server warns of its export" in done.out
+    assert "1  the server warns of what it sent" in done.out
     assert "does not count" not in done.out
     assert type_in(*fetch, "--since", "last").status == 0
 

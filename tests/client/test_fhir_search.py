@@ -95,6 +95,22 @@ def test_all_pages_come_in_and_twice_is_once(server: Double, web: Web, tmp_path:
     }
 
 
+def test_what_the_server_says_of_its_search_is_put_aside(
+    server: Double, web: Web, tmp_path: Path
+) -> None:
+    issue = {"severity": "warning", "code": "suppressed", "diagnostics": "some were left out"}
+    outcome = {"resourceType": "OperationOutcome", "issue": [issue]}
+    server.on("/fhir/Observation", Say(bundle(observation(1), outcome)))
+    search(web, tmp_path / "d").fetch()
+    tally = Tally(quarantine=tmp_path / "aside.ndjson")
+    reading = Reading(source="s", zone=read_zone("UTC"), now=NOW, tally=tally)
+    desk = Desk(reading=reading, pseudonyms=Pseudonyms(SECRET), known={})
+    list(fetched(Folder(tmp_path / "d", None), "s", None)(desk).versions())
+    tally.close()
+    assert tally.reasons["the server warns of what it sent"] == 1
+    assert "some were left out" in (tmp_path / "aside.ndjson").read_text()
+
+
 def test_a_page_that_comes_half_is_asked_for_again(
     server: Double, web: Web, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """What was fetched from a FHIR server, as a source: read by the reader of FHIR files.
 
-Also the server's own words: files of errors that came with an export are put aside, so that a
-person sees them, and deletions take out what was imported before.
+Also the server's own words: errors and warnings that came with an export or a search are put aside,
+so that a person sees them, and deletions take out what was imported before.
 """
 
 import json
@@ -21,7 +21,7 @@ from fedtwin_protocol.errors import RecordError
 
 LEFT_OUT: Final = "the server could not export something"
 """The reason under which the server's own errors are put aside."""
-WARNED: Final = "the server warns of its export"
+WARNED: Final = "the server warns of what it sent"
 _NOTHING: Final = (
     "the server sent nothing: nothing has changed, or the group, types or filters are wrong"
 )

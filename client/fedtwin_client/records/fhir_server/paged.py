@@ -4,7 +4,7 @@ For servers without an export. Each page is a file; after it, the address of the
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -103,7 +103,10 @@ class Search:
             entries = bundle.get("entry")
             found += len(entries) if isinstance(entries, list) else 0
             state.files += 1
-            self._folder.write(f"output-{state.files:06d}-{kind}.ndjson", _lines(bundle))
+            resources, outcomes = _lines(bundle)
+            self._folder.write(f"output-{state.files:06d}-{kind}.ndjson", resources)
+            if outcomes:
+                self._folder.write(f"error-{state.files:06d}-{kind}.ndjson", outcomes)
             state.following = following
             self._keep(state)
             self._told(f"fetching {kind}: {found:,} resources")
@@ -124,8 +127,11 @@ class Search:
         self._folder.write(_STATE, state.model_dump_json().encode())
 
 
-def _lines(bundle: dict[str, Any]) -> bytes:
-    """Each entry's resource on a line; what is none stands there as it came, to be put aside."""
+def _lines(bundle: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Each entry's resource on a line, and what the server says of its search.
+
+    What is no resource stands there as it came, to be put aside.
+    """
     entries = bundle.get("entry", [])
     if not isinstance(entries, list):
         entries = [bundle]
@@ -133,7 +139,16 @@ def _lines(bundle: dict[str, Any]) -> bytes:
         entry["resource"] if isinstance(entry, dict) and "resource" in entry else entry
         for entry in entries
     ]
-    lines = (json.dumps(one, separators=(",", ":")) for one in found)
+    said = [one for one in found if _is_outcome(one)]
+    return _joined(one for one in found if not _is_outcome(one)), _joined(said)
+
+
+def _is_outcome(entry: Any) -> bool:
+    return isinstance(entry, dict) and entry.get("resourceType") == "OperationOutcome"
+
+
+def _joined(entries: Iterable[Any]) -> bytes:
+    lines = (json.dumps(one, separators=(",", ":")) for one in entries)
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
 
 
