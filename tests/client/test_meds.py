@@ -52,7 +52,7 @@ def load(folder: Path, store: Path, name: str = "other") -> Any:
 
 
 def data_set(folder: Path, **columns: Any) -> Path:
-    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "train").mkdir(parents=True)
     plain = {
         "subject_id": pa.array([1, 1, 2], pa.int64()),
         "time": pa.array([None, datetime(2020, 1, 1), datetime(2020, 1, 2)], pa.timestamp("us")),
@@ -60,7 +60,7 @@ def data_set(folder: Path, **columns: Any) -> Path:
         "numeric_value": pa.array([None, 1.5, float("nan")], pa.float32()),
     } | columns
     table = pa.table({name: value for name, value in plain.items() if value is not None})
-    pq.write_table(table, folder / "data" / "0.parquet")
+    pq.write_table(table, folder / "data" / "train" / "0.parquet")
     return folder
 
 
@@ -121,7 +121,7 @@ def test_what_cannot_be_used_is_put_aside_with_its_row(tmp_path: Path) -> None:
     report = load(other, tmp_path / "store")
     assert report.reasons == {"no unit for total cholesterol, which is kept in mmol/L": 1}
     assert report.examples["no unit for total cholesterol, which is kept in mmol/L"] == (
-        "0.parquet:2",
+        "train/0.parquet:2",
     )
     assert report.quarantine is not None
 

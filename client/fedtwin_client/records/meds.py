@@ -112,7 +112,7 @@ class MedsData(ByNumber):
         events: list[Event] = []
         for number, row in rows:
             self._reading.tally.read["event"] += 1
-            place = Place(file.name, number)
+            place = Place(str(file.relative_to(self._folder / "data")), number)  # train/0.parquet
             try:
                 made = self._event(row, subject, f"{origin}#{len(events)}", place)
             except UnusableError as error:
