@@ -11,6 +11,7 @@ from fedtwin_client.records.reading import Reading, Times, UnusableError
 from fedtwin_client.records.report import Tally
 
 _LONGEST = 200
+_CORRECTIONS = {"C", "A", "B"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +78,19 @@ class Context:
         except UnusableError:
             self.tally.note("a time of report that cannot be used", segment.place)
             return None
+
+    def reported(
+        self, obx: Segment, ordered: datetime | None, status: str
+    ) -> tuple[datetime | None, ...]:
+        """When a result was told: by its order (OBR-22), or else when it was sent.
+
+        It was analysed (OBX-19) before anybody was told. A correction often repeats the times of
+        what it corrects, so that only the message says when it came.
+        """
+        analysed = self.known(obx.text(19), obx)
+        if ordered is None or status in _CORRECTIONS:
+            return analysed, ordered, self.sent
+        return analysed, ordered
 
     def told(self, moment: Moment) -> datetime:
         """When something of that moment was known: what a message tells, before it was sent."""

@@ -35,7 +35,6 @@ _STATUS = {
     "": None, "F": "final", "C": "corrected", "P": "preliminary", "R": "preliminary",
     "S": "preliminary", "A": "amended", "B": "appended", "U": "final", "V": "final",
 }  # fmt: skip
-_CORRECTIONS = {"C", "A", "B"}
 _WITHDRAWN = {"D": "deleted", "W": "wrong", "X": "no result can be had"}
 _NOTHING_YET = {
     "I": "no result yet (specimen in the laboratory)", "O": "describes the order, no result",
@@ -279,7 +278,9 @@ class _Walk:
         written = obx.text(14) or order.observed
         if not written:
             raise UnusableError("no time")
-        times = context.times(context.moment(written), *_reported(obx, order, status, context))
+        times = context.times(
+            context.moment(written), *context.reported(obx, order.reported, status)
+        )
         assert self._subject is not None
         make = partial(
             Event,
@@ -360,20 +361,6 @@ def _following(message: Message, name: str, of: set[str], ends: set[str]) -> dic
         if segment.name in ends:
             following = None
     return found
-
-
-def _reported(
-    obx: Segment, order: _Order, status: str, context: Context
-) -> tuple[datetime | None, ...]:
-    """When a result was told: by its order (OBR-22), or else when it was sent.
-
-    It was analysed (OBX-19) before anybody was told. A correction often repeats the times of what
-    it corrects, so that only the message says when it came.
-    """
-    analysed = context.known(obx.text(19), obx)
-    if order.reported is None or status in _CORRECTIONS:
-        return analysed, order.reported, context.sent
-    return analysed, order.reported
 
 
 def _of_order(status: str) -> str:

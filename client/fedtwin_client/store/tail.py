@@ -201,26 +201,14 @@ class Tail:
         return None if not found or found[0] is None else _EPOCH + found[0] * _MICROSECOND
 
     def remembered(self, source: str, zone: str) -> Iterator[pa.Table]:
-        """When a source's records were changed that came in the last thirty days.
-
-        Args:
-            source: its name.
-            zone: in which its times are read now.
-
-        Returns:
-            Pieces with `origin` and `updated`, microseconds since 1970.
-        """
+        """What `newest.of_source` knows, unless the source's times were read in another zone."""
         with self._written() as db:
             newest.forget_other_zone(db, source, zone)
         with self._read() as db:
             yield from newest.of_source(db, source)
 
     def remember(self, pieces: Iterable[pa.Table], now: datetime) -> None:
-        """Keep in mind when records of an import were changed.
-
-        Args:
-            pieces: with `origin` and `updated`, microseconds; 0 says nothing.
-            now: when.
+        """Keep in mind when records of an import were changed, as `newest.keep` does.
 
         Raises:
             RecordError: the disk is full or another fault.
