@@ -302,6 +302,34 @@ def test_a_correction_is_not_known_before_it_was_made(
         assert (happened, available) == (at(time), at(known))
 
 
+def test_that_nobody_says_when_a_condition_was_recorded_is_told() -> None:
+    condition = {"resourceType": "Condition", "code": SCT, "subject": WHO}
+    for recorded, notes in (("2024-05-03", 0), (None, 1)):
+        _, tally = read(condition | {"onsetDateTime": "2010-05-01", "recordedDate": recorded})
+        told = "a Condition without recordedDate, taken as known when it began"
+        assert tally.notes.get(told, 0) == notes
+
+
+def test_a_visit_that_changes_its_kind_is_one_part_after_another() -> None:
+    times = [f"2024-05-01T{hour}:00:00Z" for hour in (10, 16, 20)]
+    history = [
+        {"class": {"code": "IMP"}, "period": {"start": times[1]}},
+        {"class": {"code": "EMER"}, "period": {"start": times[0], "end": times[1]}},
+    ]
+    visit = {"resourceType": "Encounter", "class": {"code": "IMP"}, "subject": WHO}
+    visit |= {"period": {"start": times[0], "end": times[2]}}
+    told = [("VISIT_START//ER", 10), ("VISIT_END//ER", 16)]
+    for known in (history, history[1:]):  # the class of now may be in it, or not
+        made, _ = read(visit | {"classHistory": known})
+        assert [(event[0], event[-2].hour) for event in made] == [
+            *told,
+            ("VISIT_START//IP", 16),
+            ("VISIT_END//IP", 20),
+        ]
+    made, _ = read(visit | {"classHistory": [{"class": {"code": "EMER"}}]})
+    assert [event[0] for event in made] == ["VISIT_START//IP", "VISIT_END//IP"]
+
+
 BACKWARDS = {"start": "2024-05-03T10:00:00Z", "end": "2024-05-03T09:00:00Z"}
 
 

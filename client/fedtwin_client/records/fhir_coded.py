@@ -67,9 +67,7 @@ class CodedResources:
         verification = concept_status(resource.get("verificationStatus"))
         refuse_withdrawn(verification)
         subject = self._subjects.of(resource.get("subject"))
-        recorded = resource.get("recordedDate")
-        onset = [resource.get("onsetDateTime"), start_of(resource.get("onsetPeriod")), recorded]
-        times = self._reading.times(onset, recorded)
+        times = self._onset(found)
         status = concept_status(resource.get("clinicalStatus")) or verification
         return self._events(found, subject, codes_of(resource.get("code")), times, (origin, status))
 
@@ -79,9 +77,7 @@ class CodedResources:
         verification = concept_status(resource.get("verificationStatus"))
         refuse_withdrawn(verification)
         subject = self._subjects.of(resource.get("patient"))
-        recorded = resource.get("recordedDate")
-        onset = [resource.get("onsetDateTime"), start_of(resource.get("onsetPeriod")), recorded]
-        times = self._reading.times(onset, recorded)
+        times = self._onset(found)
         codes = codes_of(resource.get("code"))
         if not codes:  # R4 allows the substance to stand in the reactions alone
             reactions = [item for item in list_of(resource, "reaction") if isinstance(item, dict)]
@@ -89,6 +85,18 @@ class CodedResources:
         status = concept_status(resource.get("clinicalStatus")) or verification
         events = self._events(found, subject, codes, times, (origin, status))
         return [replace(event, code=f"ALLERGY//{event.code}") for event in events]
+
+    def _onset(self, found: Found) -> Times:
+        """When a condition or an allergy began, and when it was written down."""
+        resource = found.resource
+        recorded = resource.get("recordedDate")
+        onset = [resource.get("onsetDateTime"), start_of(resource.get("onsetPeriod")), recorded]
+        times = self._reading.times(onset, recorded)
+        if not recorded:
+            kind = resource["resourceType"]
+            note = f"a {kind} without recordedDate, taken as known when it began"
+            self._reading.tally.note(note, found.place)
+        return times
 
     def _procedure(self, found: Found, origin: str) -> list[Event]:
         resource = found.resource

@@ -5,13 +5,13 @@ by (IP, OP, ER), so that visits of both sources have one code; others stay as th
 the visit is the events' text.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fedtwin_client.records.codes import codes_of
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.fhir_coded import end_of, refuse_withdrawn, start_of
 from fedtwin_client.records.reading import Reading, UnusableError
-from fedtwin_client.records.resources import Found, list_of, text_of
+from fedtwin_client.records.resources import Found, Resource, list_of, text_of
 from fedtwin_client.records.subjects import Subjects
 
 VISIT_START: Final = "VISIT_START"
@@ -38,15 +38,62 @@ def visit_events(found: Found, subjects: Subjects, origin: str, reading: Reading
     if status in _NOT_BEGUN:
         raise UnusableError(f"encounter is {status}", wrong=False)
     subject = subjects.of(resource.get("subject"))
-    kind = _kind(resource.get("class"))
-    period = resource.get("period")
-    written = {VISIT_START: start_of(period), VISIT_END: end_of(period)}
-    if not any(written.values()):
+    kind, period = _kind(resource.get("class")), resource.get("period")
+    if not any((start_of(period), end_of(period))):
         raise UnusableError("no time")
-    reading.refuse_backwards(period)
     types = [code for item in list_of(resource, "type") for code in codes_of(item)]
+    common = _Common(
+        subject=subject, text=types[0] if types else None, origin=origin, status=status or None
+    )
     events: list[Event] = []
-    for number, (prefix, text) in enumerate(written.items()):
+    for part in _parts(resource, kind, period):
+        events += _part_events(part, len(events), common, found, reading)
+    return events
+
+
+class _Common(NamedTuple):
+    """What all events of an Encounter share."""
+
+    subject: int
+    text: str | None
+    origin: str
+    status: str | None
+
+
+class _Part(NamedTuple):
+    """A time within a visit in which its kind did not change."""
+
+    kind: str
+    period: Any
+
+
+def _parts(resource: Resource, kind: str, period: Any) -> list[_Part]:
+    """The visit as a whole; or, where it is told how its kind changed, one part after another.
+
+    Who came in by the emergency department was no inpatient yet, and nobody knew of it.
+    """
+    history = [one for one in list_of(resource, "classHistory") if isinstance(one, dict)]
+    told = [(_kind(one.get("class")), one.get("period")) for one in history]
+    told.sort(key=lambda part: str(start_of(part[1])))
+    if not told or not all(start_of(span) for _, span in told):
+        return [_Part(kind, period)]
+    if told[-1][0] != kind and end_of(told[-1][1]):
+        told.append((kind, {"start": end_of(told[-1][1])}))
+    following = [start_of(span) for _, span in told[1:]] + [end_of(period)]
+    return [
+        _Part(part, {"start": start_of(span), "end": end_of(span) or end})
+        for (part, span), end in zip(told, following, strict=True)
+    ]
+
+
+def _part_events(
+    part: _Part, number: int, common: _Common, found: Found, reading: Reading
+) -> list[Event]:
+    """Its beginning and its end."""
+    reading.refuse_backwards(part.period)
+    events: list[Event] = []
+    written = {VISIT_START: start_of(part.period), VISIT_END: end_of(part.period)}
+    for prefix, text in written.items():
         if not text:
             reading.tally.note(f"an Encounter without {_MISSING[prefix]}", found.place)
             continue
@@ -60,13 +107,13 @@ def visit_events(found: Found, subjects: Subjects, origin: str, reading: Reading
             continue
         events.append(
             Event(
-                subject_id=subject,
+                subject_id=common.subject,
                 time=times.time,
-                code=f"{prefix}//{kind}",
-                text_value=types[0] if types else None,
-                source=f"{origin}#{number}",
+                code=f"{prefix}//{part.kind}",
+                text_value=common.text,
+                source=f"{common.origin}#{number + len(events)}",
                 available_time=times.available_time,
-                status=status or None,
+                status=common.status,
             )
         )
     return events
