@@ -316,7 +316,7 @@ def test_a_patient_never_seen_is_asked_for_at_the_server_alone(
     }
     assert place.reading.tally.reasons == {
         "refers to a patient that is not known": 1,
-        "refers to something else than a patient": 1,
+        "refers to a patient by a search, or by no address that can be": 1,
     }
 
 

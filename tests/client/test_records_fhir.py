@@ -148,6 +148,14 @@ def test_other_kinds_of_value(
         ({"code": {"text": "cholesterol"}}, "no code"),
         ({"subject": None}, "no patient"),
         ({"subject": {"reference": "Group/1"}}, "refers to something else than a patient"),
+        (
+            {"subject": {"reference": "Patient/p?active=true"}},
+            "refers to a patient by a search, or by no address that can be",
+        ),
+        (
+            {"subject": {"reference": "Patient?identifier=http://elsewhere/mrn|7"}},
+            "refers to a patient by a search, or by no address that can be",
+        ),
         ({"status": "cancelled"}, "observation is cancelled"),
         ({"status": "entered-in-error"}, "withdrawn (entered-in-error)"),
     ],

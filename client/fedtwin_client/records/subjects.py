@@ -10,6 +10,7 @@ http://hl7.org/fhir/R4/patient.html#links) says that two resources are one perso
 pseudonym, and one timeline.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -19,6 +20,8 @@ from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.resources import Found, list_of
 
 Systems = str | Sequence[str] | None
+_ID: Final = re.compile(r"[^\s?#|&=]+")  # more than FHIR allows, but no search
+_PATIENT: Final = re.compile(r"(?:\A|/)Patient[/?]")
 _LINKS: Final = frozenset({"replaced-by", "replaces", "refer", "seealso"})
 
 
@@ -31,7 +34,7 @@ def local_address(reference: str, kind: str) -> str | None:
     if reference.startswith(("urn:uuid:", "urn:oid:")):
         return f"{kind}/{reference.rpartition(':')[2]}"
     parts = reference.partition("/_history")[0].rstrip("/").split("/")
-    if len(parts) >= 2 and parts[-2] == kind and parts[-1]:
+    if len(parts) >= 2 and parts[-2] == kind and _ID.fullmatch(parts[-1]):
         return f"{kind}/{parts[-1]}"
     return None
 
@@ -172,6 +175,8 @@ class Subjects:
         if asked and asked.partition("|")[0] in self._systems:
             return Identity(*asked.split("|", 1))
         address = local_address(written, "Patient")
+        if address is None and _PATIENT.search(written):
+            raise UnusableError("refers to a patient by a search, or by no address that can be")
         if address is None:
             raise UnusableError("refers to something else than a patient", wrong=False)
         identity = self._at(self._key(address))
