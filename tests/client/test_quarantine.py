@@ -174,3 +174,14 @@ def test_an_account_without_a_file_only_counts() -> None:
     tally = Tally(quarantine=None)
     tally.close()
     assert tally.commonest() == ""
+
+
+def test_files_that_are_called_alike_are_told_apart(tmp_path: Path) -> None:
+    for number, folder in enumerate(("2024-01/a", "2024-02/a", "b")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "lab.ndjson").write_text(json.dumps(observation(number)) + "\n")
+    (tmp_path / "p.ndjson").write_text(json.dumps(PERSON))
+    report = import_fhir([tmp_path], tmp_path / "store", secret=SECRET, now=NOW)
+    (places,) = (said for reason, said in report.examples.items() if "apples" in reason)
+    assert places == ("2024-01/a/lab.ndjson:1", "2024-02/a/lab.ndjson:1", "b/lab.ndjson:1")
+    assert "p.ndjson:1" in report.examples["a Patient without a birth date"]

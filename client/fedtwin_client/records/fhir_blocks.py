@@ -158,18 +158,19 @@ class FhirBlocks:
             many versions of odd lines come before it.
         """
         tally = self._reading.tally
+        name = tally.name_of(file)
         odd = np.flatnonzero(~rows.plain)
         plain_before = np.cumsum(rows.plain)[odd] if len(odd) else odd
         made_by = np.zeros(len(rows.plain), dtype=np.int64)
         versions: list[tuple[int, str, int]] = []
         events: list[tuple[int, Event]] = []
-        shown = [Place(file.name, int(rows.numbers[row])) for row in notes[:EXAMPLES].tolist()]
+        shown = [Place(name, int(rows.numbers[row])) for row in notes[:EXAMPLES].tolist()]
         for row, before in zip(odd.tolist(), plain_before.tolist(), strict=True):
             while shown and shown[0].line < rows.numbers[row]:
                 tally.note(_LOCAL, shown.pop(0))
             start = int(rows.starts[row])
             end = lines.data.find(b"\n", start) + 1 or len(lines.data)
-            place = Place(file.name, int(rows.numbers[row]))
+            place = Place(name, int(rows.numbers[row]))
             for found in resources_of_line(lines.data[start:end], place, tally):
                 for version in self._reader.read(found):
                     number = before + len(versions)

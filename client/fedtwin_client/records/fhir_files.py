@@ -87,6 +87,7 @@ class FhirFiles:
         self._opened = opened
         self._must_hold = opened is None  # a server may have nothing new, and says so in no line
         self._reading = desk.reading
+        desk.reading.tally.tell_apart(files)
         self._progress = progress
         self._subjects = Subjects(
             desk.pseudonyms,

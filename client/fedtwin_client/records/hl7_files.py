@@ -120,6 +120,7 @@ class Hl7Files(ByNumber):
         self._files = files
         self._encoding = encoding
         self._tally = desk.reading.tally
+        self._tally.tell_apart(files)
         self._reading = desk.reading
         self._reader = Hl7Reader(desk.reading, desk.pseudonyms, whose)
         self._progress = progress
@@ -162,7 +163,7 @@ def messages_of(
         RecordError: the file cannot be opened, or is damaged below the level of lines.
     """
     try:
-        yield from _Cutter(file.name, tally).messages(_chunks(file, progress))
+        yield from _Cutter(tally.name_of(file), tally).messages(_chunks(file, progress))
     except (OSError, EOFError, zlib.error, UnicodeError) as error:
         raise RecordError(f"cannot read {file}: {error}; nothing was imported") from error
 

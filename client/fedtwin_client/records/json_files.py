@@ -76,7 +76,7 @@ def _lines(stream: BinaryIO, file: Path, tally: Tally) -> Iterator[Item]:
     number = 0
     while line := stream.readline(_LINE_LIMIT + 1):
         number += 1
-        place = Place(file.name, number)
+        place = Place(tally.name_of(file), number)
         if len(line) > _LINE_LIMIT:
             beginning = line[:_SHOWN]
             while line and not line.endswith(b"\n"):
@@ -98,14 +98,16 @@ def _whole(data: bytes, file: Path, tally: Tally) -> Iterator[Item]:
     if value is None and len(lines) > 1 and isinstance(parse_json(lines[0]), dict):
         for number, line in enumerate(data.splitlines(), start=1):  # NDJSON under another name
             if line.strip():
-                yield from _object(parse_json(line), Place(file.name, number), tally, line)
+                yield from _object(
+                    parse_json(line), Place(tally.name_of(file), number), tally, line
+                )
     elif isinstance(value, list):
         if not value:
-            tally.skip("an empty list", Place(file.name, 1))
+            tally.skip("an empty list", Place(tally.name_of(file), 1))
         for number, item in enumerate(value, start=1):
-            yield from _object(item, Place(f"{file.name}:1 entry", number), tally, b"")
+            yield from _object(item, Place(f"{tally.name_of(file)}:1 entry", number), tally, b"")
     else:
-        yield from _object(value, Place(file.name, 1), tally, data)
+        yield from _object(value, Place(tally.name_of(file), 1), tally, data)
 
 
 def _object(value: Any, place: Place, tally: Tally, raw: bytes, reason: str = "") -> Iterator[Item]:

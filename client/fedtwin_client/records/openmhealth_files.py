@@ -55,6 +55,7 @@ class OpenmhealthFiles(ByNumber):
         self.title = f"{len(files)} files of data points"
         self._files = files
         self._tally = desk.reading.tally
+        self._tally.tell_apart(files)
         self._progress = progress
         system = owner.system or desk.reading.source
         self._whole = Whole(self._tally)

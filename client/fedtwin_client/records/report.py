@@ -8,7 +8,7 @@ each fault is counted by itself, and the whole of it is written once (`whole.Who
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -147,7 +147,22 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    _names: dict[Path, str] = field(default_factory=dict)
     _file: TextIO | SealedWriter | None = None
+
+    def tell_apart(self, files: Iterable[Path]) -> None:
+        """Name files that are called alike with the folders they lie in, as far as they differ."""
+        waiting, depth = sorted(set(files)), 1
+        while waiting:
+            shown = {file: "/".join(file.parts[-depth:]) for file in waiting}
+            often = Counter(shown.values())
+            self._names |= shown
+            waiting = [file for file in waiting if often[shown[file]] > 1]
+            depth += 1
+
+    def name_of(self, file: Path) -> str:
+        """How a file is called in places."""
+        return self._names.get(file, file.name)
 
     def skip(self, reason: str, place: Place, count: int = 1) -> None:
         """Count something, or so many of it, that made no event though nothing is wrong with it."""

@@ -126,11 +126,11 @@ def resources_in(lines: Lines, file: Path, tally: Tally) -> Iterator[Found]:
     """The resources of some lines of a file; what cannot be read is put aside."""
     if lines.too_long:
         tally.put_aside(
-            "a line of more than 16 MiB", Place(file.name, lines.first), _text(lines.data)
+            "a line of more than 16 MiB", Place(tally.name_of(file), lines.first), _text(lines.data)
         )
         return
     for number, line in lines.each():
-        yield from resources_of_line(line, Place(file.name, number), tally)
+        yield from resources_of_line(line, Place(tally.name_of(file), number), tally)
 
 
 def resources_of_line(line: bytes, place: Place, tally: Tally) -> Iterator[Found]:
@@ -294,7 +294,9 @@ def _whole(file: Path, tally: Tally, opened: OpenFile | None) -> Iterator[Found]
         for lines in read_lines(file, opened=opened):
             yield from resources_in(lines, file, tally)
         return
-    yield from _checked(value, Place(file.name, 1), "", tally, _text(data) if value is None else "")
+    yield from _checked(
+        value, Place(tally.name_of(file), 1), "", tally, _text(data) if value is None else ""
+    )
 
 
 def _checked(value: Any, place: Place, address: str, tally: Tally, raw: str) -> Iterator[Found]:

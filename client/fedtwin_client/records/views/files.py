@@ -115,6 +115,7 @@ class ViewReader:
         self._files = files
         self._rows = rows
         self._reading = reading
+        reading.tally.tell_apart(files)
 
     @property
     def learned(self) -> Mapping[str, Identity]:
