@@ -72,6 +72,15 @@ def test_the_guides_procedures_become_events_of_the_same_patient_as_fhir(tmp_pat
     assert report.reasons == {"resource type Patient is not read": 1}
 
 
+def test_a_resource_of_a_day_is_known_as_it_ends(tmp_path: Path) -> None:
+    load(tmp_path, PROCEDURE | {"performedDateTime": "2024-05-01"})
+    (event,) = events(tmp_path)
+    assert (event["time"], event["available_time"]) == (
+        datetime(2024, 4, 30, 22),
+        datetime(2024, 5, 1, 21, 59, 59),
+    )
+
+
 def test_contained_results_of_the_guide_keep_unit_comparison_and_when_they_were_known(
     tmp_path: Path,
 ) -> None:

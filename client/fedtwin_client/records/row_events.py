@@ -134,12 +134,16 @@ class RowReader:
         self._seen.add(digest)
 
     def _known(self, row: Row, moment: Moment) -> datetime:
-        """What stands in one line belongs together: a day's line is known as the day begins."""
+        """What stands in one line belongs together: a day's line is known as the day begins.
+
+        A FHIR resource that a view reads stands by itself, as it does without one.
+        """
         block = self._mapping.known
         known = moment
         if block is not None and not self._absent(row.cells[block.column]):
             known = self._moment(row.cells[block.column], block.format)
-        same_day = known.precision == "day" and known.start <= moment.start
+        whole_line = self._mapping.view is None and known.precision == "day"
+        same_day = whole_line and known.start <= moment.start
         return known.start if same_day else known.known
 
     def _time(self, row: Row) -> Moment:
