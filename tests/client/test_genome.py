@@ -74,7 +74,7 @@ def test_many_samples_meet_their_patients_in_the_store(tmp_path: Path) -> None:
     assert by_code["HGNC//2621/phenotype"]["text_value"] == "Poor Metabolizer"
     assert by_code["HGNC//2623/activity-score"]["numeric_value"] == 2.0
     assert by_code["HGNC//2621"]["time"] == datetime(2026, 1, 5)
-    assert by_code["HGNC//2621"]["available_time"] == datetime(2026, 1, 20)
+    assert by_code["HGNC//2621"]["available_time"] == datetime(2026, 1, 20, 23, 59, 59)
     assert "definitions 2025-11-05" in by_code["HGNC//2621"]["status"]
 
 
