@@ -5,10 +5,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedtwin_client.records.analytes import analyte, analyte_conversion
+from fedtwin_client.records.codes import codes_of
 from fedtwin_client.records.reading import UnusableError, checked_number
 from fedtwin_client.records.units import conversion, normal_unit
 
 CHOLESTEROL, GLUCOSE, HBA1C = "LOINC//2093-3", "LOINC//2339-0", "LOINC//4548-4"
+
+
+@pytest.mark.parametrize(
+    ("system", "vocabulary"),
+    [
+        ("http://loinc.org/", "LOINC"),
+        ("https://loinc.org|2.77", "LOINC"),
+        ("http://snomed.info/sct/731000124108/version/20240301", "SNOMED"),
+        ("http://snomed.info/sct/field", "snomed.info_sct_field"),
+        ("urn:oid:2.16.840.1.113883.6.103", "ICD9"),
+        ("http://fhir.de/CodeSystem/dimdi/icd-10-gm", "ICD10"),
+        ("https://labs.example.org/codes", "labs.example.org_codes"),
+    ],
+)
+def test_a_vocabulary_is_known_by_its_address(system: str, vocabulary: str) -> None:
+    assert codes_of({"coding": [{"system": system, "code": "1"}]}) == [f"{vocabulary}//1"]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,20 @@ VOCABULARIES = {
     "http://hl7.org/fhir/sid/icd-10-pcs": "ICD10PCS",
     "http://www.cms.gov/Medicare/Coding/ICD10": "ICD10PCS",
     "http://fhir.de/CodeSystem/bfarm/ops": "OPS",
+    # As Germany's were called until 2020, and as documents (CDA) and what is made of them have it.
+    "http://fhir.de/CodeSystem/dimdi/atc": "ATC",
+    "http://fhir.de/CodeSystem/dimdi/icd-10-gm": "ICD10",
+    "http://fhir.de/CodeSystem/dimdi/ops": "OPS",
+    "urn:oid:2.16.840.1.113883.6.3": "ICD10",
+    "urn:oid:2.16.840.1.113883.6.4": "ICD10PCS",
+    "urn:oid:2.16.840.1.113883.6.12": "CPT4",
+    "urn:oid:2.16.840.1.113883.6.69": "NDC",
+    "urn:oid:2.16.840.1.113883.6.73": "ATC",
+    "urn:oid:2.16.840.1.113883.6.103": "ICD9",
+    "urn:oid:2.16.840.1.113883.6.285": "HCPCS",
+    "urn:oid:2.16.840.1.113883.12.292": "CVX",
 }
+_EDITION = re.compile(r"http://snomed\.info/sct/\d+(?:/version/\d+)?\Z")
 _SHARED = frozenset(VOCABULARIES.values())
 PRIORITY = ("LOINC", "SNOMED", "RXNORM", "ATC", "ICD10")
 
@@ -104,5 +117,15 @@ def _code(coding: Any) -> str | None:
         return None
     if not isinstance(system, str) or not system:
         return f"LOCAL//{code}"
-    known = VOCABULARIES.get(system) or VOCABULARIES.get(system.rstrip("/"))
-    return f"{known or _UNFIT.sub('_', system.partition('://')[2] or system).strip('_')}//{code}"
+    own = _UNFIT.sub("_", system.partition("://")[2] or system).strip("_")
+    return f"{_vocabulary(system) or own}//{code}"
+
+
+def _vocabulary(system: str) -> str | None:
+    """The vocabulary at an address, also with https, a version or an edition behind it."""
+    if (known := VOCABULARIES.get(system)) is not None:
+        return known
+    plain = system.partition("|")[0].rstrip("/")
+    if plain.startswith("https://"):
+        plain = f"http{plain.removeprefix('https')}"
+    return "SNOMED" if _EDITION.match(plain) else VOCABULARIES.get(plain)
