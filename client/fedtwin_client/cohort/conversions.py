@@ -4,6 +4,7 @@ Converted numbers are tidied to 12 significant digits, so that a value that was 
 unit comes back as it was written, and a threshold is not crossed by the last bit.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -23,7 +24,8 @@ CREATE TEMP MACRO tidy(value, factor, shift) AS CASE
 """
 """What `converted` does, for those who ask in SQL."""
 _DIGITS: Final = 12
-_POWERS: Final = np.array([float(f"1e{power}") for power in range(309)])
+# By the C library, as DuckDB has them: 10 to the 23rd is not the number nearest to 1e23.
+_POWERS: Final = np.array([math.pow(10.0, power) for power in range(309)])
 
 StoredUnits = Mapping[str, Sequence[tuple[str, int]]]
 """For each code with numbers: the units they have (empty: none), and how many numbers have each."""
