@@ -354,6 +354,19 @@ def test_a_long_table_of_codes_is_joined_with_its_values_and_units(tmp_path: Pat
     assert (report.patients, report.events) == (9, 120)
 
 
+def test_words_among_the_values_of_a_long_table_are_asked_about(tmp_path: Path) -> None:
+    text = lines_of(
+        "patient_id,time,loinc,value,unit",
+        lambda drawn, n: (
+            f"p{n % 9},2023-01-0{1 + n % 9},{('2093-3', '72166-2')[n % 4 == 0]},"
+            f"{(200 + n, 'Never smoked tobacco')[n % 4 == 0]},{('mg/dL', '')[n % 4 == 0]}"
+        ),
+    )
+    judged = column(proposed(tmp_path, text), "loinc")
+    assert (judged.value_column, judged.unit_column) == ("value", "unit")
+    assert any("values are no numbers and would be put aside" in asked for asked in judged.unsure)
+
+
 def test_the_guides_example_is_what_is_proposed(tmp_path: Path) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "sources" / "proposals.md").read_text()
     (table,) = re.findall(r"^```text\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)

@@ -11,8 +11,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fedtwin_client.records.cells import number_of
 from fedtwin_client.records.moments import read_moment, read_zone
 from fedtwin_client.records.proposals.names import NO, YES
+from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.units import normal_unit
 
 Looks: TypeAlias = Literal["empty", "number", "date", "flag", "coded", "codes", "unit", "text"]
@@ -26,7 +28,6 @@ _MARKS = frozenset(
     }
 )
 SENTINELS = frozenset({-1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0})
-_NUMBER = re.compile(r"([<>]=?)?\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\Z")
 _DAYS = (
     *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d"),
     *("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d%b%Y"),
@@ -64,6 +65,7 @@ class Profile:
         values: its most frequent cells, if they are few.
         vocabulary: of cells that look like codes.
         strays: cells that are not what it looks like.
+        figures: cells that a mapping would read as numbers.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Profile:
     values: tuple[str, ...] = ()
     vocabulary: str | None = None
     strays: int = 0
+    figures: int = 0
 
 
 def profile_of(name: str, cells: Sequence[str], decimal: str) -> Profile:
@@ -111,15 +114,16 @@ def profile_of(name: str, cells: Sequence[str], decimal: str) -> Profile:
         values=values,
         vocabulary=_vocabulary(list(present)) if looks == "codes" else None,
         strays=strays,
+        figures=_figures(present, decimal),
     )
 
 
 def number_in(cell: str, decimal: str) -> float | None:
     """The number that a mapping would read in a cell."""
-    plain = cell.replace(",", ".") if decimal == "," and "." not in cell else cell
-    match = _NUMBER.match(plain)
-    value = float(match[2]) if match else None
-    return value if value is not None and np.isfinite(value) else None
+    try:
+        return number_of(cell, decimal)[0]
+    except UnusableError:
+        return None
 
 
 def _looks(present: dict[str, int], count: int, decimal: str) -> tuple[Looks, int]:
@@ -133,10 +137,14 @@ def _looks(present: dict[str, int], count: int, decimal: str) -> tuple[Looks, in
         return "date", _date_strays(present, formats[0])
     if _is_flag(present):
         return "flag", 0
-    figures = sum(n for cell, n in present.items() if number_in(cell, decimal) is not None)
+    figures = _figures(present, decimal)
     if figures >= 0.9 * count:
         return "number", count - figures
     return _looks_of_words(present, count), 0
+
+
+def _figures(present: dict[str, int], decimal: str) -> int:
+    return sum(n for cell, n in present.items() if number_in(cell, decimal) is not None)
 
 
 def _looks_of_words(present: dict[str, int], count: int) -> Looks:

@@ -284,12 +284,17 @@ def _join_long_table(proposal: Proposal) -> None:
     if len(codes) != 1:
         return
     free = [item for item in proposal.columns if item.role == "left"]
-    values = _named(free, VALUE, lambda profile: profile.looks == "number")
+    values = _named(free, VALUE, lambda profile: profile.figures >= profile.count / 2 > 0)
     units = _named(free, UNIT, lambda profile: profile.looks in {"unit", "coded"})
     if codes[0].profile.vocabulary != "LOINC" or not values:
         return
     codes[0].value_column = values[0].profile.name
     values[0].role, values[0].why = "beside", ["values of the codes"]
+    words = values[0].profile.count - values[0].profile.figures
+    if words:
+        codes[0].unsure.append(
+            f"{words:,} of {values[0].profile.count:,} values are no numbers and would be put aside"
+        )
     if units:
         codes[0].unit_column = units[0].profile.name
         units[0].role, units[0].why = "beside", ["units of the values"]
