@@ -205,8 +205,20 @@ def test_a_mixture_is_its_ingredients() -> None:
             "withdrawn (refuted)",
         ),
         (
-            {"resourceType": "Observation", "status": "Entered in Error", "subject": WHO},
+            {"resourceType": "Observation", "status": "done", "subject": WHO},
             "a status that FHIR R4 does not know for an Observation",
+        ),
+        (
+            {"resourceType": "Procedure", "status": "Not-Done", "subject": WHO},
+            "a status that seems to mean 'not-done', but is spelled otherwise",
+        ),
+        (
+            {"resourceType": "Observation", "status": "canceled", "subject": WHO},
+            "a status that seems to mean 'cancelled', but is spelled otherwise",
+        ),
+        (
+            {"resourceType": "Encounter", "status": "entered_in_error", "subject": WHO},
+            "a status that seems to mean 'entered-in-error', but is spelled otherwise",
         ),
         ({"resourceType": "CarePlan"}, "resource type CarePlan is not read"),
         ({"resourceType": "Claim"}, "resource type Claim is not read"),

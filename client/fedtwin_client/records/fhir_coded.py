@@ -6,6 +6,7 @@ where that is not said, when it had ended. Statuses are those of the R4 value se
 (http://hl7.org/fhir/R4/resourcelist.html).
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -233,10 +234,13 @@ def refuse_withdrawn(status: str) -> None:
     """Refuse what its source has taken back.
 
     Raises:
-        UnusableError: it has.
+        UnusableError: it has, or may have: the status is spelled as none of FHIR's is.
     """
     if status in WITHDRAWN:
         raise UnusableError(f"withdrawn ({status})", wrong=False)
+    spelled = re.sub(r"[\s_-]+", "-", status.strip().lower()).replace("canceled", "cancelled")
+    if spelled in WITHDRAWN | {"not-done", "cancelled"} and spelled != status:
+        raise UnusableError(f"a status that seems to mean '{spelled}', but is spelled otherwise")
 
 
 def concept_status(concept: Any) -> str:
