@@ -1,6 +1,8 @@
-"""Steps of fixed size and LSODA, against the closed form and each other."""
+"""Steps and LSODA, against the closed form and each other."""
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,14 @@ from torch.autograd import gradcheck
 
 from fedtwin_twins.kinetics import advancing, fixed_step, stiff
 from fedtwin_twins.kinetics.events import OBSERVATION_FIRST, Order, Route
-from fedtwin_twins.kinetics.systems import System, michaelis_menten, written_out
+from fedtwin_twins.kinetics.lengths import Lengths
+from fedtwin_twins.kinetics.systems import (
+    Advance,
+    States,
+    System,
+    michaelis_menten,
+    written_out,
+)
 from fedtwin_twins.twin.refusals import Refusal
 
 from .oracle import DOUBLE, Body, Dose, Way, column, make_doses, make_kinetics, row
@@ -67,6 +76,60 @@ def test_the_error_falls_with_the_fourth_power_of_the_step() -> None:
     assert 10 < errors[0] / errors[1] < 24
 
 
+def counted(whole: System) -> tuple[advancing.Advancing, list[int]]:
+    """A way to step, and how often it was gone."""
+    by, count = advancing.advancing(whole), [0]
+
+    def once(advance: Advance | None) -> Advance:
+        def step(*given: Any) -> States:
+            assert advance is not None
+            count[0] += 1
+            return advance(*given)
+
+        return step
+
+    return replace(by, step=once(by.step), watched=once(by.watched)), count
+
+
+def test_steps_grow_as_doses_fade_and_meet_every_event() -> None:
+    schedules = [DOSES, OTHERS]
+    doses, times = make_doses(schedules), row([*TIMES, 72.0]).expand(2, -1)
+    by, count = counted(system(2))
+    found = fixed_step.solve(system(2), doses, times, 0.9, by=by)
+    grown, count[0] = count[0], 0
+    even = fixed_step.solve(system(2), doses, times, 0.9, step_h=fixed_step.FINE / 0.9, by=by)
+    assert grown < 0.5 * count[0]
+    exact = expected(schedules)
+    for steps in (found, even):
+        assert steps[1][:, :-1].numpy() == pytest.approx(exact[..., 0], rel=1e-3, abs=1e-6)
+
+
+def test_what_does_not_fade_is_stepped_as_finely_as_it_must_be() -> None:
+    turning = System(
+        right_side=lambda _, states, values: (
+            values["rate"] * states[1], -values["rate"] * states[0]
+        ),
+        start=(torch.ones(1, dtype=DOUBLE), torch.zeros(1, dtype=DOUBLE)),
+        values={"rate": column(0.9)},
+    )  # fmt: skip
+    run = partial(fixed_step.solve, turning, make_doses([[]]), row([40.0, 80.0]), 0.9)
+    found, fine = run(), run(step_h=fixed_step.FINE / 0.9)
+    assert all(torch.equal(one, other) for one, other in zip(found, fine, strict=True))
+    assert found[0][0].numpy() == pytest.approx(np.cos([36.0, 72.0]), abs=0.05)
+
+
+def test_lengths_count_hours_in_steps_and_back() -> None:
+    lengths = Lengths(first=0.2, longest=0.9, growth=0.3)
+    hours = torch.linspace(0.0, 20.0, 401, dtype=DOUBLE)
+    taken = lengths.taken(hours)
+    assert lengths.since(taken).numpy() == pytest.approx(hours.numpy(), abs=1e-12)
+    ends = lengths.since(torch.arange(30.0, dtype=DOUBLE))
+    sizes, begin = ends.diff(), ends[:-1]
+    planned = (0.3 * begin).clamp(min=0.2, max=0.9)
+    assert bool((sizes >= planned - 1e-12).all())
+    assert bool((sizes <= (0.3 * ends[1:]).clamp(min=0.2, max=0.9) + 1e-12).all())
+
+
 def test_a_dose_at_an_asked_time_as_the_order_says() -> None:
     order = Order(dose_first=True)
     bolus = [Dose(3.0, 60.0, 0.0, 1)]
@@ -100,12 +163,23 @@ def test_single_precision_serves_display() -> None:
 
 
 def test_derivatives() -> None:
-    def level(clearance: torch.Tensor, lag: torch.Tensor) -> torch.Tensor:
+    def level(
+        clearance: torch.Tensor, lag: torch.Tensor, step_h: float | None = 0.5
+    ) -> torch.Tensor:
         values = {**system().values, "clearance": clearance}
         late = system(values=values, routes=(Route(lag=lag), Route()))
-        return fixed_step.solve(late, make_doses([DOSES]), row(TIMES[:3]), 0.9, step_h=0.5)[1]
+        return fixed_step.solve(
+            late, make_doses([DOSES]), row(TIMES[:3]), 0.9, step_h=step_h
+        )[1]  # fmt: skip
 
-    assert gradcheck(level, [column(10.0).requires_grad_(), column(0.3).requires_grad_()])
+    given = (column(10.0).requires_grad_(), column(0.3).requires_grad_())
+    assert gradcheck(level, given)
+    # Grown steps are not moved by what is derived by, so they have a derivative of their own.
+    slopes = [
+        torch.autograd.grad(level(*given, step_h=step_h).sum(), given) for step_h in (0.02, None)
+    ]
+    for fine, grown in zip(*slopes, strict=True):
+        assert grown.numpy() == pytest.approx(fine.numpy(), rel=2e-3)
 
 
 def test_coarse_steps_and_stiff_systems_are_refused() -> None:
@@ -135,10 +209,11 @@ def test_steps_in_chains_are_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> 
     by = advancing.compiled(system(2))
     assert by.caution is None
     doses, times = make_doses([DOSES] * 2), row(TIMES).expand(2, -1)
-    found = fixed_step.solve(system(2), doses, times, 0.9, step_h=0.1, by=by)
-    plain = fixed_step.solve(system(2), doses, times, 0.9, step_h=0.1)
-    for one, other in zip(found, plain, strict=True):
-        assert one.numpy() == pytest.approx(other.numpy(), rel=1e-12, abs=1e-12)
+    for step_h in (0.1, None):
+        found = fixed_step.solve(system(2), doses, times, 0.9, step_h=step_h, by=by)
+        plain = fixed_step.solve(system(2), doses, times, 0.9, step_h=step_h)
+        for one, other in zip(found, plain, strict=True):
+            assert one.numpy() == pytest.approx(other.numpy(), rel=1e-12, abs=1e-12)
 
 
 @pytest.mark.slow
@@ -154,10 +229,11 @@ def test_machine_code_says_the_same() -> None:
     ):  # fmt: skip
         whole = system(len(schedules), start=start)
         doses, times = make_doses(schedules), row(TIMES).expand(len(schedules), -1)
-        with torch.no_grad():
-            found = fixed_step.solve(whole, doses, times, 0.9, step_h=0.2, by=by, answers=(1,))
-        plain = fixed_step.solve(whole, doses, times, 0.9, step_h=0.2, answers=(1,))
-        assert found[0].numpy() == pytest.approx(plain[0].numpy(), rel=1e-12, abs=1e-12)
+        for step_h in (0.2, None):
+            run = partial(fixed_step.solve, whole, doses, times, 0.9, step_h=step_h, answers=(1,))
+            with torch.no_grad():
+                found = run(by=by)
+            assert found[0].numpy() == pytest.approx(run()[0].numpy(), rel=1e-12, abs=1e-12)
 
 
 @pytest.mark.slow

@@ -2,11 +2,12 @@
 
 With k1 = f(t, y), k2 = f(t + h/2, y + h/2 k1), k3 = f(t + h/2, y + h/2 k2) and
 k4 = f(t + h, y + h k3), y(t + h) = y + h/6 (k1 + 2 k2 + 2 k3 + k4) (Hairer, Norsett and Wanner,
-Solving Ordinary Differential Equations I, 1993, table II.1.2).
+Solving Ordinary Differential Equations I, 1993, table II.1.2). Runge's method of order 2 would say
+y + h k2 with the same rates, so a step knows for nothing how far the two are apart.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from fedtwin_twins.kinetics.machine_code import MachineCode
 from fedtwin_twins.kinetics.systems import Advance, RightSide, States, System
 from fedtwin_twins.twin.refusals import Problem
 
-CHAIN = 4
+CHAINS = (5, 2)
 """Steps in one piece of machine code: what a call costs is shared, and states stay in registers."""
 CACHED, CALLED = 5_120, 16_384
 """Patients that are stepped together on a CPU: by operations, which leave every intermediate
@@ -28,14 +29,19 @@ class Advancing:
 
     Attributes:
         step: one step.
-        chain: `CHAIN` steps of one size; none: they are taken one by one.
+        watched: the same for states followed by as many sums, to which it adds the square of how
+            far the methods of order 4 and 2 are apart; none: nobody can watch.
+        chains: so many steps at once, hours and sizes (steps, 1); the longest first.
+        watched_chains: the same, every second step of them watched.
         patients: how many are best stepped together on a CPU.
         caution: what a caller should hear.
         numbers: whether a size may be a number, which is quicker than a tensor of one.
     """
 
     step: Advance
-    chain: Advance | None = None
+    watched: Advance | None = None
+    chains: Mapping[int, Advance] = field(default_factory=dict)
+    watched_chains: Mapping[int, Advance] = field(default_factory=dict)
     patients: int = CACHED
     caution: Problem | None = None
     numbers: bool = False
@@ -43,7 +49,8 @@ class Advancing:
 
 def advancing(system: System) -> Advancing:
     """One step, operation by operation."""
-    return Advancing(_step(system.right_side, system.into), numbers=True)
+    plain, watched = _steps(system.right_side, system.into)
+    return Advancing(plain, watched, numbers=True)
 
 
 def compiled(system: System) -> Advancing:
@@ -52,7 +59,7 @@ def compiled(system: System) -> Advancing:
     Returns:
         it; or, with a caution, the step that needs none, where there is no compiler.
     """
-    plain = _step(system.right_side, system.into)
+    plain, watched = _steps(system.right_side, system.into)
     probe: Callable[[Tensor], Tensor] = torch.compile(torch.neg)
     try:
         probe(torch.ones(2))
@@ -64,8 +71,14 @@ def compiled(system: System) -> Advancing:
             allowed="a C++ compiler such as g++",
             remedy="the numbers stand, they only take longer",
         )
-        return Advancing(plain, caution=caution, numbers=True)
-    return Advancing(MachineCode(plain), chain=MachineCode(_chained(plain, CHAIN)), patients=CALLED)
+        return Advancing(plain, watched, caution=caution, numbers=True)
+    return Advancing(
+        MachineCode(plain),
+        MachineCode(watched),
+        chains={count: MachineCode(_repeated(plain, count)) for count in CHAINS},
+        watched_chains={count: MachineCode(_chained(plain, watched, count)) for count in CHAINS},
+        patients=CALLED,
+    )
 
 
 def plus(states: States, into: Sequence[int], amounts: Sequence[Tensor]) -> States:
@@ -76,7 +89,7 @@ def plus(states: States, into: Sequence[int], amounts: Sequence[Tensor]) -> Stat
     return tuple(found)
 
 
-def _chained(step: Advance, count: int) -> Advance:
+def _repeated(step: Advance, count: int) -> Advance:
     def steps(
         hours: Tensor,
         width: Tensor | float,
@@ -84,14 +97,41 @@ def _chained(step: Advance, count: int) -> Advance:
         values: Mapping[str, Tensor],
         inflow: tuple[Tensor, ...] | None,
     ) -> States:
+        widths = torch.as_tensor(width)
         for number in range(count):
-            states = step(hours + number * width, width, states, values, inflow)
+            states = step(hours[number], widths[number], states, values, inflow)
         return states
 
     return steps
 
 
-def _step(right_side: RightSide, into: tuple[int, ...]) -> Advance:
+def _chained(plain: Advance, watched: Advance, count: int) -> Advance:
+    """So many steps, every second of them watched, the last one among them."""
+
+    def steps(
+        hours: Tensor,
+        width: Tensor | float,
+        states: States,
+        values: Mapping[str, Tensor],
+        inflow: tuple[Tensor, ...] | None,
+    ) -> States:
+        widths, sums = torch.as_tensor(width), states[len(states) // 2 :]
+        states = states[: len(states) // 2]
+        for number in range(count):
+            now, size = hours[number], widths[number]
+            if (count - number) % 2:
+                both = watched(now, size, (*states, *sums), values, inflow)
+                states, sums = both[: len(states)], both[len(states) :]
+            else:
+                states = plain(now, size, states, values, inflow)
+        return (*states, *sums)
+
+    return steps
+
+
+def _steps(right_side: RightSide, into: tuple[int, ...]) -> tuple[Advance, Advance]:
+    """A step, and one that is watched."""
+
     def change(
         hours: Tensor,
         states: States,
@@ -101,30 +141,69 @@ def _step(right_side: RightSide, into: tuple[int, ...]) -> Advance:
         rates = right_side(hours, states, values)
         return rates if inflow is None else plus(rates, into, inflow)
 
-    def step(
+    def both(
+        hours: Tensor,
+        width: Tensor | float,
+        states: States,
+        values: Mapping[str, Tensor],
+        inflow: tuple[Tensor, ...] | None,
+    ) -> tuple[States, States]:
+        """Six times the mean rate of change, and k2."""
+        half = width / 2
+        middle = hours + half
+        rates = change(hours, states, values, inflow)
+        total = rates
+        second = rates = change(middle, _onwards(states, half, rates), values, inflow)
+        total = _onwards(total, 2.0, rates)
+        rates = change(middle, _onwards(states, half, rates), values, inflow)
+        _add(total, 2.0, rates)
+        rates = change(hours + width, _onwards(states, width, rates), values, inflow)
+        _add(total, 1.0, rates)
+        return total, second
+
+    def plain(
         hours: Tensor,
         width: Tensor | float,
         states: States,
         values: Mapping[str, Tensor],
         inflow: tuple[Tensor, ...] | None,
     ) -> States:
-        half = width / 2
-        middle = hours + half
-        rates = change(hours, states, values, inflow)
-        total = rates
-        rates = change(middle, _onwards(states, half, rates), values, inflow)
-        total = _onwards(total, 2.0, rates)
-        rates = change(middle, _onwards(states, half, rates), values, inflow)
-        total = _onwards(total, 2.0, rates)
-        rates = change(hours + width, _onwards(states, width, rates), values, inflow)
-        return _onwards(states, width / 6, _onwards(total, 1.0, rates))
+        return _onwards(states, width / 6, both(hours, width, states, values, inflow)[0])
 
-    return step
+    def watched(
+        hours: Tensor,
+        width: Tensor | float,
+        states: States,
+        values: Mapping[str, Tensor],
+        inflow: tuple[Tensor, ...] | None,
+    ) -> States:
+        states, sums = states[: len(states) // 2], states[len(states) // 2 :]
+        total, second = both(hours, width, states, values, inflow)
+        with torch.no_grad():
+            apart = _onwards(total, -6.0, second)
+            sums = _with_squares(sums, width / 6, apart)
+        return (*_onwards(states, width / 6, total), *sums)
+
+    return plain, watched
+
+
+def _with_squares(sums: States, width: Tensor | float, rates: States) -> States:
+    square = width * width
+    if isinstance(square, float):
+        return tuple(
+            one.addcmul(rate, rate, value=square) for one, rate in zip(sums, rates, strict=True)
+        )
+    return tuple(one + square * rate * rate for one, rate in zip(sums, rates, strict=True))
 
 
 def _onwards(states: States, width: Tensor | float, rates: States) -> States:
     if isinstance(width, float):
-        return tuple(one.add(rate, alpha=width) for one, rate in zip(states, rates, strict=True))
+        return tuple(torch._foreach_add(states, rates, alpha=width))
     if torch.compiler.is_compiling():  # addcmul would multiply once more
         return tuple(one + width * rate for one, rate in zip(states, rates, strict=True))
     return tuple(torch.addcmul(one, width, rate) for one, rate in zip(states, rates, strict=True))
+
+
+def _add(sums: States, times: float, rates: States) -> None:
+    """In place: to what nobody else holds."""
+    torch._foreach_add_(sums, rates, alpha=times)

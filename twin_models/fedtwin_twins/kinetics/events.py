@@ -106,7 +106,7 @@ def alike(values: Tensor) -> Tensor:
     """One row, (1, ...), if the rows of all patients are equal and nobody derives by them."""
     if values.shape[0] == 1 or values.requires_grad:
         return values
-    same = values.stride(0) == 0 or bool((values == values[:1]).all())
+    same = values.stride(0) == 0 or torch.equal(values[1:], values[:-1])
     return values[:1] if same else values
 
 

@@ -14,9 +14,13 @@ from torch import Tensor
 from fedtwin_twins.kinetics.systems import Advance, States
 
 FUSED: dict[str, str | int | bool | Callable[..., Any]] = {
-    "cpp.enable_floating_point_contract_flag": "fast"
+    "cpp.enable_floating_point_contract_flag": "fast",
+    "max_fusion_size": 4096,
+    "size_asserts": False,
+    "alignment_asserts": False,
 }
-"""A product and a sum may be one instruction, which rounds once instead of twice."""
+"""A product and a sum may be one instruction, which rounds once instead of twice; all steps of a
+chain are one loop, which leaves nothing in memory in between; and sizes are looked at here."""
 Flat = Callable[..., States]
 
 

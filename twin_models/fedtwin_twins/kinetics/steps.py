@@ -1,16 +1,17 @@
-"""Each patient's time, cut into equal steps between the moments that matter to them.
+"""Each patient's time, cut into steps between the moments that matter to them.
 
 Moments are the beginning, doses, ends of infusions, changes of parameters and asked times. Patients
 with the same schedule step together; others reach their moments at steps of their own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from fedtwin_twins.kinetics.events import Entered, alike
+from fedtwin_twins.kinetics.lengths import Lengths
 from fedtwin_twins.kinetics.systems import System
 from fedtwin_twins.twin.batch import Doses
 
@@ -40,14 +41,14 @@ class Steps:
     changes: frozenset[int]
 
 
-def steps(system: System, doses: Doses, times: Tensor, longest: float) -> Steps:
-    """Steps of at most `longest` hours.
+def steps(system: System, doses: Doses, times: Tensor, lengths: Lengths) -> Steps:
+    """Steps of at most these lengths.
 
     Raises:
         Refusal: as `System.events`.
     """
-    events = system.events(doses)
     patients = times.shape[0]
+    events = system.events(_once(doses))
     changes = alike(system.span_starts()[:, 1:])
     clocks = [alike(one.time) for one in events]
     times = alike(times)
@@ -59,7 +60,7 @@ def steps(system: System, doses: Doses, times: Tensor, longest: float) -> Steps:
     begin = torch.cat([torch.full_like(horizon, system.since), *clocks], 1).amin(1, keepdim=True)
     late = moments > horizon
     moments = torch.where(late, horizon, moments).maximum(begin)
-    at, first, size = cut(torch.cat([begin, moments], 1), longest)
+    at, first, size = cut(torch.cat([begin, moments], 1), lengths, times.shape[1])
     width = changes.shape[1]
     moved = at[:, :width][~late[:, :width]].tolist()
     arrivals, amounts, inflow = _arrivals(events, at[:, width:], late[:, width:], len(system.into))
@@ -75,8 +76,13 @@ def steps(system: System, doses: Doses, times: Tensor, longest: float) -> Steps:
     )
 
 
-def cut(moments: Tensor, longest: float) -> tuple[Tensor, Tensor, Tensor]:
+def cut(moments: Tensor, lengths: Lengths, looks: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """From the beginning and the moments, (patients, 1 + moments), in any order.
+
+    Args:
+        moments: h.
+        lengths: of steps.
+        looks: how many of the moments, the last ones, are those at which nothing happens.
 
     Returns:
         steps before each moment, (patients, moments), and when steps begin and their sizes,
@@ -84,7 +90,11 @@ def cut(moments: Tensor, longest: float) -> tuple[Tensor, Tensor, Tensor]:
     """
     time, order = moments.sort(dim=1, stable=True)
     gap = time.diff(dim=1)
-    count = (gap.detach() / longest - 1e-9).ceil().clamp(min=1.0).long() * (gap > 0)
+    known = time.detach()
+    happens = order < moments.shape[1] - looks
+    since = torch.where(happens, known, -torch.inf).cummax(dim=1).values[:, :-1]
+    low, high = lengths.taken(known[:, :-1] - since), lengths.taken(known[:, 1:] - since)
+    count = (high - low - 1e-9).ceil().clamp(min=1.0).long() * (gap > 0)
     before = torch.nn.functional.pad(count.cumsum(1), (1, 0))
     at = before.gather(1, order.argsort(dim=1))[:, 1:]
     most = int(before[:, -1].max())
@@ -92,10 +102,27 @@ def cut(moments: Tensor, longest: float) -> tuple[Tensor, Tensor, Tensor]:
     where = marks.scatter_add_(1, before[:, 1:], torch.ones_like(count)).cumsum(1)[:, :most]
     where = where.clamp(max=gap.shape[1] - 1)
     slots = torch.arange(most, device=moments.device)
-    size = (gap / count.clamp(min=1)).gather(1, where)
-    size = torch.where(slots < before[:, -1:], size, 0.0)
-    first = time.gather(1, where) + (slots - before.gather(1, where)) * size
+    lasting = gap.gather(1, where)
+    whole = count.clamp(min=1).gather(1, where).to(time.dtype)
+    done = (slots - before.gather(1, where)) / whole
+    after = done + 1 / whole
+    if not lengths.even:
+        begun = (known[:, :-1] - since).gather(1, where)
+        low, high = low.gather(1, where), high.gather(1, where)
+        done, after = (
+            ((lengths.since(low + (high - low) * one) - begun) / lasting.detach()).nan_to_num()
+            for one in (done, after)
+        )
+    size = torch.where(slots < before[:, -1:], (after - done) * lasting, 0.0)
+    first = time.gather(1, where) + done * lasting
     return at, first, size
+
+
+def _once(doses: Doses) -> Doses:
+    """As one row, (1, doses), if everybody has the same and no steady state."""
+    rows = {one.name: alike(getattr(doses, one.name)) for one in fields(Doses)}
+    same = all(one.shape[0] == 1 for one in rows.values())
+    return Doses(**rows) if same and not bool((rows["interval"] > 0).any()) else doses
 
 
 def _arrivals(

@@ -15,14 +15,15 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from fedtwin_twins.kinetics.events import at_spans, doses_of_rows, span_places
+from fedtwin_twins.kinetics.lengths import all_alike
 from fedtwin_twins.kinetics.steps import steps
 from fedtwin_twins.kinetics.systems import States, System
 from fedtwin_twins.twin.batch import Doses
 from fedtwin_twins.twin.refusals import Problem, Refusal
 
 Array = NDArray[np.float64]
-WHOLE = 1e9
-"""Hours: no step is cut but by what happens."""
+WHOLE = all_alike(1e9)
+"""No step is cut but by what happens."""
 
 
 def solve(

@@ -20,6 +20,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from fedtwin_twins.kinetics.lengths import all_alike
 from fedtwin_twins.kinetics.steps import cut
 from fedtwin_twins.pharmacology.insulin_signals import picked
 
@@ -109,7 +110,7 @@ def grid(events: Tensor, asked: Tensor, step: float) -> tuple[Tensor, Tensor]:
     last = asked.amax(0, keepdim=True).expand(1, max(events.shape[1], asked.shape[1]))
     before = torch.minimum(events, last)
     moments = torch.cat([torch.zeros_like(last), before, last]).t().contiguous()
-    _, first, size = cut(moments, step)
+    _, first, size = cut(moments, all_alike(step))
     # Who has arrived before the others stands still.
     ends = torch.cat([torch.where(size > 0, first, moments[:, -1:]), moments[:, -1:]], 1)
     return ends.t().contiguous(), size.t().contiguous()
