@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedtwin_client.records import fhir_files as fhir_files_module
+from fedtwin_client.records import lines as lines_module
 from fedtwin_client.records.fhir import FhirReader
-from fedtwin_client.records.lines import read_lines
+from fedtwin_client.records.lines import holds, read_lines
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.resources import Found
 
@@ -155,6 +156,22 @@ def test_a_line_that_is_too_long_is_put_aside_unheld(
     pieces = list(read_lines(file, piece=1_000_000, longest=4_000))
     assert [lines.first for lines in pieces] == [1, 2, 3, 10, 11, 245]
     assert [lines.first for lines in pieces if lines.too_long] == [2, 10, 245]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_word_is_found_wherever_it_stands(
+    packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines_module, "_STEP", 10)
+    word, file = b'"Patient"', tmp_path / ("o.ndjson.gz" if packed else "o.ndjson")
+    write = gzip.compress if packed else bytes
+    for before in range(25):
+        for after in (0, 1, 12):
+            file.write_bytes(write(b"." * before + word + b"." * after))
+            assert holds(file, word)
+            assert holds(file, b'"')
+            file.write_bytes(write(b"." * before + word[:-1] + b"x" * after + word[1:]))
+            assert not holds(file, word) or not after
 
 
 DATA = [

@@ -31,9 +31,10 @@ KNOWN: Final = frozenset((*TEXTS, "meta", "valueQuantity", "component"))
 _MOST_REFUSALS: Final = 20
 _SAMPLE: Final = 256
 _MOST_BRACKETS: Final = 200
-_LONG_TEXT: Final = _MOST_BRACKETS + 1
+_MOST_IN_A_TEXT: Final = _MOST_BRACKETS // 2  # of one member: it stands in others
 _MANY_DIGITS: Final = 600  # Python can be told to stop anywhere from 640 digits on
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{600}")
+_TWO_DIGITS: Final = re.compile(rb"[0-9][0-9]")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _ROW: Final = re.compile(r"in row (\d+)")
 _BARE: Final = re.compile(r'(?:":|[\[,]|\A)[-+0-9nNiI]')
@@ -260,8 +261,13 @@ def _doubtful_number(texts: pa.Array) -> Mask:
 
 def _odd_text(texts: pa.Array) -> Mask:
     """Rows of JSON texts that may have stood there shorter, or may be nested too deeply."""
+    odd = _bare(texts)
     lengths = np.asarray(pc.fill_null(pc.binary_length(texts), 0))
-    odd: Mask = _bare(texts) | (lengths > _LONG_TEXT)
+    long = np.flatnonzero(lengths > 2 * _MOST_IN_A_TEXT)  # each bracket is closed
+    if len(long):
+        coded = pc.dictionary_encode(texts.take(pa.array(long)))
+        brackets = pc.add(*(pc.count_substring(coded.dictionary, mark) for mark in "[{"))
+        odd[long] |= np.asarray(pc.greater(brackets, _MOST_IN_A_TEXT).take(coded.indices))
     return odd
 
 
@@ -322,7 +328,9 @@ def _is_extreme(line: bytes) -> bool:
     """Whether a line may be nested too deeply, or hold a whole number of too many digits."""
     if line.count(b"[") + line.count(b"{") > _MOST_BRACKETS:
         return True
-    return len(line) > _MANY_DIGITS and _LONG_NUMBER.search(line) is not None
+    # Of so many digits at least two lie half as many bytes apart: most lines need no closer look.
+    few = _TWO_DIGITS.search(line[:: _MANY_DIGITS // 2])
+    return few is not None and _LONG_NUMBER.search(line) is not None
 
 
 def _is_utf8(line: bytes) -> bool:
