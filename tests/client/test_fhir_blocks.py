@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fedtwin_client.records import fhir_blocks as fhir_blocks_module
 from fedtwin_client.records import fhir_files as fhir_files_module
 from fedtwin_client.records import lines as lines_module
 from fedtwin_client.records.fhir import FhirReader
@@ -32,6 +33,12 @@ from .fhir_block_lines import (
     run,
     same,
 )
+
+
+@pytest.fixture(autouse=True)
+def few_lines_are_read_as_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the tests also where that is not worth its while."""
+    monkeypatch.setattr(fhir_blocks_module, "_FEWEST_OF_MANY_SHAPES", 1)
 
 
 def test_plain_lines_do_not_go_through_the_reader_of_one(monkeypatch: pytest.MonkeyPatch) -> None:

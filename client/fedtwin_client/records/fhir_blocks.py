@@ -26,7 +26,8 @@ from fedtwin_client.records.blocks import (
 )
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.fhir import FhirReader
-from fedtwin_client.records.fhir_alike import Alike, Shapes
+from fedtwin_client.records.fhir_alike import Shapes
+from fedtwin_client.records.fhir_alike_columns import Alike
 from fedtwin_client.records.fhir_columns import KNOWN, ColumnReader
 from fedtwin_client.records.fhir_plain import Meanings, Plain
 from fedtwin_client.records.lines import Lines
@@ -38,7 +39,7 @@ from fedtwin_client.records.subjects import Subjects
 _SAMPLED: Final = 40
 _MOST_MEMBERS: Final = 40
 _FEWEST: Final = 200
-_FEWEST_OF_MANY_SHAPES: Final = 60
+_FEWEST_OF_MANY_SHAPES: Final = 200  # for fewer the reader of one is quicker
 _MOST_VERSIONS: Final = 20_000
 _LOCAL: Final = "code of a local vocabulary"
 

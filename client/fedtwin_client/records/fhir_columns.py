@@ -29,6 +29,7 @@ QUANTITY: Final = ("value", "comparator", "unit", "code", "system")
 _META: Final = ("lastUpdated", "versionId", "source", "profile", "security", "tag")
 KNOWN: Final = frozenset((*TEXTS, "meta", "valueQuantity", "component"))
 _MOST_REFUSALS: Final = 20
+_AFTER_A_REFUSAL: Final = 64
 _SAMPLE: Final = 256
 _MOST_BRACKETS: Final = 200
 _MOST_IN_A_TEXT: Final = _MOST_BRACKETS // 2  # of one member: it stands in others
@@ -347,12 +348,13 @@ def _accepted(lines: list[bytes]) -> Mask:
     accepted = np.zeros(len(lines), dtype=np.bool_)
     start, refusals = 0, 0
     while start < len(lines) and refusals < _MOST_REFUSALS:
-        end, faulty = _refused(lines[start:])
-        end += start
-        if faulty and end > start and _refused(lines[start:end]) != (end - start, False):
+        # After a refusal few at a time: those behind the next one are read once more.
+        some = lines[start : start + _AFTER_A_REFUSAL] if refusals else lines[start:]
+        count, faulty = _refused(some)
+        if faulty and count and _refused(some[:count]) != (count, False):
             return accepted
-        accepted[start:end] = True
-        start, refusals = end + 1, refusals + 1
+        accepted[start : start + count] = True
+        start, refusals = start + count + faulty, refusals + faulty
     return accepted
 
 
