@@ -246,7 +246,7 @@ def test_a_changed_byte_makes_the_same_on_both_ways(changes: list[tuple[int, int
     agree(b"\n".join(map(bytes, lines)) + b"\n")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.composite(_spoilt)(), min_size=15, max_size=15))
 def test_spoilt_lines_are_read_alike(lines: list[bytes]) -> None:
     agree(amid(*lines, plain=210))
