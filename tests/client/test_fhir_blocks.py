@@ -16,6 +16,7 @@ from fedtwin_client.records.fhir import FhirReader
 from fedtwin_client.records.lines import holds, read_lines
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.resources import Found
+from fedtwin_client.records.source import ReadAgainError
 
 from .fhir_block_lines import (
     BASE,
@@ -132,6 +133,18 @@ def test_linked_patients_are_one_though_the_link_stands_after_what_refers_to_the
     assert account["reasons"] == {
         "a Patient who is one with another; the other's birth, sex and death count": 1
     }
+
+
+def test_a_link_that_was_not_looked_for_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines_module, "_STEP", 100)
+    link = {"other": {"reference": "Patient/3"}, "type": "replaced-by"}
+    alone, linked = (
+        {"resourceType": "Patient", "id": "2"} | more for more in ({}, {"link": [link]})
+    )
+    agree(amid(compact(alone)), may_start_anew=True)
+    with pytest.raises(ReadAgainError):
+        agree(amid(compact(linked)), may_start_anew=True)
+    agree(compact(linked).encode() + b"\n" + amid(), may_start_anew=True)
 
 
 def test_deletions_among_plain_lines_take_out_what_was_made() -> None:

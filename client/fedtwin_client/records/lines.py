@@ -114,6 +114,12 @@ def _opened(file: Path, opened: OpenFile | None) -> Iterator[tuple[BinaryIO, Bin
         yield cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if packed else raw, raw
 
 
+def begins_with(file: Path, word: bytes, opened: OpenFile | None = None) -> bool:
+    """Whether a word comes in the first bytes of a file; as `holds`."""
+    with _opened(file, opened) as (stream, _):
+        return word in stream.read(_STEP)
+
+
 def holds(file: Path, word: bytes, opened: OpenFile | None = None) -> bool:
     """Whether a word comes anywhere in a file.
 
