@@ -24,6 +24,10 @@ _FIRST_DAYS: Final = (
     .astype("datetime64[D]")
     .astype(np.int64)
 )
+_DAYS: Final = np.diff(_FIRST_DAYS).astype(np.uint8)
+_DAY: Final = 24 * 3600
+_ZERO: Final = np.uint8(ord("0"))
+_ONE: Final = np.uint8(1)
 _MARKS: Final = ((4, 45), (7, 45), (10, 84), (13, 58), (16, 58))  # - - T : :
 
 
@@ -122,38 +126,38 @@ def _read_columns(columns: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArra
     for place, mark in _MARKS:
         fits &= columns[place] == mark
     zulu = columns[-1] == ord("Z")
-    first = _civil(columns, fits)
+    start = _civil(columns, fits) * _SECOND
     with_z, with_offset = length - 20, length - 25  # the length of the fraction, with its point
-    fraction = np.where(zulu, _fraction(columns, 19, with_z, zulu, fits), 0)
-    shift = np.zeros(columns.shape[1], dtype=np.int64)
+    if zulu.any():
+        start += np.where(zulu, _fraction(columns, 19, with_z, zulu, fits), 0)
     if not zulu.all():
         other = ~zulu
         if with_offset < 0:
             fits &= zulu
         else:
-            fraction = np.where(zulu, fraction, _fraction(columns, 19, with_offset, other, fits))
-            shift = np.where(zulu, 0, _offset(columns[-6:], other, fits))
-    return (first - shift) * _SECOND + fraction, fits
+            after = _fraction(columns, 19, with_offset, other, fits)
+            start += np.where(zulu, 0, after - _offset(columns[-6:], other, fits) * _SECOND)
+    return start, fits
 
 
 def _civil(columns: NDArray[np.uint8], fits: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Seconds since 1970 of a date and time of day as written."""
-    digits = columns[list(_DIGITS)].astype(np.int32) - 48
-    fits &= ((digits >= 0) & (digits <= 9)).all(axis=0)
-    year = digits[0] * 1000 + digits[1] * 100 + digits[2] * 10 + digits[3]
-    month, day, hour, minute, second = (digits[n] * 10 + digits[n + 1] for n in range(4, 14, 2))
-    fits &= (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1)
+    """Seconds since 1970 of a date and time of day as written; anything where it does not fit."""
+    digits = columns[list(_DIGITS)] - _ZERO
+    fits &= (digits <= 9).all(axis=0)
+    century, years, month, day, hour, minute, second = _pairs(digits)
+    fits &= (century | years != 0) & (month - _ONE <= 11) & (day >= 1)
     fits &= (hour <= 23) & (minute <= 59) & (second <= 59)
-    months = np.where(fits, (year - 1970) * 12 + month - 1, 0)
-    days, after = _first_day(months), _first_day(months + 1)
-    fits &= day <= after - days
-    seconds: NDArray[np.int64] = ((days + day - 1) * 24 + hour) * 3600 + minute * 60 + second
+    months = (century.astype(np.int32) * 100 + years - 1970) * 12 + month - 1
+    place = np.where(fits, months - _FIRST_MONTH, 0)
+    fits &= day <= _DAYS[place]
+    of_day = (hour.astype(np.int32) * 60 + minute) * 60 + second
+    seconds: NDArray[np.int64] = (_FIRST_DAYS[place] + day - 1) * _DAY + of_day
     return seconds
 
 
-def _first_day(months: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Days from 1970-01-01 to the first day of a month counted from January 1970."""
-    found: NDArray[np.int64] = _FIRST_DAYS[months - _FIRST_MONTH]
+def _pairs(digits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Every two digits as a number below 100."""
+    found: NDArray[np.uint8] = digits[::2] * np.uint8(10) + digits[1::2]
     return found
 
 
@@ -170,23 +174,24 @@ def _fraction(
     if not 2 <= length <= 7:
         fits &= ~where
         return 0
-    digits = columns[start + 1 : start + length].astype(np.int64) - 48
-    right = ((digits >= 0) & (digits <= 9)).all(axis=0) & (columns[start] == ord("."))
+    digits = columns[start + 1 : start + length] - _ZERO
+    right = (digits <= 9).all(axis=0) & (columns[start] == ord("."))
     fits &= right | ~where
-    total = np.zeros(columns.shape[1], dtype=np.int64)
+    total = np.zeros(columns.shape[1], dtype=np.int32)
     for digit in digits:
         total = total * 10 + digit
-    return total * 10 ** (7 - length)
+    return total.astype(np.int64) * 10 ** (7 - length)
 
 
 def _offset(
     columns: NDArray[np.uint8], where: NDArray[np.bool_], fits: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """Seconds east of UTC of `+02:00`."""
-    digits = columns[[1, 2, 4, 5]].astype(np.int64) - 48
-    hours, minutes = digits[0] * 10 + digits[1], digits[2] * 10 + digits[3]
-    right = ((digits >= 0) & (digits <= 9)).all(axis=0) & (columns[3] == ord(":"))
+    digits = columns[[1, 2, 4, 5]] - _ZERO
+    hours, minutes = _pairs(digits)
+    right = (digits <= 9).all(axis=0) & (columns[3] == ord(":"))
     right &= (hours <= 23) & (minutes <= 59) & ((columns[0] == 43) | (columns[0] == 45))
     fits &= right | ~where
-    seconds: NDArray[np.int64] = np.where(columns[0] == 45, -1, 1) * (hours * 60 + minutes) * 60
-    return seconds
+    seconds = (hours.astype(np.int64) * 60 + minutes) * 60
+    east: NDArray[np.int64] = np.where(columns[0] == 45, -seconds, seconds)
+    return east
