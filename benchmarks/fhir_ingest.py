@@ -5,6 +5,9 @@ blood pressure of two components; some lines cut off, some values without a unit
 with a comparator. Everything is included: strict checks, units, pseudonyms, quarantine, sorted
 buckets, encryption. Peer: simdjson parses every line and looks at nothing. A process each, one
 thread, CPU seconds of the work itself.
+
+Whoever else uses the machine slows both, one turn more than the next. So both run in turns, and of
+each the quickest counts.
 """
 
 import argparse
@@ -25,6 +28,7 @@ from as_installed import without_pandas
 from figures import Figure
 
 OBSERVATIONS = 1_000_000
+TURNS = 3
 LABS = (
     ("2093-3", "Total Cholesterol", "mg/dL"),
     ("2339-0", "Glucose", "mg/dL"),
@@ -41,16 +45,17 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     del options
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        file = folder / "one.ndjson"
+        file, other = folder / "one.ndjson", folder / "two.ndjson"
         export(file, OBSERVATIONS)
-        parse, one = _run("parse", file), _run("load", file)
-        export(file, 2 * OBSERVATIONS)
-        two = _run("load", file)
-    print(f"fhir import: parse {parse}, one million {one}, two millions {two}", file=sys.stderr)
+        turns = [(_run("parse", file), _run("load", file)) for _ in range(TURNS)]
+        export(other, OBSERVATIONS, seed=2)
+        two = _run("load", file, other)
+    print(f"fhir import: parse, one million {turns}, two millions {two}", file=sys.stderr)
+    parse, load_ = (min(found["cpu"] for found in kind) for kind in zip(*turns, strict=True))
     return [
         Figure(
             id="fhir-ingest-over-parse",
-            value=round(one["cpu"] / parse["cpu"], 2),
+            value=round(load_ / parse, 2),
             unit="x simdjson, CPU",
             baseline=1,
             goal=6,
@@ -59,15 +64,15 @@ def measure(options: argparse.Namespace) -> list[Figure]:
             id="fhir-ingest-peak-mb",
             value=round(two["mb"]),
             unit="MB at twice the input",
-            baseline=round(one["mb"]),
+            baseline=round(max(one["mb"] for _, one in turns)),
             goal=400,
         ),
     ]
 
 
-def export(file: Path, observations: int) -> None:
-    """Write the Observations."""
-    chance = random.Random(1)
+def export(file: Path, observations: int, seed: int = 1) -> None:
+    """Write Observations; those of another seed are others, of other patients."""
+    chance = random.Random(seed)
     patients = [_uuid(chance) for _ in range(observations // 100)]
     with file.open("w") as stream:
         for number in range(observations):
@@ -132,8 +137,8 @@ def _part(chance: random.Random, code: str, name: str, centre: float) -> dict[st
     return {"code": _concept(code, name), "valueQuantity": _quantity(value, "mm[Hg]")}
 
 
-def _run(what: str, file: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, what, str(file)]
+def _run(what: str, *files: Path) -> dict[str, float]:
+    command = [sys.executable, __file__, what, *map(str, files)]
     threads = {"OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1"}
     done = subprocess.run(
         command, check=True, capture_output=True, text=True, env=os.environ | threads
@@ -143,7 +148,7 @@ def _run(what: str, file: Path) -> dict[str, float]:
 
 
 def parse(file: Path) -> dict[str, float]:
-    """Every line through simdjson."""
+    """Every line of a file through simdjson."""
     import simdjson
 
     parser, bad = simdjson.Parser(), 0
@@ -157,7 +162,7 @@ def parse(file: Path) -> dict[str, float]:
     return {"cpu": time.process_time() - began, "bad": bad}
 
 
-def load(file: Path) -> dict[str, float]:
+def load(*files: Path) -> dict[str, float]:
     """The import of a node whose files are encrypted."""
     without_pandas()
     from fedtwin_client.node.home import NodeHome
@@ -171,11 +176,11 @@ def load(file: Path) -> dict[str, float]:
         make_keys(home)
         now = datetime(2026, 3, 1, tzinfo=UTC)
         began = time.process_time()
-        report = import_fhir([file], home.records, secret=b"s" * 32, now=now)
+        report = import_fhir(files, home.records, secret=b"s" * 32, now=now)
         spent = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"cpu": spent, "mb": peak, "events": report.events, "unused": report.unused}
 
 
 if __name__ == "__main__":
-    print(json.dumps({"parse": parse, "load": load}[sys.argv[1]](Path(sys.argv[2]))))
+    print(json.dumps({"parse": parse, "load": load}[sys.argv[1]](*map(Path, sys.argv[2:]))))

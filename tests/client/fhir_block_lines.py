@@ -69,7 +69,12 @@ def run(
         source="fhir", zone=read_zone(options.get("zone", "UTC")), now=NOW, tally=tally
     )
     pseudonyms = Pseudonyms(b"s" * 32)
-    desk = Desk(reading=reading, pseudonyms=pseudonyms, known=options.get("known", {}))
+    desk = Desk(
+        reading=reading,
+        pseudonyms=pseudonyms,
+        known=options.get("known", {}),
+        may_start_anew=options.get("may_start_anew", False),
+    )
     source = fhir_files(files, "fhir", options.get("system"))(desk)
     assert isinstance(source, FhirFiles)
     versions: list[tuple[int, str, datetime | None]] = []

@@ -9,11 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fedtwin_client.records import fhir_blocks as fhir_blocks_module
 from fedtwin_client.records import fhir_files as fhir_files_module
+from fedtwin_client.records import lines as lines_module
 from fedtwin_client.records.fhir import FhirReader
-from fedtwin_client.records.lines import read_lines
+from fedtwin_client.records.lines import holds, read_lines
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.resources import Found
+from fedtwin_client.records.source import ReadAgainError
 
 from .fhir_block_lines import (
     BASE,
@@ -31,6 +34,12 @@ from .fhir_block_lines import (
     run,
     same,
 )
+
+
+@pytest.fixture(autouse=True)
+def few_lines_are_read_as_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the tests also where that is not worth its while."""
+    monkeypatch.setattr(fhir_blocks_module, "_FEWEST_OF_MANY_SHAPES", 1)
 
 
 def test_plain_lines_do_not_go_through_the_reader_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +135,18 @@ def test_linked_patients_are_one_though_the_link_stands_after_what_refers_to_the
     }
 
 
+def test_a_link_that_was_not_looked_for_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines_module, "_STEP", 100)
+    link = {"other": {"reference": "Patient/3"}, "type": "replaced-by"}
+    alone, linked = (
+        {"resourceType": "Patient", "id": "2"} | more for more in ({}, {"link": [link]})
+    )
+    agree(amid(compact(alone)), may_start_anew=True)
+    with pytest.raises(ReadAgainError):
+        agree(amid(compact(linked)), may_start_anew=True)
+    agree(compact(linked).encode() + b"\n" + amid(), may_start_anew=True)
+
+
 def test_deletions_among_plain_lines_take_out_what_was_made() -> None:
     entry = {"request": {"method": "DELETE", "url": "Observation/o7"}}
     account = agree(amid(compact({"resourceType": "Bundle", "entry": [entry]})))
@@ -155,6 +176,22 @@ def test_a_line_that_is_too_long_is_put_aside_unheld(
     pieces = list(read_lines(file, piece=1_000_000, longest=4_000))
     assert [lines.first for lines in pieces] == [1, 2, 3, 10, 11, 245]
     assert [lines.first for lines in pieces if lines.too_long] == [2, 10, 245]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_word_is_found_wherever_it_stands(
+    packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines_module, "_STEP", 10)
+    word, file = b'"Patient"', tmp_path / ("o.ndjson.gz" if packed else "o.ndjson")
+    write = gzip.compress if packed else bytes
+    for before in range(25):
+        for after in (0, 1, 12):
+            file.write_bytes(write(b"." * before + word + b"." * after))
+            assert holds(file, word)
+            assert holds(file, b'"')
+            file.write_bytes(write(b"." * before + word[:-1] + b"x" * after + word[1:]))
+            assert not holds(file, word) or not after
 
 
 DATA = [
@@ -222,7 +259,7 @@ def test_a_changed_byte_makes_the_same_on_both_ways(changes: list[tuple[int, int
     agree(b"\n".join(map(bytes, lines)) + b"\n")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.composite(_spoilt)(), min_size=15, max_size=15))
 def test_spoilt_lines_are_read_alike(lines: list[bytes]) -> None:
     agree(amid(*lines, plain=210))

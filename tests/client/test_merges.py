@@ -96,6 +96,30 @@ def test_linked_patients_are_one_timeline(
     assert report.patients == 1
 
 
+def test_a_link_that_is_met_late_joins_them_as_one_that_is_met_first(tmp_path: Path) -> None:
+    people = [patient("a", ("replaced-by", "b")), patient("b")]
+    others = [observation(number, "ab"[number % 2]) for number in range(2_000)]
+    others[7]["valueQuantity"] = {"value": "much", "unit": "mg/dL"}
+    found = []
+    for name, resources in (("first", [*people, *others]), ("late", [*others, *people])):
+        (tmp_path / name).mkdir()
+        report = load(tmp_path / name, *resources)
+        assert report.quarantine is not None
+        aside = [json.loads(line) for line in report.quarantine.read_text().splitlines()]
+        folder = tmp_path / name / "store" / "quarantine"
+        found.append(
+            (
+                held(tmp_path / name),
+                Timeline.open(tmp_path / name / "store").events().to_pylist(),
+                (report.events, report.patients, report.read, report.reasons, report.notes),
+                [(line["reason"], line["raw"]) for line in aside],
+                sorted(file.suffix for file in folder.iterdir()),
+            )
+        )
+    assert found[0] == found[1]
+    assert set(found[1][0]) == {of("b")}
+
+
 def test_patients_that_replace_each_other_are_one(tmp_path: Path) -> None:
     load(
         tmp_path,

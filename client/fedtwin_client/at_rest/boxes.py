@@ -25,7 +25,7 @@ def fresh_key() -> bytes:
     return os.urandom(KEY_BYTES)
 
 
-def close_box(key: bytes, data: bytes, about: str) -> bytes:
+def close_box(key: bytes, data: bytes | memoryview, about: str) -> bytes:
     """Encrypt and authenticate."""
     nonce = os.urandom(_NONCE_BYTES)
     return nonce + AESGCM(key).encrypt(nonce, data, about.encode())

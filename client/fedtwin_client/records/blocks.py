@@ -67,6 +67,7 @@ class BlockSource(Source, Protocol):
 
         Raises:
             RecordError: as `versions`.
+            ReadAgainError: what it must know before came late; only where the desk allows that.
         """
 
 

@@ -8,7 +8,7 @@ account, in the same order.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,20 +25,21 @@ from fedtwin_client.records.blocks import (
     rows_table,
 )
 from fedtwin_client.records.events import Event
-from fedtwin_client.records.fhir import FhirReader
-from fedtwin_client.records.fhir_alike import Alike, Shapes
+from fedtwin_client.records.fhir_alike import Shapes
+from fedtwin_client.records.fhir_alike_columns import Alike
 from fedtwin_client.records.fhir_columns import KNOWN, ColumnReader
 from fedtwin_client.records.fhir_plain import Meanings, Plain
 from fedtwin_client.records.lines import Lines
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import EXAMPLES, Place
 from fedtwin_client.records.resources import Found, resources_in, resources_of_line
+from fedtwin_client.records.source import Version
 from fedtwin_client.records.subjects import Subjects
 
 _SAMPLED: Final = 40
 _MOST_MEMBERS: Final = 40
 _FEWEST: Final = 200
-_FEWEST_OF_MANY_SHAPES: Final = 60
+_FEWEST_OF_MANY_SHAPES: Final = 200  # for fewer the reader of one is quicker
 _MOST_VERSIONS: Final = 20_000
 _LOCAL: Final = "code of a local vocabulary"
 
@@ -46,16 +47,18 @@ _LOCAL: Final = "code of a local vocabulary"
 class FhirBlocks:
     """Reads files of lines into blocks."""
 
-    def __init__(self, reading: Reading, subjects: Subjects, reader: FhirReader) -> None:
+    def __init__(
+        self, reading: Reading, subjects: Subjects, read: Callable[[Found], Iterator[Version]]
+    ) -> None:
         """Start.
 
         Args:
             reading: the import's rules and account.
             subjects: leads from references to pseudonyms.
-            reader: reads what is not plain.
+            read: reads what is not plain.
         """
         self._reading = reading
-        self._reader = reader
+        self._read_one = read
         self._columns = ColumnReader()
         self._meanings = Meanings(reading, subjects)
         self._shapes = Shapes(self._meanings)
@@ -104,7 +107,7 @@ class FhirBlocks:
         versions: list[tuple[int, str, int]] = []
         events: list[tuple[int, Event]] = []
         for found in resources:
-            for version in self._reader.read(found):
+            for version in self._read_one(found):
                 events += [(len(versions), event) for event in version.events]
                 updated = microseconds(version.updated) or 0
                 versions.append((len(versions), version.origin, updated))
@@ -172,7 +175,7 @@ class FhirBlocks:
             end = lines.data.find(b"\n", start) + 1 or len(lines.data)
             place = Place(name, int(rows.numbers[row]))
             for found in resources_of_line(lines.data[start:end], place, tally):
-                for version in self._reader.read(found):
+                for version in self._read_one(found):
                     number = before + len(versions)
                     events += [(number, event) for event in version.events]
                     versions.append((number, version.origin, microseconds(version.updated) or 0))

@@ -29,11 +29,13 @@ QUANTITY: Final = ("value", "comparator", "unit", "code", "system")
 _META: Final = ("lastUpdated", "versionId", "source", "profile", "security", "tag")
 KNOWN: Final = frozenset((*TEXTS, "meta", "valueQuantity", "component"))
 _MOST_REFUSALS: Final = 20
+_AFTER_A_REFUSAL: Final = 64
 _SAMPLE: Final = 256
 _MOST_BRACKETS: Final = 200
-_LONG_TEXT: Final = _MOST_BRACKETS + 1
+_MOST_IN_A_TEXT: Final = _MOST_BRACKETS // 2  # of one member: it stands in others
 _MANY_DIGITS: Final = 600  # Python can be told to stop anywhere from 640 digits on
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{600}")
+_TWO_DIGITS: Final = re.compile(rb"[0-9][0-9]")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _ROW: Final = re.compile(r"in row (\d+)")
 _BARE: Final = re.compile(r'(?:":|[\[,]|\A)[-+0-9nNiI]')
@@ -260,8 +262,13 @@ def _doubtful_number(texts: pa.Array) -> Mask:
 
 def _odd_text(texts: pa.Array) -> Mask:
     """Rows of JSON texts that may have stood there shorter, or may be nested too deeply."""
+    odd = _bare(texts)
     lengths = np.asarray(pc.fill_null(pc.binary_length(texts), 0))
-    odd: Mask = _bare(texts) | (lengths > _LONG_TEXT)
+    long = np.flatnonzero(lengths > 2 * _MOST_IN_A_TEXT)  # each bracket is closed
+    if len(long):
+        coded = pc.dictionary_encode(texts.take(pa.array(long)))
+        brackets = pc.add(*(pc.count_substring(coded.dictionary, mark) for mark in "[{"))
+        odd[long] |= np.asarray(pc.greater(brackets, _MOST_IN_A_TEXT).take(coded.indices))
     return odd
 
 
@@ -322,7 +329,9 @@ def _is_extreme(line: bytes) -> bool:
     """Whether a line may be nested too deeply, or hold a whole number of too many digits."""
     if line.count(b"[") + line.count(b"{") > _MOST_BRACKETS:
         return True
-    return len(line) > _MANY_DIGITS and _LONG_NUMBER.search(line) is not None
+    # Of so many digits at least two lie half as many bytes apart: most lines need no closer look.
+    few = _TWO_DIGITS.search(line[:: _MANY_DIGITS // 2])
+    return few is not None and _LONG_NUMBER.search(line) is not None
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -339,12 +348,13 @@ def _accepted(lines: list[bytes]) -> Mask:
     accepted = np.zeros(len(lines), dtype=np.bool_)
     start, refusals = 0, 0
     while start < len(lines) and refusals < _MOST_REFUSALS:
-        end, faulty = _refused(lines[start:])
-        end += start
-        if faulty and end > start and _refused(lines[start:end]) != (end - start, False):
+        # After a refusal few at a time: those behind the next one are read once more.
+        some = lines[start : start + _AFTER_A_REFUSAL] if refusals else lines[start:]
+        count, faulty = _refused(some)
+        if faulty and count and _refused(some[:count]) != (count, False):
             return accepted
-        accepted[start:end] = True
-        start, refusals = end + 1, refusals + 1
+        accepted[start : start + count] = True
+        start, refusals = start + count + faulty, refusals + faulty
     return accepted
 
 

@@ -9,7 +9,7 @@ from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.fhir import FhirReader
 from fedtwin_client.records.fhir_blocks import FhirBlocks
 from fedtwin_client.records.fhir_medications import Medications
-from fedtwin_client.records.lines import OpenFile, Progress, read_lines
+from fedtwin_client.records.lines import OpenFile, Progress, begins_with, read_lines
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.resources import (
     Found,
@@ -19,7 +19,7 @@ from fedtwin_client.records.resources import (
     mentions,
     read_resources,
 )
-from fedtwin_client.records.source import Desk, OpenSource, Version
+from fedtwin_client.records.source import Desk, OpenSource, ReadAgainError, Version
 from fedtwin_client.records.subjects import Subjects, Systems
 from fedtwin_protocol.errors import RecordError
 
@@ -63,8 +63,9 @@ class FhirFiles:
     """Files of one server; a block source.
 
     Whom references mean is found out before anything is read, unless every reference means the
-    patient whose id it names and no Patient has links. Medications are looked for when the first
-    resource refers to one.
+    patient whose id it names and no Patient has links. Where an import may start anew, links are
+    looked for only in files that begin with Patients; who has one elsewhere is met late.
+    Medications are looked for when the first resource refers to one.
 
     Attributes:
         title: what is imported, in words.
@@ -85,6 +86,7 @@ class FhirFiles:
         self.title = f"{len(files)} FHIR files from {server}"
         self._files = files
         self._opened = opened
+        self._may_start_anew = desk.may_start_anew
         self._must_hold = opened is None  # a server may have nothing new, and says so in no line
         self._reading = desk.reading
         desk.reading.tally.tell_apart(files)
@@ -115,7 +117,7 @@ class FhirFiles:
         Raises:
             RecordError: a file cannot be read, or none holds a resource.
         """
-        self._learn()
+        self._learn(self._files)
         for file in self._files:
             for found in read_resources(file, self._reading.tally, self._opened, self._progress):
                 yield from self._reader.read(found)
@@ -126,9 +128,14 @@ class FhirFiles:
 
         Raises:
             RecordError: as `versions`.
+            ReadAgainError: a link that was not looked for; only where the desk allows that.
         """
-        self._learn()
-        blocks = FhirBlocks(self._reading, self._subjects, self._reader)
+        wary = self._may_start_anew
+        learned = self._learn(
+            [file for file in self._files if not wary or self._has_patients(file)]
+        )
+        read = self._read_wary if wary and not learned else self._reader.read
+        blocks = FhirBlocks(self._reading, self._subjects, read)
         try:
             for file in self._files:
                 if not is_lines(file):
@@ -143,16 +150,30 @@ class FhirFiles:
             blocks.close()
         self._refuse_nothing()
 
-    def _learn(self) -> None:
-        if self._learns_ahead or any(self._links()):
+    def _learn(self, files: Sequence[Path]) -> bool:
+        """Learn all Patients ahead, if that is necessary as far as some files tell."""
+        necessary = self._learns_ahead or any(self._links(files))
+        if necessary:
             for found in self._all("Patient"):
                 self._reader.learn(found)
+        return necessary
 
-    def _links(self) -> Iterator[bool]:
+    def _links(self, files: Sequence[Path]) -> Iterator[bool]:
         """Whether they have links, of Patients that may: who is one person must be known first."""
-        for file in self._files:
+        for file in files:
             for found in mentions(file, ("Patient",), self._opened, with_member="link"):
                 yield bool(found.resource.get("link"))
+
+    def _has_patients(self, file: Path) -> bool:
+        """Whether a file begins with Patients, as far as can be seen at once."""
+        with explained(file):
+            return begins_with(file, b'"Patient"', self._opened)
+
+    def _read_wary(self, found: Found) -> Iterator[Version]:
+        """As the reader of one, as long as no Patient has links."""
+        if found.resource["resourceType"] == "Patient" and found.resource.get("link"):
+            raise ReadAgainError
+        return self._reader.read(found)
 
     def _all(self, kind: str) -> Iterator[Found]:
         for file in self._files:

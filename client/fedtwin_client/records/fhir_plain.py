@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fedtwin_client.records.blocks import EVENTS, VERSIONS, microseconds
 from fedtwin_client.records.codes import codes_of, is_local
 from fedtwin_client.records.fhir_columns import QUANTITY, Columns, numbers_of
-from fedtwin_client.records.instants import Instants, read_instants
+from fedtwin_client.records.instants import Instants, read_alike, read_instants
 from fedtwin_client.records.observation import PLAIN, comparator_of, unit_of
 from fedtwin_client.records.reading import OLDEST_YEAR, Reading, UnusableError, unit_rule
 from fedtwin_client.records.subjects import Subjects
@@ -57,8 +57,7 @@ class Meanings:
         self._latest = _exact(reading.now)
         self._kept: dict[tuple[str | None, ...], Kept | None] = {}
         self._statuses: dict[str, str | None] = {}
-        self._references = pa.array([], type=pa.string())
-        self._pseudonyms = pa.array([], type=pa.int64())
+        self._subjects_of, self._patients_of = _Pseudonyms(), _Pseudonyms()
 
     def status(self, text: str | None) -> str | None:
         """A status as events hold it; none where the Observation is out of the ordinary."""
@@ -71,20 +70,14 @@ class Meanings:
         return self._statuses[text]
 
     def subjects(self, texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
-        """The pseudonyms behind references, and where there is nothing else to say about one."""
-        coded = pc.dictionary_encode(texts)
-        known = pc.index_in(coded.dictionary, self._references)
-        if known.null_count and len(self._references) > _MOST_REMEMBERED:
-            self._references, self._pseudonyms = self._references[:0], self._pseudonyms[:0]
-            known = pa.nulls(len(coded.dictionary), pa.int32())
-        if known.null_count:
-            fresh = coded.dictionary.filter(pc.is_null(known))
-            found = pa.array([self._subject(text) for text in fresh.to_pylist()], pa.int64())
-            self._references = pa.concat_arrays([self._references, fresh])
-            self._pseudonyms = pa.concat_arrays([self._pseudonyms, found])
-            known = pc.index_in(coded.dictionary, self._references)
-        subjects = self._pseudonyms.take(known).take(coded.indices)
-        return subjects, np.asarray(subjects.is_valid())
+        """The pseudonyms behind JSON texts, and where there is nothing else to say about one."""
+        return self._subjects_of.ask(texts, self._subject)
+
+    def patients(self, references: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
+        """The same for references alone, which hold nothing that JSON writes otherwise."""
+        return self._patients_of.ask(
+            references, lambda one: self._subject(f'{{"reference":"{one}"}}')
+        )
 
     def _subject(self, text: str) -> int | None:
         try:
@@ -95,6 +88,10 @@ class Meanings:
     def instants(self, texts: pa.Array) -> Instants:
         """Times, as the rules of reading have them."""
         return read_instants(texts, self._earliest, self._latest, self._instant)
+
+    def instants_alike(self, texts: NDArray[np.uint8]) -> Instants:
+        """Times, as rows of bytes without quotation marks."""
+        return read_alike(texts, self._earliest, self._latest, self._instant)
 
     def _instant(self, text: str) -> tuple[int, int] | None:
         try:
@@ -137,6 +134,32 @@ class Meanings:
     def source(self) -> str:
         """The name of the source."""
         return self._reading.source
+
+
+class _Pseudonyms:
+    """What texts lead to, each asked for once as long as they are not very many."""
+
+    def __init__(self) -> None:
+        self._texts = pa.array([], type=pa.string())
+        self._found = pa.array([], type=pa.int64())
+
+    def ask(
+        self, texts: pa.Array, look_up: Callable[[str], int | None]
+    ) -> tuple[pa.Array, NDArray[np.bool_]]:
+        """The pseudonym of each text, and where there is one."""
+        known = pc.index_in(texts, self._texts)
+        if known.null_count:
+            unknown = pc.unique(texts.filter(pc.is_null(known)))
+            if len(self._texts) > _MOST_REMEMBERED:
+                self._texts, self._found = self._texts[:0], self._found[:0]
+                unknown = pc.unique(texts)
+            fresh = unknown.drop_null()
+            found = pa.array([look_up(text) for text in fresh.to_pylist()], pa.int64())
+            self._texts = pa.concat_arrays([self._texts, fresh])
+            self._found = pa.concat_arrays([self._found, found])
+            known = pc.index_in(texts, self._texts)
+        subjects = self._found.take(known)
+        return subjects, np.asarray(subjects.is_valid())
 
 
 class Plain:

@@ -1,9 +1,10 @@
 """The shape of a FHIR Observation's line: its bytes, and the places where like lines may differ.
 
-An export holds few shapes: the lines of one test differ in ids, references, times and the number.
-A line that is the same, byte for byte, outside these places is well-formed JSON of the same members
-if each place holds what cannot end a text (or, for a number, is a number). So it needs no parsing,
-and what its codes and units mean was found out with the first line of the shape.
+An export holds few shapes: the lines of one test differ in ids, references, times, the number and
+in what nothing is made of. A line that is the same, byte for byte, outside these places is
+well-formed JSON of the same members if each place holds what cannot end a text (or, for a number,
+is a number). So it needs no parsing, and what its codes and units mean was found out with the first
+line of the shape.
 """
 
 import json
@@ -22,10 +23,14 @@ Span = tuple[int, int]
 _TOKEN: Final = re.compile(
     rb'[ \t\r\n]*("(?:[^"\\]|\\.)*"|[-+.0-9eE]+|true|false|null|[{}\[\],:])', re.DOTALL
 )
-_TIMES: Final = ("effectiveDateTime", "issued")
-_OPEN: Final[frozenset[Path]] = frozenset(
-    {("id",), ("effectiveDateTime",), ("issued",), ("meta", "lastUpdated"), ("meta", "versionId")}
-)
+FIELDS: Final = ("id", "subject", "effectiveDateTime", "issued", "updated")
+"""Texts of which something is made; `subject` is its reference, `updated` is `meta.lastUpdated`."""
+_PATHS: Final[dict[str, Path]] = {name: (name,) for name in FIELDS} | {
+    "subject": ("subject", "reference"),
+    "updated": ("meta", "lastUpdated"),
+}
+_ALWAYS: Final = ("id", "effectiveDateTime")
+_UNUSED: Final[frozenset[Path]] = frozenset({("meta", "versionId"), ("meta", "source")})
 
 
 class Value(NamedTuple):
@@ -42,9 +47,10 @@ class Shape(NamedTuple):
     Attributes:
         line: (words,) the first line, with its open places cleared.
         mask: (words,) ones where lines must agree.
-        texts: spans of open texts, without their quotation marks.
-        fields: spans of JSON texts: `id`, `subject`, `effectiveDateTime`, and, if they are there,
-            `issued` and `updated`.
+        texts: spans of open texts, without their quotation marks: `FIELDS` that are there, in
+            their order, then what nothing is made of.
+        widths: bytes of each of `FIELDS`, -1 for one that is not there.
+        subject: the JSON text of a subject without a reference, the same in all lines; else none.
         values: the numbers, in order.
         status: as events hold it.
         probe: a word that is looked at before the others.
@@ -53,7 +59,8 @@ class Shape(NamedTuple):
     line: NDArray[np.uint64]
     mask: NDArray[np.uint64]
     texts: tuple[Span, ...]
-    fields: dict[str, Span]
+    widths: tuple[int, ...]
+    subject: str | None
     values: tuple[Value, ...]
     status: str | None
     probe: int = 0
@@ -80,13 +87,19 @@ def shape_of(line: bytes, meanings: Meanings) -> Shape | None:
     status = meanings.status(None if written is None else _text(line, written))
     if fields is None or status is None:
         return None
-    texts = tuple(
-        (start + 1, end - 1)
-        for path, (start, end) in spans.items()
-        if (path in _OPEN or path[-1:] == ("reference",)) and line[start : start + 1] == b'"'
-    )
+    places = [(start + 1, end - 1) for start, end in fields.values()]
+    texts = (*places, *_unused(line, spans))
     whole, mask = _masked(line, [*texts, *(value.span for value in values)])
-    return Shape(whole, mask, texts, fields, tuple(values), status or None)
+    widths = dict(zip(fields, (end - start for start, end in places), strict=True))
+    return Shape(
+        line=whole,
+        mask=mask,
+        texts=texts,
+        widths=tuple(widths.get(name, -1) for name in FIELDS),
+        subject=None if "subject" in fields else _text(line, spans["subject",]),
+        values=tuple(values),
+        status=status or None,
+    )
 
 
 def words(length: int) -> int:
@@ -109,23 +122,41 @@ def _text(line: bytes, span: Span) -> str:
 
 
 def _fields(resource: dict[str, Any], spans: dict[Path, Span]) -> dict[str, Span] | None:
-    """The spans of what is asked of every line; none if one has another form."""
-    meta = resource.get("meta", {})
-    if not isinstance(resource.get("subject"), dict) or not isinstance(meta, dict):
+    """The spans of `FIELDS` that are there, in their order; none if one has another form."""
+    subject, meta = resource.get("subject"), resource.get("meta", {})
+    if not isinstance(subject, dict) or not isinstance(meta, dict):
         return None
-    paths: dict[str, Path] = {name: (name,) for name in ("id", *_TIMES)}
-    found = {name: spans[path] for name, path in paths.items() if path in spans}
-    if not {"id", "effectiveDateTime"} <= found.keys():
-        return None
-    if not all(isinstance(resource[name], str) and resource[name] for name in found):
-        return None
-    found["subject"] = spans["subject",]
-    updated = spans.get(("meta", "lastUpdated"))
-    if updated is not None:
-        if not isinstance(meta["lastUpdated"], str):
+    found: dict[str, Span] = {}
+    for name, path in _PATHS.items():
+        inside = {"subject": subject, "updated": meta}.get(name, resource)
+        value = inside.get(path[-1])
+        if isinstance(value, str) and value:
+            found[name] = spans[path]
+        elif path in spans and name != "subject":
             return None
-        found["updated"] = updated
+    return found if found.keys() >= set(_ALWAYS) else None
+
+
+def _unused(line: bytes, spans: dict[Path, Span]) -> list[Span]:
+    """Texts that differ from line to line and of which nothing is made."""
+    found = []
+    for path, (start, end) in spans.items():
+        if (
+            line[start : start + 1] == b'"'
+            and path not in _PATHS.values()
+            and _is_unused(path, spans)
+        ):
+            found.append((start + 1, end - 1))
     return found
+
+
+def _is_unused(path: Path, spans: dict[Path, Span]) -> bool:
+    """Whether a text is a reference to something else than the patient, or only for people."""
+    last = path[-1] if path else ""
+    if last == "display":
+        return (*path[:-1], "reference") in spans
+    numbered = path[:1] == ("identifier",) and last == "value"
+    return path in _UNUSED or numbered or last == "reference"
 
 
 def _values(

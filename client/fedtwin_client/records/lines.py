@@ -5,6 +5,7 @@ beginning are told, and it is passed over.
 """
 
 import gzip
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,12 +47,9 @@ class Lines:
     @cached_property
     def feeds(self) -> NDArray[np.int64]:
         """Where each line feed stands."""
-        data = np.frombuffer(self.data, dtype=np.uint8)
-        found = [
-            np.flatnonzero(data[start : start + _STEP] == 10) + start
-            for start in range(0, len(data), _STEP)
-        ]
-        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+        lengths = np.fromiter(map(len, io.BytesIO(self.data)), dtype=np.int64)
+        ends = np.cumsum(lengths) - 1
+        return ends if self.data.endswith(b"\n") else ends[:-1]
 
     def each(self) -> Iterator[tuple[int, bytes]]:
         """Every line with its number."""
@@ -114,6 +112,34 @@ def _opened(file: Path, opened: OpenFile | None) -> Iterator[tuple[BinaryIO, Bin
     with file.open("rb") as raw:
         packed = file.suffix == ".gz"
         yield cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if packed else raw, raw
+
+
+def begins_with(file: Path, word: bytes, opened: OpenFile | None = None) -> bool:
+    """Whether a word comes in the first bytes of a file; as `holds`."""
+    with _opened(file, opened) as (stream, _):
+        return word in stream.read(_STEP)
+
+
+def holds(file: Path, word: bytes, opened: OpenFile | None = None) -> bool:
+    """Whether a word comes anywhere in a file.
+
+    Args:
+        file: to read.
+        word: at least one byte; it may stand across the ends of lines.
+        opened: opens it; none: as `open_plain` does.
+
+    Raises:
+        OSError, EOFError, zlib.error: the file cannot be read to its end.
+    """
+    kept = len(word) - 1
+    with _opened(file, opened) as (stream, _):
+        end = b""
+        while data := stream.read(_STEP):
+            # Python searches twice as fast from behind: there it passes over whole words at a time.
+            if data.rfind(word) >= 0 or word in end + data[:kept]:
+                return True
+            end = (end + data[-kept:])[-kept:] if kept else b""
+    return False
 
 
 def open_plain(file: Path) -> BinaryIO:

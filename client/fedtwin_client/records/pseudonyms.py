@@ -19,6 +19,8 @@ from typing import NamedTuple
 from fedtwin_client.at_rest.database import ERRORS, connect
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
+_AT_ONCE = 500
+
 SECRET_BYTES = 32
 
 
@@ -203,15 +205,20 @@ class IdentityMap:
         return db
 
     def _refuse_collisions(self, db: sqlite3.Connection, identities: dict[int, Identity]) -> None:
-        for subject, identity in identities.items():
-            row = db.execute(
-                "SELECT system, value FROM patients WHERE subject_id = ?", (subject,)
-            ).fetchone()
-            if Identity(*row) != identity:
-                raise RecordError(
-                    f"two patients have one pseudonym ({subject}) in {self._path}; "
-                    "nothing was imported. Report this: it is expected once in millions of sites"
-                )
+        subjects = list(identities)
+        for start in range(0, len(subjects), _AT_ONCE):
+            asked = subjects[start : start + _AT_ONCE]
+            places = ", ".join("?" * len(asked))
+            columns = "subject_id, system, value"
+            sql = f"SELECT {columns} FROM patients WHERE subject_id IN ({places})"  # noqa: S608
+            rows = db.execute(sql, asked)
+            found = {int(subject): Identity(*identity) for subject, *identity in rows}
+            for subject in asked:
+                if found[subject] != identities[subject]:
+                    raise RecordError(
+                        f"two patients have one pseudonym ({subject}) in {self._path}; nothing "
+                        "was imported. Report this: it is expected once in millions of sites"
+                    )
 
 
 @contextmanager

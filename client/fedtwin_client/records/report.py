@@ -237,6 +237,13 @@ class Tally:
             os.fsync(self._file.fileno())
         self._file.close()
 
+    def discard(self) -> None:
+        """Take back the quarantine file: all that was read will be read once more."""
+        self.close()
+        if self.quarantine is not None:
+            for file in (self.quarantine, self.quarantine.with_suffix(".json")):
+                file.unlink(missing_ok=True)
+
     def report(self, *, origin: str, events: int, patients: int, withdrawn: int) -> ImportReport:
         """Close the account.
 

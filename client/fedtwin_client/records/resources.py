@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fedtwin_client.records.lines import Lines, OpenFile, Progress, open_plain, read_lines
+from fedtwin_client.records.lines import Lines, OpenFile, Progress, holds, open_plain, read_lines
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
@@ -169,16 +169,25 @@ def mentions(
             return
         names = [f'"{kind}"'.encode() for kind in wanted]
         member = b"" if with_member is None else f'"{with_member}"'.encode()
-        for lines in read_lines(file, opened=opened):
-            if lines.too_long or member not in lines.data:
-                continue
-            if not any(name in lines.data for name in names):
-                continue
-            for number, line in lines.each():
-                wanted_line = member in line and pattern.search(line)
-                resource = parse_json(line) if wanted_line else None
-                if isinstance(resource, dict) and resource.get("resourceType") in wanted:
-                    yield Found(resource=resource, place=Place(file.name, number))
+        if not any(holds(file, name, opened) for name in names):
+            return
+        if member and not holds(file, member, opened):
+            return
+        for number, line in _lines_with(file, names, member, opened):
+            resource = parse_json(line) if pattern.search(line) else None
+            if isinstance(resource, dict) and resource.get("resourceType") in wanted:
+                yield Found(resource=resource, place=Place(file.name, number))
+
+
+def _lines_with(
+    file: Path, names: Iterable[bytes], member: bytes, opened: OpenFile | None
+) -> Iterator[tuple[int, bytes]]:
+    """The lines that hold a member, of the pieces that also hold one of some names."""
+    for lines in read_lines(file, opened=opened):
+        if lines.too_long or member not in lines.data:
+            continue
+        if any(name in lines.data for name in names):
+            yield from ((number, line) for number, line in lines.each() if member in line)
 
 
 def own_id(found: Found) -> str:

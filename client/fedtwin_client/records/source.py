@@ -58,6 +58,10 @@ class Source(Protocol):
         """
 
 
+class ReadAgainError(Exception):
+    """A source found late what it had to know before; the import starts anew."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Desk:
     """What an import lends to the source that it opens.
@@ -66,11 +70,14 @@ class Desk:
         reading: the rules, the time and the account.
         pseudonyms: gives out subject_ids.
         known: addresses of earlier imports, with the patient behind each.
+        may_start_anew: whether the source may raise `ReadAgainError`, and so need not look for what
+            it hardly ever finds; it is then opened once more, and may not.
     """
 
     reading: Reading
     pseudonyms: Pseudonyms
     known: Mapping[str, Identity]
+    may_start_anew: bool = False
 
 
 OpenSource = Callable[[Desk], Source]

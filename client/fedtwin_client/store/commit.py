@@ -13,7 +13,7 @@ successor's key.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,7 +43,9 @@ from fedtwin_protocol.errors import RecordError
 
 POSITION = pa.field("file_row_number", pa.int64())
 _ORDERED = ("subject_id", "time")
-_REPEATED = ("subject_id", "numeric_value", *REPEATED)  # numbers are written with few digits
+_REPEATED = ("subject_id", *REPEATED)
+_SAMPLE = 1_000
+_DIFFERENT = 0.9  # of a sample of numbers, where most have so many digits that few come twice
 _ROW_GROUP = 16_384  # one patient's events are read with few others', a whole file in few pieces
 
 
@@ -92,8 +94,8 @@ def take_over(  # noqa: PLR0913 - what an import and a compaction say
     Raises:
         RecordError: the disk is full or another fault; the store is then what it was.
     """
-    with _explained(folder), closing(_engine(staging.folder, keyring)) as db:
-        writing = _Writing(db, folder, staging, keyring, previous)
+    with _explained(folder):
+        writing = _Writing(folder, staging, keyring, previous)
         late = writing.renewed.pass_over(staging, remembered)
         files = writing.all_buckets()
         history = PastImport(time=now, origin=origin, events=writing.events)
@@ -239,15 +241,6 @@ def _explained(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _engine(staging: Path, keyring: Keyring | None) -> duckdb.DuckDBPyConnection:
-    db = duckdb.connect()
-    db.execute("SET TimeZone = 'UTC'")
-    db.execute("SET threads = 1")  # a bucket is small; more threads cost more than they save
-    spill = str(staging / "spill") if keyring is None else ""  # DuckDB cannot encrypt it offline
-    db.execute("SET temp_directory = $folder", {"folder": spill})
-    return db
-
-
 class _Writing:
     """Buckets written anew, one after another.
 
@@ -259,7 +252,6 @@ class _Writing:
 
     def __init__(
         self,
-        db: duckdb.DuckDBPyConnection,
         folder: Path,
         staging: Staging,
         keyring: Keyring | None,
@@ -267,7 +259,7 @@ class _Writing:
     ) -> None:
         self._folder, self._staging, self._keyring = folder, staging, keyring
         self._previous = previous
-        self.renewed = Renewed(db, staging)
+        self.renewed = Renewed(staging)
         self.events = self.subjects = 0
         self._gone: list[NDArray[np.int64]] = []
 
@@ -335,10 +327,21 @@ def _write_bucket(rows: pa.Table, path: str, folder: Path, keyring: Keyring | No
     counts = unit_counts.unit_counts(rows)
     if secret is not None:
         rows = rows.append_column(POSITION, pa.array(np.arange(rows.num_rows)))
-    with open_writer(target, rows.schema, secret, _REPEATED, ordered=_ORDERED) as writer:
+    repeated = (*_REPEATED, "numeric_value") if _numbers_repeat(rows) else _REPEATED
+    counting = () if secret is None else (POSITION.name,)
+    with open_writer(
+        target, rows.schema, secret, repeated, ordered=_ORDERED, counting=counting
+    ) as writer:
         writer.write_table(rows, row_group_size=_ROW_GROUP)
         writer.add_key_value_metadata({unit_counts.NAME: counts})
     with target.open("rb") as file:
         os.fsync(file.fileno())
     key = None if keyring is None or secret is None else keyring.close(secret, path)
     return EventFile(bucket=0, path=path, rows=rows.num_rows, key=key)
+
+
+def _numbers_repeat(rows: pa.Table) -> bool:
+    """Whether numbers are written with few digits, so that many are the same."""
+    places = np.linspace(0, max(rows.num_rows - 1, 0), min(_SAMPLE, rows.num_rows), dtype=np.int64)
+    some = rows["numeric_value"].take(pa.array(places)).drop_null()
+    return len(pc.unique(some)) <= _DIFFERENT * len(some)

@@ -5,7 +5,7 @@ their events become part of the store, so that no pseudonym is ever without its 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from fedtwin_client.records.plausible import Plausibility
 from fedtwin_client.records.pseudonyms import IdentityMap, Pseudonyms
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import ImportReport, Recipe, Tally
-from fedtwin_client.records.source import Desk, OpenSource, Source
+from fedtwin_client.records.source import Desk, OpenSource, ReadAgainError, Source
 from fedtwin_client.records.subjects import Systems
 from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.compaction import compact_within
@@ -144,20 +144,22 @@ def import_source(
         RecordError: nothing can be read or the store cannot be written; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
-    with using(site_tables(store)), _job(store, now) as job:
-        job.tally.recipe = recipe
-        pseudonyms = job.pseudonyms(secret)
-        reading = Reading(source=source, zone=read_zone(zone), now=now, tally=job.tally)
-        known = job.identities.addresses()
-        records = opening(Desk(reading=reading, pseudonyms=pseudonyms, known=known))
-        if isinstance(records, BlockSource):
-            for block in records.blocks():
-                job.staging.add_block(block)
-        else:
-            for version in records.versions():
-                number = job.staging.version(version.origin, version.updated)
-                job.staging.add(number, version.events)
-        return job.finish(records, pseudonyms, secret, (source, zone))
+    with using(site_tables(store)):
+        for may_start_anew in (True, False):
+            with suppress(ReadAgainError), _job(store, now) as job:
+                job.tally.recipe = recipe
+                pseudonyms = job.pseudonyms(secret)
+                reading = Reading(source=source, zone=read_zone(zone), now=now, tally=job.tally)
+                desk = Desk(
+                    reading=reading,
+                    pseudonyms=pseudonyms,
+                    known=job.identities.addresses(),
+                    may_start_anew=may_start_anew,
+                )
+                records = opening(desk)
+                job.gather(records)
+                return job.finish(records, pseudonyms, secret, (source, zone))
+    raise AssertionError("a source starts anew only where it may")
 
 
 class _Job:
@@ -181,6 +183,24 @@ class _Job:
     def pseudonyms(self, secret: bytes) -> Pseudonyms:
         """Those of this import, with who is known to be one person."""
         return pseudonyms_of(self._folder, secret)
+
+    def gather(self, records: Source) -> None:
+        """Stage all records.
+
+        Raises:
+            ReadAgainError: the source wants them read once more; nothing is left of this time.
+        """
+        try:
+            if isinstance(records, BlockSource):
+                for block in records.blocks():
+                    self.staging.add_block(block)
+            else:
+                for version in records.versions():
+                    number = self.staging.version(version.origin, version.updated)
+                    self.staging.add(number, version.events)
+        except ReadAgainError:
+            self.tally.discard()
+            raise
 
     def finish(
         self,
@@ -216,7 +236,7 @@ class _Job:
                 remembered=tail.remembered(*source_and_zone),
             )
             if not isinstance(records, BlockSource):
-                tail.remember(self.staging.versions(), self._now)
+                tail.remember(self.staging.named(), self._now)
         finish_merges(self._folder, read_manifest(self._folder) or self._previous)
         if self.staging.refused:
             self.tally.reasons[_ERASED] += self.staging.refused

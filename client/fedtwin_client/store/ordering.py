@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 _FIRST: Final = np.iinfo(np.int64).min
 _LAST: Final = np.iinfo(np.int64).max
+_BITS: Final = 64
+
+_Rows = NDArray[np.int64]
 
 
 def in_order(events: pa.Table) -> pa.Table:
@@ -20,32 +23,63 @@ def in_order(events: pa.Table) -> pa.Table:
     events = events.unify_dictionaries().combine_chunks()
     subject = events["subject_id"].to_numpy()
     time = _filled(events["time"], _FIRST)
-    known = _filled(events["available_time"], _LAST)
-    order = np.lexsort((known, time, subject))
-    alike = np.ones((len(order), 3), dtype=np.bool_)
-    for place, column in enumerate((subject, time, known)):
-        alike[1:, place] = column[order[1:]] == column[order[:-1]]
-    tied: NDArray[np.bool_] = np.all(alike, axis=1)
-    if len(order):
-        tied[0] = False
-    return events.take(pa.array(_untied(events, order, tied)))
+    order = _by_subject_and_time(subject, time)
+    tied = _agrees(subject[order]) & _agrees(time[order])
+    places = _with_others(tied)
+    if len(places):
+        known = _filled(events["available_time"], _LAST)
+        order[places] = _untied(
+            events, known, order[places], np.cumsum(~tied, dtype=np.int64)[places]
+        )
+    return events.take(pa.array(order))
 
 
-def _untied(
-    events: pa.Table, order: NDArray[np.int64], tied: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """The order, with rows that agree in all times put by source and code.
+def _by_subject_and_time(subject: _Rows, time: _Rows) -> _Rows:
+    """The order by both; of rows that agree in them any may come first."""
+    if not len(subject):
+        return np.zeros(0, dtype=np.int64)
+    by_subject = np.argsort(subject)
+    ordered = subject[by_subject]
+    rank = np.empty(len(subject), dtype=np.uint64)
+    rank[by_subject] = np.cumsum(np.append(False, ordered[1:] != ordered[:-1]))
+    timed = time != _FIRST
+    first = int(time.min(initial=_LAST, where=timed))
+    last = int(time.max(initial=first, where=timed))
+    bits = (last - first + 1).bit_length()
+    if int(rank.max()).bit_length() + bits > _BITS:
+        return np.lexsort((time, subject))
+    # One number for both is sorted several times as fast as one after the other.
+    since = np.where(timed, time - first + 1, 0).astype(np.uint64)
+    return np.argsort((rank << np.uint64(bits)) | since)
+
+
+def _agrees(ordered: _Rows) -> NDArray[np.bool_]:
+    """Where a column agrees with the place before."""
+    agrees = np.zeros(len(ordered), dtype=np.bool_)
+    agrees[1:] = ordered[1:] == ordered[:-1]
+    return agrees
+
+
+def _with_others(tied: NDArray[np.bool_]) -> _Rows:
+    """Places in the order that agree with the one before or the one after."""
+    return np.flatnonzero(tied | np.append(tied[1:], False)[: len(tied)])
+
+
+def _untied(events: pa.Table, known: _Rows, rows: _Rows, group: _Rows) -> _Rows:
+    """Rows that agree with others in subject and time, by available time, source and code.
 
     Args:
         events: all.
-        order: (rows,) by subject and times.
-        tied: (rows,) whether a place in the order agrees with the place before.
+        known: (all rows,) the available times.
+        rows: some, those that agree side by side.
+        group: (rows,) rises from those that agree to the next that do.
     """
-    either = tied | np.append(tied[1:], False)
-    places = np.flatnonzero(either)
+    finer = np.lexsort((rows, known[rows], group))
+    rows, group = rows[finer], group[finer]
+    tied = _agrees(group) & _agrees(known[rows])
+    places = _with_others(tied)
     if len(places):
-        rows = order[places]
-        chosen = events.select(["source", "code"]).take(pa.array(rows))
+        chosen = events.select(["source", "code"]).take(pa.array(rows[places]))
         keys = pa.table(
             {
                 "group": np.cumsum(~tied)[places],
@@ -54,9 +88,9 @@ def _untied(
             }
         )
         by = [(name, "ascending") for name in keys.column_names]
-        order[places] = rows[pc.sort_indices(keys, sort_keys=by).to_numpy()]
-    return order
+        rows[places] = rows[places][pc.sort_indices(keys, sort_keys=by).to_numpy()]
+    return rows
 
 
-def _filled(times: pa.ChunkedArray, absent: int) -> NDArray[np.int64]:
+def _filled(times: pa.ChunkedArray, absent: int) -> _Rows:
     return np.asarray(pc.fill_null(times.cast(pa.int64()), absent))

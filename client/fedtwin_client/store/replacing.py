@@ -5,9 +5,8 @@ with `/` after it. An origin is known by two hashes of 64 bits each, so that ten
 records on either side are told apart; memory is 20 bytes for each version of the import.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,15 +14,7 @@ from numpy.typing import NDArray
 
 from fedtwin_client.store.staging import Staging
 
-_HASHES = "hash(origin) AS one, hash(origin || '#') AS two"
 _AT_ONCE = 500_000
-_OUTDATED = """
-SELECT version FROM (
-    SELECT version,
-        row_number() OVER (PARTITION BY origin ORDER BY updated DESC, version DESC) AS place
-    FROM repeated
-) WHERE place > 1
-"""
 
 
 class Renewed:
@@ -34,26 +25,23 @@ class Renewed:
         made: (versions,) whether the version has events in the store; for the one who writes it.
     """
 
-    def __init__(self, db: duckdb.DuckDBPyConnection, staging: Staging) -> None:
+    def __init__(self, staging: Staging) -> None:
         """Read all versions.
 
         Args:
-            db: a connection to compute with.
             staging: flushed.
         """
-        self._db = db
+        self._origins = staging.origins
+        self._parts = staging.renews_parts
         self.outdated = np.zeros(staging.count, dtype=np.bool_)
         self.made = np.zeros(staging.count, dtype=np.bool_)
-        ones = np.zeros(staging.count, dtype=np.uint64)
-        twos = np.zeros(staging.count, dtype=np.uint64)
-        parts = False
+        self._ones = np.zeros(staging.count, dtype=np.uint64)
+        self._twos = np.zeros(staging.count, dtype=np.uint64)
         for piece in staging.versions():
             numbers = piece["version"].to_numpy()
-            parts = parts or bool(pc.any(pc.match_substring(piece["origin"], "#")).as_py())
-            ones[numbers], twos[numbers] = self._hashes(piece.select(["origin"]))
-        self._mark_outdated(staging, ones)
-        self._ones, self._twos = ones, twos
-        self._parts = parts
+            self._ones[numbers] = piece["one"].to_numpy()
+            self._twos[numbers] = piece["two"].to_numpy()
+        self._mark_outdated(staging)
         self._versions: NDArray[np.uint32] | None = None
 
     def pass_over(self, staging: Staging, remembered: Iterable[pa.Table]) -> int:
@@ -72,7 +60,7 @@ class Renewed:
             if order is None:
                 order = np.argsort(self._ones)
                 updated = _updated(staging)
-            one, two = self._hashes(piece.select(["origin"]))
+            one, two = self._origins.hashes(piece["origin"])
             first, last = (
                 np.searchsorted(self._ones, one, side, sorter=order) for side in ("left", "right")
             )
@@ -96,14 +84,14 @@ class Renewed:
             found = np.maximum(found, self._places(parts_of(sources)))
         return found
 
-    def _places(self, sources: pa.Table) -> NDArray[np.int64]:
-        found = np.full(sources.num_rows, -1, dtype=np.int64)
-        if not sources.num_rows or not len(self._ones):
+    def _places(self, names: pa.Table) -> NDArray[np.int64]:
+        found = np.full(names.num_rows, -1, dtype=np.int64)
+        if not names.num_rows or not len(self._ones):
             return found
         versions = self._sorted()
         if not len(versions):  # all of them are outdated
             return found
-        one, two = self._hashes(sources)
+        one, two = self._origins.hashes(names["origin"])
         first = np.searchsorted(self._ones, one)
         for step in (0, 1):  # two origins may share the first hash; three never do
             place = np.minimum(first + step, len(self._ones) - 1)
@@ -119,23 +107,24 @@ class Renewed:
             self._ones, self._twos = self._ones[order], self._twos[order]
         return self._versions
 
-    def _hashes(self, origins: pa.Table) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        self._db.register("origins", origins)
-        found = self._db.execute(f"SELECT {_HASHES} FROM origins").fetchnumpy()  # noqa: S608
-        self._db.unregister("origins")
-        return np.asarray(found["one"]), np.asarray(found["two"])
-
-    def _mark_outdated(self, staging: Staging, ones: NDArray[np.uint64]) -> None:
-        """Only records of which the hash comes twice are looked at by name."""
-        ordered = np.sort(ones)
+    def _mark_outdated(self, staging: Staging) -> None:
+        """Of the versions of one record all but the newest; if they say the same, but the last."""
+        ordered = np.sort(self._ones)
         repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
         for start in range(0, len(repeated), _AT_ONCE):
-            chosen = repeated[start : start + _AT_ONCE]
-            pieces = list(_among(staging.versions(), np.isin(ones, chosen)))
-            self._db.register("repeated", pa.concat_tables(pieces))
-            rows = self._db.execute(_OUTDATED).fetchnumpy()
-            self._db.unregister("repeated")
-            self.outdated[np.asarray(rows["version"], dtype=np.int64)] = True
+            wanted = np.isin(self._ones, repeated[start : start + _AT_ONCE])
+            pieces = (
+                piece.filter(pa.array(wanted[piece["version"].to_numpy()]))
+                for piece in staging.versions()
+            )
+            found = pa.concat_tables(pieces)
+            one, two, updated, version = (
+                found[name].to_numpy() for name in ("one", "two", "updated", "version")
+            )
+            order = np.lexsort((version, updated, two, one))
+            same = one[order][1:] == one[order][:-1]
+            same &= two[order][1:] == two[order][:-1]
+            self.outdated[version[order][:-1][same]] = True
 
 
 def _updated(staging: Staging) -> NDArray[np.int64]:
@@ -144,11 +133,6 @@ def _updated(staging: Staging) -> NDArray[np.int64]:
     for piece in staging.versions():
         found[piece["version"].to_numpy()] = piece["updated"].to_numpy()
     return found
-
-
-def _among(pieces: Iterator[pa.Table], wanted: NDArray[np.bool_]) -> Iterator[pa.Table]:
-    for piece in pieces:
-        yield piece.filter(pa.array(wanted[piece["version"].to_numpy()]))
 
 
 def origins_of(sources: pa.ChunkedArray) -> pa.Table:

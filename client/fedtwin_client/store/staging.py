@@ -21,6 +21,7 @@ from fedtwin_client.at_rest.boxes import close_box, open_box
 from fedtwin_client.records.blocks import (
     EVENTS,
     SCHEMA,
+    VERSION,
     VERSIONS,
     Block,
     coded,
@@ -29,11 +30,20 @@ from fedtwin_client.records.blocks import (
     rows_table,
 )
 from fedtwin_client.records.events import Event
+from fedtwin_client.store.origins import Origins
 
 __all__ = ["BUCKETS", "SCHEMA", "Staging"]
 BUCKETS: Final = 64
 _ROWS_AT_ONCE: Final = 100_000
 _LENGTH: Final = struct.Struct("<Q")
+_ANNOUNCED: Final = pa.schema(
+    [
+        VERSION,
+        *((name, pa.uint64()) for name in ("one", "two")),
+        VERSIONS.field("updated"),
+    ]
+)
+"""Versions, each with the hashes of its origin in its name's place."""
 
 
 class Staging:
@@ -41,9 +51,11 @@ class Staging:
 
     Attributes:
         folder: where the files lie.
-        subjects: the pseudonyms that have events.
+        subjects: the pseudonyms that have events among what was flushed.
         refused: how many events were dropped because their patient is erased.
         count: how many versions were announced; they are numbered from 0.
+        origins: hashes their origins.
+        renews_parts: whether there is a version of a part of a record.
     """
 
     def __init__(
@@ -65,8 +77,10 @@ class Staging:
         self.subjects: set[int] = set()
         self.refused = 0
         self.count = 0
+        self.origins = Origins()
+        self.renews_parts = False
         self._key = key
-        self._erased = erased
+        self._erased = pa.array(sorted(erased), pa.int64())
         self._look = look
         self._rows: list[tuple[int, Event]] = []
         self._versions: list[tuple[int, str, int]] = []
@@ -103,7 +117,7 @@ class Staging:
         self._gather()
         first = self.count
         self.count += block.versions.num_rows
-        self._write("versions", _numbered(block.versions, first))
+        self._announce(_numbered(block.versions, first))
         self._take(_numbered(block.events, first))
         if self._waiting >= _ROWS_AT_ONCE:
             self.flush()
@@ -114,13 +128,18 @@ class Staging:
         if self._waiting:
             events = pa.concat_tables(self._tables).unify_dictionaries().combine_chunks()
             self._tables, self._waiting = [], 0
+            self.subjects.update(pc.unique(events["subject_id"]).to_pylist())
             if self._look is not None:
                 self._look(events)
             self._write_buckets(events)
 
     def versions(self) -> Iterator[pa.Table]:
-        """Every version that was announced, in pieces: `version`, `origin`, `updated`."""
-        yield from self._read("versions", VERSIONS)
+        """Every version that was announced, in pieces: `_ANNOUNCED`."""
+        yield from self._read("versions", _ANNOUNCED)
+
+    def named(self) -> Iterator[pa.Table]:
+        """Every version that was announced by itself, in pieces, with its record's name."""
+        yield from self._read("names", VERSIONS)
 
     def bucket(self, bucket: int) -> pa.Table:
         """The staged events of a bucket, with the column `version`; texts that repeat are coded."""
@@ -135,28 +154,35 @@ class Staging:
     def _gather(self) -> None:
         """Single versions and events into tables."""
         if self._versions:
-            self._write("versions", rows_table(self._versions, VERSIONS))
+            versions = rows_table(self._versions, VERSIONS)
+            self._write("names", versions)
+            self._announce(versions)
             self._versions = []
         if self._rows:
             self._take(event_table(self._rows))
             self._rows = []
 
+    def _announce(self, versions: pa.Table) -> None:
+        names = versions["origin"].combine_chunks()
+        content = names.buffers()[2]
+        self.renews_parts |= content is not None and b"#" in content.to_pybytes()
+        one, two = self.origins.hashes(names)
+        columns = [versions["version"], one, two, versions["updated"]]
+        self._write("versions", pa.table(columns, schema=_ANNOUNCED))
+
     def _take(self, events: pa.Table) -> None:
-        found = pc.unique(events["subject_id"]).to_pylist()
-        gone = self._erased.intersection(found)
-        if gone:
-            kept = events.filter(
-                pc.invert(pc.is_in(events["subject_id"], pa.array(sorted(gone), pa.int64())))
-            )
+        if len(self._erased):
+            gone = pc.is_in(events["subject_id"], self._erased)
+            kept = events.filter(pc.invert(gone))
             self.refused += events.num_rows - kept.num_rows
             events = kept
-        self.subjects.update(set(found) - gone if gone else found)
         if events.num_rows:
             self._tables.append(coded(events))
             self._waiting += events.num_rows
 
     def _write_buckets(self, events: pa.Table) -> None:
         buckets = events["subject_id"].to_numpy() % BUCKETS
+        buckets = buckets.astype(np.uint8)  # sorted several times as fast
         order = np.argsort(buckets, kind="stable")
         events = events.take(pa.array(order))
         edges = np.searchsorted(buckets[order], np.arange(BUCKETS + 1)).tolist()
@@ -170,7 +196,7 @@ class Staging:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
-        piece = sink.getvalue().to_pybytes()
+        piece = memoryview(sink.getvalue()).cast("B")
         number = self._pieces[name] = self._pieces.get(name, 0) + 1
         data = piece if self._key is None else close_box(self._key, piece, f"{name} {number}")
         with (self.folder / name).open("ab") as file:
