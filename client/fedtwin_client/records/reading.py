@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -167,8 +168,15 @@ def checked_number(code: str, value: float, unit: str | None) -> Number:
     Raises:
         UnusableError: a known code with no unit, an unknown one, or one of another kind.
     """
-    rule = unit_rule(code, unit)
+    rule = _remembered_rule(code, unit, in_use().version)
     return Number(rule.convert(value), rule.unit, rule.src_unit)
+
+
+@lru_cache(maxsize=16_384)
+def _remembered_rule(code: str, unit: str | None, tables: str) -> UnitRule:
+    """Remembered by the version of the tables: few codes and units make nearly all values."""
+    del tables
+    return unit_rule(code, unit)
 
 
 def unit_rule(code: str, unit: str | None) -> UnitRule:

@@ -21,7 +21,14 @@ from typing import Final
 
 import pyarrow as pa
 
-from fedtwin_client.at_rest.database import ERRORS, connect, is_held, patiently, prepare
+from fedtwin_client.at_rest.database import (
+    ERRORS,
+    add_rows,
+    connect,
+    is_held,
+    patiently,
+    prepare,
+)
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
@@ -149,9 +156,10 @@ class Tail:
                 for version in batch.versions:
                     rows.take(version, account)
                 rows.asides += [asides.row(batch.door, aside) for aside in batch.asides]
-                rows.account += [(batch.door, *key, number) for key, number in account.items()]
-            for statement, values in rows.written():
-                db.executemany(statement, values)
+                rows.account.update({(batch.door, *key): times for key, times in account.items()})
+            for into, values, otherwise in rows.written():
+                add_rows(db, into, values, otherwise)
+            db.executemany(asides.INSERT, rows.asides)
 
     def last(self) -> int:
         """The highest number given out."""
@@ -268,12 +276,14 @@ class Tail:
 
     def _newest(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[str, int | None]:
         """When the newest version of each record was changed, as far as it is remembered."""
-        origins = {version.origin for batch in batches for version in batch.versions}
-        found = db.execute(
-            "SELECT origin, updated FROM newest WHERE origin IN (SELECT value FROM json_each(?))",
-            (json.dumps(sorted(origins)),),
+        asked = sorted({version.origin for batch in batches for version in batch.versions})
+        # One row of numbers: fetching many rows is as slow as `add_rows` says adding them is.
+        ((found,),) = db.execute(
+            "SELECT json_group_array(json_array(asked.key, updated))"
+            " FROM json_each(?) AS asked JOIN newest ON origin = asked.value",
+            (json.dumps(asked),),
         )
-        return dict(found.fetchall())
+        return {asked[number]: updated for number, updated in json.loads(found)}
 
     def _subjects(self, db: sqlite3.Connection, origin: str, seq: int) -> frozenset[int]:
         found = db.execute(
@@ -329,7 +339,7 @@ class _Rows:
         self._events: list[tuple[object, ...]] = []
         self._changed: set[str] = set()
         self.asides: list[tuple[object, ...]] = []
-        self.account: list[tuple[str, str, str, int]] = []
+        self.account: Counter[tuple[str, str, str]] = Counter()
 
     def take(self, version: Version, account: Counter[tuple[str, str]]) -> None:
         """Add a version, unless it is older than one that came before."""
@@ -348,23 +358,19 @@ class _Rows:
             else:
                 self._events.append((self._seq, *_row(event)))
 
-    def written(self) -> Iterator[tuple[str, Sequence[tuple[object, ...]]]]:
-        """The statements, each with its rows."""
-        yield "INSERT INTO versions VALUES (?, ?)", self._versions
+    def written(self) -> Iterator[tuple[str, Sequence[tuple[object, ...]], str]]:
+        """Where rows go, the rows, and what happens where there is such a row."""
+        yield "INSERT INTO versions", self._versions, ""
         yield (
-            "INSERT INTO newest VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET updated = excluded.updated, seen = excluded.seen",
+            "INSERT INTO newest",
             [(origin, self._newest[origin], self._now) for origin in sorted(self._changed)],
+            "ON CONFLICT DO UPDATE SET updated = excluded.updated, seen = excluded.seen",
         )
-        yield "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._events
+        yield "INSERT INTO events", self._events, ""
         yield (
-            asides.INSERT,
-            self.asides,
-        )
-        yield (
-            "INSERT INTO account VALUES (?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET number = number + excluded.number",
-            self.account,
+            "INSERT INTO account",
+            [(*key, times) for key, times in self.account.items()],
+            "ON CONFLICT DO UPDATE SET number = number + excluded.number",
         )
 
 
