@@ -229,7 +229,10 @@ class Alike:
         self._fine = np.isfinite(written) & ((written != 0) | ~np.signbit(written))
         factor = np.array([kept.factor for kept in self._kept])[self._which]
         offset = np.array([kept.offset for kept in self._kept])[self._which]
-        self._numbers = written * factor + offset
+        with np.errstate(over="ignore"):
+            self._numbers = written * factor + offset
+        # Where the conversion overflows the rules of single lines say so.
+        self._fine &= np.isfinite(self._numbers)
 
     def local_rows(self) -> NDArray[np.int64]:
         """The row of every value with a code of a local vocabulary."""
