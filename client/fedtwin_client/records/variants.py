@@ -117,19 +117,19 @@ class Chromosome:
         return Change(position, before, after)
 
 
-def read_call(record: VcfRecord, column: int, *, least_depth: int) -> Call:
+def read_call(record: VcfRecord, cell: str, *, least_depth: int) -> Call:
     """One sample's genotype of a line.
 
     Args:
         record: the line.
-        column: which sample, from 0.
+        cell: the sample's column.
         least_depth: fewer reads make it unusable; 0 asks for none.
 
     Raises:
         UnusableError: no genotype, one that names what ALT does not have, or one that its reads do
             not support.
     """
-    values = dict(zip(record.format, record.samples[column].split(":"), strict=False))
+    values = dict(zip(record.format, cell.split(":"), strict=False))
     text = values.get("GT", ".")
     if not _GENOTYPE.match(text):
         raise UnusableError("a genotype that cannot be read")
