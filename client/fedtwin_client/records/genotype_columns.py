@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.variant_files import VcfRecord
-from fedtwin_client.records.variants import read_call
+from fedtwin_client.records.variants import read_call, reads_of_one
 
 HALF = UnusableError("only one of two chromosomes was read", wrong=False)
 Said: TypeAlias = tuple[int, ...] | UnusableError
@@ -62,7 +62,9 @@ class SampleColumns:
         """
         known = _Known(record)
         cells = self._take(record.samples)
-        which = np.fromiter(map(known.__getitem__, cells), np.int64, self._number)
+        # Cells of a genotype alone are few, others nearly all different.
+        look_up = known.__getitem__ if len(record.format) == 1 else known.place_of
+        which = np.fromiter(map(look_up, cells), np.int64, self._number)
         return Genotypes(said=known.said, which=which)
 
 
@@ -76,13 +78,17 @@ class _Known(dict[str, int]):
         self._alike: dict[Any, int] = {}
         self._essence = _essence_of(record.format)
 
-    def __missing__(self, cell: str) -> int:
+    def place_of(self, cell: str) -> int:
+        """The place of what a cell says."""
         essence = self._essence(cell)
         place = self._alike.get(essence)
         if place is None:
             place = self._alike[essence] = len(self.said)
             self.said.append(_understood(self._record, cell))
-        self[cell] = place
+        return place
+
+    def __missing__(self, cell: str) -> int:
+        place = self[cell] = self.place_of(cell)
         return place
 
 
@@ -107,8 +113,14 @@ def _essence_of(keys: Sequence[str]) -> Callable[[str], Any]:
         values = cell.split(":")
         genotype = values[0]
         own = values[filtered] if filtered < len(values) else ""
-        if reads >= len(values) or genotype[:1] == genotype[2:]:
-            return genotype, own
-        return genotype, own, values[reads]
+        one = reads < len(values) and genotype[:1] != genotype[2:] and reads_of_one(values[reads])
+        return genotype, own, one
 
-    return essence
+    def essence_of_reads(cell: str) -> Any:
+        genotype = cell.partition(":")[0]
+        if genotype[:1] == genotype[2:]:
+            return genotype
+        values = cell.split(":", reads + 1)
+        return genotype if reads >= len(values) else (genotype, reads_of_one(values[reads]))
+
+    return essence_of_reads if filtered == len(keys) else essence

@@ -169,10 +169,16 @@ def _check_reads(
             raise UnusableError("no depth (DP), though a least one was asked for", wrong=False)
         if int(depth) < least_depth:
             raise UnusableError("fewer reads than the least depth asked for", wrong=False)
-    if len({number for number in numbers if number is not None}) > 1:
-        reads = [part for part in values.get("AD", "").split(",") if part.isdigit()]
-        if len(reads) > 1 and sum(part.strip("0") != "" for part in reads) == 1:
-            raise UnusableError("two different alleles, but reads (AD) of one only")
+    different = len({number for number in numbers if number is not None}) > 1
+    if different and reads_of_one(values.get("AD", "")):
+        raise UnusableError("two different alleles, but reads (AD) of one only")
+
+
+@lru_cache(maxsize=65_536)
+def reads_of_one(depths: str) -> bool:
+    """Whether reads are told for several alleles (AD), and all of them are of one."""
+    reads = [part for part in depths.split(",") if part.isdigit()]
+    return len(reads) > 1 and sum(part.strip("0") != "" for part in reads) == 1
 
 
 def bases_at(record: VcfRecord, call: Call, chromosome: Chromosome) -> dict[int, Genotype]:
