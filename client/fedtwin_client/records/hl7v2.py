@@ -18,7 +18,7 @@ from fedtwin_client.records.hl7_merges import is_merge, merge
 from fedtwin_client.records.hl7_orders import READ, Order, diagnosis, medication, number_of
 from fedtwin_client.records.hl7_patients import Said, Whose, patient_of, traits
 from fedtwin_client.records.hl7_text import Message, Segment, plain
-from fedtwin_client.records.hl7_values import read_values
+from fedtwin_client.records.hl7_values import Value, read_values
 from fedtwin_client.records.pseudonyms import Identity, Pseudonyms
 from fedtwin_client.records.reading import Reading, UnusableError
 from fedtwin_client.records.source import Version
@@ -282,33 +282,28 @@ class _Walk:
             context.moment(written), context.known(obx.text(19), obx), order.reported
         )
         assert self._subject is not None
-        if obx.text(2).upper() in {"TX", "FT"} and analyte(code) is None:
-            made = Event(
+        lines = obx.text(2).upper() in {"TX", "FT"} and analyte(code) is None
+        values = [Value()] if lines else list(read_values(obx, code, context))
+        made = [
+            Event(
                 subject_id=self._subject,
                 time=times.time,
                 code=code,
-                source=f"{origin}#{len(events)}",
+                source=f"{origin}#{number}",
+                numeric_value=value.numeric_value,
+                text_value=value.text_value,
                 available_time=times.available_time,
+                unit=value.unit,
+                src_unit=value.src_unit,
+                comparator=value.comparator,
                 status=_STATUS[status],
             )
-            self._add_lines(obx, made, events)
+            for number, value in enumerate(values, start=len(events))
+        ]
+        if lines:
+            self._add_lines(obx, made[0], events)
             return
-        for value in list(read_values(obx, code, context)):
-            events.append(
-                Event(
-                    subject_id=self._subject,
-                    time=times.time,
-                    code=code,
-                    source=f"{origin}#{len(events)}",
-                    numeric_value=value.numeric_value,
-                    text_value=value.text_value,
-                    available_time=times.available_time,
-                    unit=value.unit,
-                    src_unit=value.src_unit,
-                    comparator=value.comparator,
-                    status=_STATUS[status],
-                )
-            )
+        events += made
         if not status:
             context.tally.note("a result without its status (OBX-11)", obx.place)
 
