@@ -2,9 +2,10 @@
 
 Both answer the same question from the same Parquet files: twelve laboratory values, each as last,
 mean, lowest, highest and number of the 730 days before the index date, of what was known by then.
-One thread each, a process each; CPU seconds. The product also selects the patients and checks
-units and plausible ranges. A readiness report of the same laboratory values is measured beside
-them. Both from encrypted files are measured too, and told.
+One thread each, a process each; CPU seconds, the least of a few turns in which all take part alike,
+because other work on the machine only ever adds to them. The product also selects the patients and
+checks units and plausible ranges. A readiness report of the same laboratory values is measured
+beside them. Both from encrypted files are measured too, and told.
 """
 
 import argparse
@@ -32,7 +33,7 @@ LABS += ("2951-2", "2823-3", "2075-0", "2028-9", "1975-2", "3084-1")
 UNITS = ("mmol/L",) * 4 + ("umol/L",) + ("mmol/L",) * 5 + ("umol/L", "umol/L")
 SUMMARIES = ("last", "mean", "min", "max", "count")
 NOW, INDEX = datetime(2026, 3, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC)
-DAYS = 730
+DAYS, TURNS = 730, 4
 
 
 def measure(options: argparse.Namespace) -> list[Figure]:
@@ -40,12 +41,15 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     del options
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _run("make", folder / "plain")
-        plain, peer = _run("product", folder / "plain"), _run("pandas", folder / "plain")
+        for store in ("plain", "sealed"):
+            _run("make", folder / store)
+        asked = [(what, folder / "plain") for what in ("product", "pandas", "readiness")]
+        asked += [(what, folder / "sealed") for what in ("product", "readiness")]
+        turns = [[_run(*one) for one in asked] for _ in range(TURNS)]
+        plain, peer, ready, sealed, ready_sealed = (
+            min(each, key=lambda said: said["cpu"]) for each in zip(*turns, strict=True)
+        )
         assert np.isclose(plain["sum"], peer["sum"], rtol=1e-9), (plain, peer)
-        _run("make", folder / "sealed")
-        sealed = _run("product", folder / "sealed")
-        ready, ready_sealed = (_run("readiness", folder / name) for name in ("plain", "sealed"))
         print(f"cohort: plain {plain}, encrypted {sealed}, pandas {peer}", file=sys.stderr)
         print(f"readiness: plain {ready}, encrypted {ready_sealed}", file=sys.stderr)
     ratio = round(peer["cpu"] / plain["cpu"], 2)

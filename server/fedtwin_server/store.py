@@ -5,7 +5,6 @@ one transaction. Parameters and updates lie beside it as blobs, known by their h
 """
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Final, Literal
 from fedtwin_protocol.errors import ConfigurationError
 from fedtwin_protocol.transparency import LogEntry
 from fedtwin_server.log_book import LOG_SCHEMA, append, append_plan, append_round
+from fedtwin_server.opening import open_database
 from fedtwin_server.schema import SCHEMA
 
 StudyStatus = Literal["open", "running", "finished", "failed", "stopped", "released"]
@@ -64,6 +64,10 @@ class Store:
 
     Args:
         path: the database file; made if absent, readable by its owner only.
+
+    Raises:
+        ConfigurationError: there is no such folder, another process holds the file and
+            goes on doing so, or it cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,17 +75,7 @@ class Store:
             raise ConfigurationError(
                 f"there is no coordinator in {path.parent}: run 'fedtwin server init' first"
             )
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self.connection = sqlite3.connect(path, isolation_level=None, timeout=10)
-            self.connection.execute("PRAGMA journal_mode=WAL")
-            self.connection.execute("PRAGMA synchronous=FULL")
-            self.connection.executescript(SCHEMA + LOG_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigurationError(
-                f"{path} cannot be used ({error}): check its owner, its rights and the disk; a "
-                "damaged file is replaced from a backup"
-            ) from error
+        self.connection = open_database(path, SCHEMA + LOG_SCHEMA)
 
     def close(self) -> None:
         """Close the file."""

@@ -1,6 +1,8 @@
 """What plans cost a patient: at several hospitals, in secure sums, on samples, for every kind."""
 
 import math
+import subprocess
+import sys
 from dataclasses import asdict
 
 import dp_accounting
@@ -11,7 +13,7 @@ from fedtwin_client.node.ledger_account import Books
 from fedtwin_client.node.ledger_limits import BudgetLimits, check_reservation
 from fedtwin_client.node.renyi import ORDERS
 from fedtwin_client.node.study_desk import reservation_for
-from fedtwin_client.training.accounting import Steps, epsilon_of, price
+from fedtwin_client.training.accounting import Steps, deltas_of, epsilon_of, price
 from fedtwin_protocol.charge_kinds import KINDS
 from fedtwin_protocol.charges import LARGEST_SUM, full_batch_epsilon, planned_charges
 from fedtwin_protocol.errors import BudgetError, PlanError
@@ -182,3 +184,33 @@ def test_the_noise_divided_by_the_hospitals_alone_would_be_below_the_truth_for_o
     assert epsilon_of([together], 7e-3) < true < 1
     both = Steps(sigma=0.5, sampling_rate=0.01, steps=1, hospitals=2)
     assert epsilon_of([both], 7e-3) >= true
+
+
+@pytest.mark.parametrize("mode", ["local", "secure"])
+def test_a_plan_without_sampling_is_priced_exactly_and_without_the_accountant(mode):
+    """Loading it costs a second, in every worker of every study."""
+    stated = plan(privacy__mode=mode, privacy__epsilon=90)
+    script = (
+        "import sys\n"
+        "from fedtwin_client.training.accounting import price\n"
+        "from fedtwin_protocol.study import plan_from_bytes\n"
+        "found = price(plan_from_bytes(sys.stdin.buffer.read()), [2.0, 8.0])\n"
+        "print(repr(found.epsilon_training), *({'scipy', 'dp_accounting'} & set(sys.modules)))\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script], input=stated.to_bytes(), capture_output=True, check=True
+    )
+    assert float(said.stdout) == pytest.approx(
+        full_batch_epsilon(planned_charges(stated), "training", 1e-5), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize(("sigma", "steps", "delta"), [(0.7, 3, 1e-5), (40.0, 9, 1e-9)])
+def test_the_exact_price_is_just_below_that_of_loss_distributions(sigma, steps, delta):
+    accountant = PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    accountant.compose(dp_accounting.GaussianDpEvent(sigma), steps)
+    dear = float(accountant.get_epsilon(delta))
+    taken = Steps(sigma=sigma, sampling_rate=1, steps=steps)
+    exact = epsilon_of([taken], delta)
+    assert dear * (1 - 1e-3) < exact <= dear
+    assert deltas_of([taken], [exact])[0] == pytest.approx(delta, rel=1e-6)

@@ -10,7 +10,7 @@ a file, so a file is never opened by both: plain ones by Python's own, others by
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,8 @@ ERRORS: Final = (sqlite3.Error, sqlcipher3.Error)
 PATIENCE_S: Final = 10.0
 """How long another process is waited for."""
 _PAUSE_S: Final = 0.02
+_BLOCKS: Final = (64, 16, 4, 1)
+"""Rows that one statement adds; few sizes, so that each statement is prepared once."""
 _PLAIN: Final = b"SQLite format 3\0"
 _DRAFT: Final = ".sealing"
 
@@ -108,6 +110,38 @@ def patiently(step: Callable[[], object], patience_s: float = PATIENCE_S) -> Non
             time.sleep(_PAUSE_S)
         else:
             return
+
+
+def add_rows(
+    connection: sqlite3.Connection,
+    into: str,
+    rows: Sequence[tuple[object, ...]],
+    otherwise: str = "",
+) -> None:
+    """Add rows, many with one statement.
+
+    `executemany` takes the interpreter's lock anew for every row, which in a process with a busy
+    thread beside this one takes longer than SQLite needs for the row.
+
+    Args:
+        connection: within a transaction.
+        into: such as `INSERT INTO events`.
+        rows: all of one length.
+        otherwise: what follows the values, such as `ON CONFLICT DO NOTHING`.
+
+    Raises:
+        sqlite3.Error: the file cannot be used; or the same of SQLCipher, one of `ERRORS`.
+    """
+    if not rows:
+        return
+    row = f"({', '.join('?' * len(rows[0]))})"
+    done = 0
+    for block in _BLOCKS:
+        sql = f"{into} VALUES {', '.join([row] * block)} {otherwise}"
+        while len(rows) - done >= block:
+            values = [value for one in rows[done : done + block] for value in one]
+            connection.execute(sql, values)
+            done += block
 
 
 def is_held(error: BaseException) -> bool:

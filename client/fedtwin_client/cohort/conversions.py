@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedtwin_client.records.analytes import analyte_conversion
 from fedtwin_client.records.units import normal_unit
-from fedtwin_client.store.pieces import Piece, taken
+from fedtwin_client.store.pieces import Piece, alike, taken
 from fedtwin_protocol.errors import CohortError
 
 TIDY = """
@@ -128,12 +128,25 @@ class UnitTable:
         unit: NDArray[np.int32] | int = len(self._units)
         if self._units:
             unit = piece.of_unit(self._units, len(self._units), np.int32, rows)
+        if len(rows) and alike(asker) and (isinstance(unit, int) or alike(unit)):
+            return self._converted_alike(made, there, np.ravel(asker)[0], np.ravel(unit)[0])
         place = np.multiply(asker, len(self._units) + 1, dtype=np.int64) + unit
         there &= taken(self._fits.ravel(), place)
         if not self._plain:
             factor, shift = (taken(of.ravel(), place) for of in (self._factor, self._shift))
             made = converted(made, factor, shift)
         return made, there
+
+    def _converted_alike(
+        self, made: NDArray[np.float64], there: NDArray[np.bool_], asker: int, unit: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """The same for rows of which all have one unit and are asked for by one."""
+        if not self._fits[asker, unit]:
+            there = np.zeros(len(made), np.bool_)
+        factor, shift = self._factor[asker, unit], self._shift[asker, unit]
+        if factor == 1.0 and shift == 0.0:
+            return made, there
+        return converted(made, np.full(len(made), factor), np.full(len(made), shift)), there
 
 
 def converted(

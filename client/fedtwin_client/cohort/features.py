@@ -138,10 +138,12 @@ class _Numbers:
         lengths = np.diff(np.searchsorted(found.question, np.arange(number + 1)))
         plausible = values >= np.repeat(self._low, lengths)
         plausible &= values <= np.repeat(self._high, lengths)
-        refused = found.question[np.flatnonzero(there & ~plausible)]
-        self._outside += np.bincount(refused, minlength=number)
-        kept = np.flatnonzero(plausible & there)
-        found, values = found.of(kept), values[kept]
+        good = plausible & there
+        if not good.all():
+            refused = found.question[np.flatnonzero(there & ~plausible)]
+            self._outside += np.bincount(refused, minlength=number)
+            kept = np.flatnonzero(good)
+            found, values = found.of(kept), values[kept]
         starts = found.groups
         summed = summaries(values, starts, self._summaries)
         whose = found.patient[starts]

@@ -120,7 +120,9 @@ class LookBack:
             kept = np.flatnonzero(meant)
             rows, code = rows[kept], code[kept]
         rows, question, asked = self._by_question(rows, code)
-        patient = place[piece.owner[rows]]
+        patient = taken(piece.owner, rows)
+        if len(chosen.places) < len(place):
+            patient = taken(place, patient)
         found = Found(rows=rows, question=question, asked=asked, patient=patient)
         return self._in_time(piece, chosen, found)
 

@@ -30,6 +30,8 @@ class FeatureCounts(Part):
         converted: numbers that were written in another unit.
         values: rows with a value that could be judged, after conversion.
         implausible: of these, outside the plausible range, or not among the answers.
+        not_finite: of these, infinite or not a number, which older imports could leave; percentiles
+            are without them.
         p01: first percentile of the values; none without any, or where they are no numbers.
         p50: their median.
         p99: their 99th percentile.
@@ -61,6 +63,7 @@ class FeatureCounts(Part):
     converted: int = 0
     values: int = 0
     implausible: int = 0
+    not_finite: int = 0
     p01: float | None = None
     p50: float | None = None
     p99: float | None = None

@@ -136,7 +136,8 @@ def _of_feature(report: Report, counts: FeatureCounts, limits: Thresholds) -> It
             (counts.implausible, counts.values),
             limits.implausible_percent,
             limits,
-            "values are implausible",
+            "values are implausible"
+            + (f", {counts.not_finite:,} of them no finite number" if counts.not_finite else ""),
         )
         yield _lag(name, report.lag_days(counts.newest), limits, "behind the newest event of all")
     yield _coverage(report, counts, limits)

@@ -152,17 +152,32 @@ class _Counting:
         rare = rarities(piece, found, len(self._tallies), lives_of(piece), self._now)
         places = np.arange(len(self._tallies) + 1, dtype=found.question.dtype)
         edges = np.searchsorted(found.question, places)
+        until = np.repeat(index, np.diff(piece.starts, append=piece.table.num_rows))
+        reached = (piece.time <= until) & (piece.known <= until)
         for place, tally in enumerate(self._tallies.values()):
-            rows = self._rows(piece, found, slice(edges[place], edges[place + 1]), index)
+            here = slice(edges[place], edges[place + 1])
+            rows = self._rows(piece, found, here, (index, reached))
             tally.add(rows, {name: each[place] for name, each in rare.items()}, newest)
 
-    def _rows(self, piece: Piece, found: Found, here: slice, index: NDArray[np.int64]) -> Rows:
-        """The rows of one question, few enough to stay in the processor's own memory."""
+    def _rows(
+        self,
+        piece: Piece,
+        found: Found,
+        here: slice,
+        by_index: tuple[NDArray[np.int64], NDArray[np.bool_]],
+    ) -> Rows:
+        """The rows of one question, few enough to stay in the processor's own memory.
+
+        Args:
+            piece: of the store.
+            found: its rows by question.
+            here: those of the question.
+            by_index: (patients,) index dates, and (rows of the piece,) what was there by then.
+        """
         rows, owner = found.rows[here], found.patient[here]
         time, known = taken(piece.time, rows), taken(piece.known, rows)
         value, there = self._units.values(piece, rows, found.asked[here])
         present = piece.numbers[1]
-        until = taken(index, owner)
         wait = known - time
         if not piece.timed:
             wait = wait[(time != NEVER) & (known != NEVER)]
@@ -175,8 +190,8 @@ class _Counting:
             value=value,
             there=there,
             number=np.ones(len(rows), np.bool_) if present is None else taken(present, rows),
-            reached=(time <= until) & (known <= until),
-            index=index,
+            reached=taken(by_index[1], rows),
+            index=by_index[0],
         )
 
     def feature(

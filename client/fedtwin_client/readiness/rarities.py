@@ -61,7 +61,7 @@ def rarities(
         by the name in `counts.FeatureCounts`, for each question the number of its rows.
     """
     rare = {
-        "future": _after(piece.time, now) | _after(piece.known, now),
+        "future": _after(piece, now),
         "before_birth": _before_birth(piece, lives.birth),
         "after_death": _after_death(piece, lives.death),
         "comparator": piece.has("comparator"),
@@ -69,8 +69,12 @@ def rarities(
     return {name: _put_down(mask, found, questions) for name, mask in rare.items()}
 
 
-def _after(time: Times, moment: int) -> Mask:
-    return np.asarray((time > moment) & (time != NEVER))
+def _after(piece: Piece, moment: int) -> Mask:
+    mask = np.zeros(len(piece.time), np.bool_)
+    for time in (piece.time, piece.known):
+        if time.max(initial=-NEVER) > moment:
+            mask |= (time > moment) & (time != NEVER)
+    return mask
 
 
 def _before_birth(piece: Piece, birth: Times) -> Mask:

@@ -64,8 +64,9 @@ class SiteTally:
             self.newest = int(past) if self.newest is None else max(int(past), self.newest)
         names, code = piece.coded("code")
         numbers = np.bincount(code, minlength=len(names)).tolist()
-        self._codes.update({n: number for n, number in zip(names, numbers, strict=True) if number})
-        local = np.array([self._is_unmapped(name) for name in names], np.bool_)
+        counted = list(zip(names, numbers, strict=True))
+        self._codes.update({name: number for name, number in counted if number})
+        local = np.array([number > 0 and self._is_unmapped(n) for n, number in counted], np.bool_)
         if local.any():
             rows = np.flatnonzero(local[code])
             pairs = np.unique(piece.owner[rows].astype(np.int64) * len(names) + code[rows])

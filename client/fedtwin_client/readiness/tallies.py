@@ -134,8 +134,8 @@ class Tally:
         found: dict[str, Any] = {
             name: self.counts[name]
             for name in ("rows", "subjects", "null", "unknown_unit", "converted", "values",
-                         "implausible", "future", "before_birth", "after_death", "duplicates",
-                         "comparator")
+                         "implausible", "not_finite", "future", "before_birth", "after_death",
+                         "duplicates", "comparator")
         }  # fmt: skip
         if self.last != -NEVER:
             found["newest"] = _EPOCH + self.last * _MICROSECOND
@@ -215,7 +215,12 @@ class Tally:
     def _numbers(self, rows: Rows, has: Mask, usable: Mask, *, plain: bool) -> None:
         """The values; `plain` if none is implausible."""
         value = rows.value if has.all() else rows.value[has]
-        self.values.add(value)
+        finite = None if plain else np.isfinite(value)
+        if finite is None or finite.all():
+            self.values.add(value)
+        else:
+            self.counts["not_finite"] += len(value) - _number(finite)
+            self.values.add(value[finite])
         low, high = self.feature.plausible or (0.0, 1.0)
         with np.errstate(invalid="ignore", over="ignore"):
             part = BINS * (value - low) / (high - low)

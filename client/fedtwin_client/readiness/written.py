@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtwin_client.records.units import normal_unit
-from fedtwin_client.store.pieces import Piece, taken
+from fedtwin_client.store.pieces import Piece, alike, taken
 
 _MOST: Final = 2**12
 
@@ -19,10 +19,11 @@ def pairs_of(piece: Piece, rows: NDArray[np.int64]) -> list[tuple[str, str, int]
         each unit at the source (empty: not told) with each that is stored (empty: none), and how
         many of the rows have both.
     """
-    stored, unit = piece.coded("unit")
-    sources, source = piece.coded("src_unit")
-    place = np.multiply(taken(source, rows), len(stored), dtype=np.int64) + taken(unit, rows)
-    if len(sources) * len(stored) <= _MOST:
+    stored, sources = piece.coded("unit")[0], piece.coded("src_unit")[0]
+    place = taken(piece.unit_pairs, rows)
+    if len(rows) and alike(place):
+        pairs, numbers = place[:1], np.array([len(rows)])
+    elif len(sources) * len(stored) <= _MOST:
         numbers = np.bincount(place)
         pairs = np.flatnonzero(numbers)
         numbers = numbers[pairs]

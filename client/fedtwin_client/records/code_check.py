@@ -66,6 +66,7 @@ class CodeWatch:
 
     def __init__(self, store: Path) -> None:
         self._store = store
+        self._file = vocabulary_file(store)
         self._mark: tuple[int, ...] | None = None
         self._loaded: dict[str, list[str]] = {}
         self._known: dict[str, str | None] = {}
@@ -93,7 +94,7 @@ class CodeWatch:
         return [fault for fault in found if fault is not None]
 
     def _reread(self) -> None:
-        mark = _mark_of(vocabulary_file(self._store))
+        mark = _mark_of(self._file)
         if mark != self._mark or len(self._known) > _MOST_REMEMBERED:
             self._known = {}
             self._loaded = _loaded(self._store)

@@ -194,10 +194,13 @@ class Alike:
         self._kept = list(places)
         factors = np.array([*(kept.factor for kept in self._kept), 1.0])
         offsets = np.array([*(kept.offset for kept in self._kept), 0.0])
-        return [
-            one._replace(number=one.number * factors[one.which] + offsets[one.which])
-            for one in found
-        ]
+        converted = []
+        for one in found:
+            with np.errstate(over="ignore"):
+                number = one.number * factors[one.which] + offsets[one.which]
+            # Where the conversion overflows the rules of single lines say so.
+            converted.append(one._replace(number=number, good=one.good & np.isfinite(number)))
+        return converted
 
     def _origins(
         self, ids: _Texts, chosen: Mask, ending: str = ""

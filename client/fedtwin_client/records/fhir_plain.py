@@ -205,8 +205,10 @@ class Plain:
         )
         written = np.asarray(pc.fill_null(numbers_of(quantity["value"]), np.nan))
         good = coded.good & np.isfinite(written) & ((written != 0) | ~np.signbit(written))
-        numbers = written * coded.column("factor", 1.0) + coded.column("offset", 0.0)
-        return coded, numbers, good
+        with np.errstate(over="ignore"):
+            numbers = written * coded.column("factor", 1.0) + coded.column("offset", 0.0)
+        # Where the conversion overflows the rules of single lines say so.
+        return coded, numbers, good & np.isfinite(numbers)
 
     @property
     def rows(self) -> NDArray[np.int64]:

@@ -204,7 +204,9 @@ class VariantFiles(ByNumber):
             return
         for column, person in columns:
             try:
-                call = read_call(record, column, least_depth=self._options.least_depth)
+                call = read_call(
+                    record, record.samples[column], least_depth=self._options.least_depth
+                )
                 if len(call.numbers) == 1 and record.chromosome not in _SINGLE:
                     raise UnusableError("one chromosome of a kind that comes in pairs")
             except UnusableError as error:

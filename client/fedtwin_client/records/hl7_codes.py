@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from fedtwin_client.records.code_tables import in_use
 from fedtwin_client.records.codes import PRIORITY, standard_codes
 from fedtwin_client.records.hl7_text import Marks, part
 
@@ -67,12 +68,18 @@ def read_coded(repetition: str, marks: Marks, sender: str) -> Coded:
     """
     if len(repetition) > _LONGEST:
         return Coded((), part(repetition, 2, marks))
+    return _standard(repetition, marks, sender, in_use().version)
+
+
+@lru_cache(maxsize=16_384)
+def _standard(repetition: str, marks: Marks, sender: str, tables: str) -> Coded:
+    """Remembered by the version of the tables, for the site may read codes as others."""
+    del tables
     coded = _coded(repetition, marks, sender)
     codes = tuple(sorted(standard_codes(coded.codes), key=_rank))
     return coded if codes == coded.codes else coded._replace(codes=codes, unnamed=False)
 
 
-@lru_cache(maxsize=16_384)
 def _coded(repetition: str, marks: Marks, sender: str) -> Coded:
     found: dict[str, str] = {}
     unnamed = False

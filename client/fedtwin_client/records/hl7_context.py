@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from functools import lru_cache
 
 from fedtwin_client.records.hl7_text import Message, Segment
 from fedtwin_client.records.hl7_times import offset_of, read_timestamp
@@ -41,7 +42,7 @@ class Context:
 
     def origin(self, *parts: str) -> str:
         """The name of a record: the source, what, and what it is known by."""
-        return f"{self.reading.source}:{'/'.join(map(_quoted, parts))}"
+        return f"{self.reading.source}:{'/'.join([_quoted(part) for part in parts])}"
 
     def unusable(self, error: UnusableError, segment: Segment) -> None:
         """Account for a segment that makes no event; wrong ones set their message aside."""
@@ -147,6 +148,7 @@ def _sent(text: str, zone: tzinfo, reading: Reading, header: Segment) -> datetim
     return moment.known
 
 
+@lru_cache(maxsize=4_096)
 def _quoted(text: str) -> str:
     """Text that may stand in a record's name."""
     if len(text) > _LONGEST:

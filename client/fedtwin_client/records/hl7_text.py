@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.report import Place
@@ -36,8 +37,7 @@ _CHARACTER_SETS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(NamedTuple):
     """A message's delimiters, and the encoding that escaped bytes are in."""
 
     field: str = "|"

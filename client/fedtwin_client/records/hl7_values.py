@@ -128,7 +128,7 @@ def _date(repetition: str, obx: Segment, code: str, context: Context) -> Value:
 
 def _checked(value: float, comparator: str | None, obx: Segment, code: str) -> Value:
     written = unit_of(obx)
-    number = checked_number(code, finite(value), _understood(written))
+    number = checked_number(code, finite(value), _understood(written, in_use().version))
     return Value(
         numeric_value=number.value, unit=number.unit, src_unit=written, comparator=comparator
     )
@@ -149,15 +149,19 @@ def unit_of(obx: Segment) -> str | None:
 @lru_cache(maxsize=4_096)
 def _unit(raw: str, marks: Marks, tables: str) -> str | None:
     """Remembered by the version of the tables, for the site may have spellings of its own."""
-    del tables
     repetition = raw.split(marks.repetition, 1)[0]
     written = [text for text in (part(repetition, n, marks) for n in (1, 2, 4, 5)) if text]
-    known = (text for text in written if normal_unit(_understood(text)) is not None)
+    known = (text for text in written if normal_unit(_understood(text, tables)) is not None)
     return next(known, written[0] if written else None)
 
 
-def _understood(unit: str | None) -> str | None:
-    """A unit with its quotient written as UCUM does, if that makes it a known one."""
+@lru_cache(maxsize=4_096)
+def _understood(unit: str | None, tables: str) -> str | None:
+    """A unit with its quotient written as UCUM does, if that makes it a known one.
+
+    Remembered by the version of the tables, as above.
+    """
+    del tables
     quotient = _ISO_QUOTIENT.match(unit or "")
     if quotient is None or normal_unit(unit) is not None:
         return unit

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 
 from fedtwin_client.records.analytes import analyte
 from fedtwin_client.records.events import Event
@@ -19,7 +18,7 @@ from fedtwin_client.records.hl7_merges import is_merge, merge
 from fedtwin_client.records.hl7_orders import READ, Order, diagnosis, medication, number_of
 from fedtwin_client.records.hl7_patients import Said, Whose, patient_of, traits
 from fedtwin_client.records.hl7_text import Message, Segment, plain
-from fedtwin_client.records.hl7_values import read_values
+from fedtwin_client.records.hl7_values import Value, read_values
 from fedtwin_client.records.pseudonyms import Identity, Pseudonyms
 from fedtwin_client.records.reading import Reading, UnusableError
 from fedtwin_client.records.source import Version
@@ -85,7 +84,8 @@ class Hl7Reader:
         return versions
 
     def _versions(self, message: Message, reading: Reading) -> list[Version]:
-        kind = message.kind if _KIND.match(message.kind) else "of no known type"
+        kind = message.kind
+        kind = kind if _KIND.match(kind) else "of no known type"
         tally = reading.tally
         tally.read[kind] += 1
         if message.continued:
@@ -282,31 +282,37 @@ class _Walk:
             context.moment(written), *context.reported(obx, order.reported, status)
         )
         assert self._subject is not None
-        make = partial(
-            Event,
-            subject_id=self._subject,
-            time=times.time,
-            code=code,
-            available_time=times.available_time,
-            status=_STATUS[status],
-        )
-        if obx.text(2).upper() in {"TX", "FT"} and analyte(code) is None:
-            self._add_lines(obx, make, origin, events)
+        lines = obx.text(2).upper() in {"TX", "FT"} and analyte(code) is None
+        values = [Value()] if lines else list(read_values(obx, code, context))
+        made = [
+            Event(
+                subject_id=self._subject,
+                time=times.time,
+                code=code,
+                source=f"{origin}#{number}",
+                numeric_value=value.numeric_value,
+                text_value=value.text_value,
+                available_time=times.available_time,
+                unit=value.unit,
+                src_unit=value.src_unit,
+                comparator=value.comparator,
+                status=_STATUS[status],
+            )
+            for number, value in enumerate(values, start=len(events))
+        ]
+        if lines:
+            self._add_lines(obx, made[0], events)
             return
-        for value in list(read_values(obx, code, context)):
-            events.append(make(source=f"{origin}#{len(events)}", **value._asdict()))
+        events += made
         if not status:
             context.tally.note("a result without its status (OBX-11)", obx.place)
 
-    def _add_lines(
-        self, obx: Segment, make: Callable[..., Event], origin: str, events: list[Event]
-    ) -> None:
+    def _add_lines(self, obx: Segment, made: Event, events: list[Event]) -> None:
         """A report's lines of text, one OBX each, are one answer."""
         lines = [plain(text, obx.marks).rstrip() for text in obx.repetitions(5)]
         if not any(lines):
             raise UnusableError("no value was recorded", wrong=False)
         last = events[-1] if events else None
-        made = make(source=f"{origin}#{len(events)}")
         if last is None or last.time != made.time or last.source not in self._lines:
             last = made
             events.append(last)

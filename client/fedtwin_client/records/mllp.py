@@ -286,12 +286,27 @@ async def _answer(
     writer: asyncio.StreamWriter,
     stalled_s: float,
 ) -> None:
-    """Send acknowledgements in the order of the messages, whether or not anybody still listens."""
-    while (task := await queue.get()) is not None:
-        answers = await task
+    """Send acknowledgements in the order of the messages, whether or not anybody still listens.
+
+    Messages that were stored together are acknowledged in one piece.
+    """
+    ended = False
+    waiting: asyncio.Task[list[bytes]] | None = None
+    while not ended:
+        task = waiting or await queue.get()
+        if task is None:
+            return
+        answers = list(await task)
+        waiting = None
+        while not queue.empty():
+            waiting = queue.get_nowait()
+            if waiting is None or not waiting.done():
+                ended = waiting is None
+                break
+            answers += waiting.result()
+            waiting = None
         try:
-            for answer in answers:
-                writer.write(START + answer + END + b"\r")
+            writer.write(b"".join(START + answer + END + b"\r" for answer in answers))
             async with asyncio.timeout(stalled_s):
                 await writer.drain()
         except (OSError, ssl.SSLError):

@@ -56,6 +56,7 @@ class OmopDuckDb:
                 found = self._db.execute(_COLUMNS).fetchall()
             self._schemas = arrange(found, self.title, schema, vocabulary_schema)
             undo.pop_all()
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
         self.tables: Mapping[str, frozenset[str]] = self._schemas.tables
 
     def rows(self, table: str, columns: Sequence[str], tally: Tally | None) -> Iterator[pa.Table]:
@@ -106,14 +107,25 @@ class OmopDuckDb:
         return int(rows)
 
     def close(self) -> None:
-        """Close the file."""
+        """Stop what is under way, whoever still holds it, and close the file."""
+        for cursor in self._cursors:
+            cursor.close()
         self._db.close()
 
     def _answers(self, question: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-        with self._explained():
-            for batch in self._db.cursor().sql(question).to_arrow_reader(BATCH_ROWS):
+        with self._explained(), self._cursor() as cursor:
+            for batch in cursor.sql(question).to_arrow_reader(BATCH_ROWS):
                 table = pa.Table.from_batches([batch]).rename_columns(list(columns))
                 yield table.cast(pa.schema([(name, pa.string()) for name in columns]))
+
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with closing(self._db.cursor()) as cursor:
+            self._cursors.append(cursor)
+            try:
+                yield cursor
+            finally:
+                self._cursors.remove(cursor)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -14,7 +14,9 @@ from codecs import getincrementaldecoder
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from threading import Lock
 from typing import BinaryIO, cast
 
 import pyarrow as pa
@@ -22,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from fedtwin_client.records.arrow_streams import Batches, batches_of
 from fedtwin_client.records.omop_database import BATCH_ROWS
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
@@ -68,6 +71,7 @@ class OmopFiles:
         for name in sorted(members):
             self._parts.setdefault(_table_of(name), []).append(name)
         self._forms: dict[str, _Csv] = {}
+        self._unfinished: list[Batches] = []
         with ExitStack() as undo:
             undo.callback(self.close)
             self.tables: Mapping[str, frozenset[str]] = {
@@ -123,7 +127,9 @@ class OmopFiles:
         return sum(batch.num_rows for batch in self.rows(table, some, None))
 
     def close(self) -> None:
-        """Close the zip."""
+        """Stop what is under way, whoever still holds it, and close the zip."""
+        for batches in [*self._unfinished]:
+            batches.close()
         if self._zip is not None:
             self._zip.close()
 
@@ -189,7 +195,8 @@ class OmopFiles:
             watched = _Watched(stream)
             if not watched.begins:
                 return
-            reader = pacsv.open_csv(
+            opened = partial(
+                pacsv.open_csv,
                 pa.PythonFile(watched, mode="r"),
                 read_options=pacsv.ReadOptions(
                     use_threads=False, block_size=_LONGEST_LINE, column_names=list(form.columns)
@@ -207,12 +214,23 @@ class OmopFiles:
                     strings_can_be_null=True,
                 ),
             )
-            for batch in reader:
-                yield pa.Table.from_batches([batch])
+            with self._under_way(batches_of(opened, watched.stop)) as batches:
+                for batch in batches:
+                    yield pa.Table.from_batches([batch])
             if quoted and watched.quotes % 2:
                 raise RecordError(f"{part} {_FORGOTTEN_QUOTE}; export the table again")
             if tally is not None and not watched.ended:
                 tally.note("the last line has no line end: was the file cut off?", Place(name, 0))
+
+    @contextmanager
+    def _under_way(self, batches: Batches) -> Iterator[Batches]:
+        """Batches that end with this, or when the tables are closed."""
+        self._unfinished.append(batches)
+        try:
+            yield batches
+        finally:
+            self._unfinished.remove(batches)
+            batches.close()
 
     @contextmanager
     def _explained(self, part: str) -> Iterator[None]:
@@ -249,6 +267,13 @@ class _Watched:
         self.begins = bool(self._first)
         self.quotes = 0
         self.ended = True
+        self._stopped = False
+        self._reading = Lock()
+
+    def stop(self) -> None:
+        """Wait until nobody reads; from then on this is at its end."""
+        with self._reading:
+            self._stopped = True
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes.
@@ -256,6 +281,10 @@ class _Watched:
         Raises:
             _NotTextError: they are not UTF-8.
         """
+        with self._reading:
+            return b"" if self._stopped else self._read(size)
+
+    def _read(self, size: int) -> bytes:
         data = self._first + self._stream.read(size if size < 0 else size - len(self._first))
         self._first = b""
         try:

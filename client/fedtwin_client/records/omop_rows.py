@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from fedtwin_client.records.omop_codes import Concepts, Said, Understood
 from fedtwin_client.records.omop_tables import Meaning
 from fedtwin_client.records.omop_times import RowTimes
-from fedtwin_client.records.reading import Reading
+from fedtwin_client.records.reading import TOO_LARGE, Reading
 
 BEFORE_BIRTH = "lies before birth"
 AFTER_DEATH = "lies after death"
@@ -88,7 +88,8 @@ SELECT row, key, subject_id, time, available_time, code, saying,
     WHEN reason IS NOT NULL THEN reason
     WHEN number IS NOT NULL AND number_reason IS NOT NULL THEN number_reason
     WHEN number IS NOT NULL AND written IS NULL THEN 'expected a number, found text'
-    WHEN number IS NOT NULL AND NOT isfinite(number_kept) THEN 'expected a finite number'
+    WHEN number IS NOT NULL AND NOT isfinite(written) THEN 'expected a finite number'
+    WHEN number IS NOT NULL AND NOT isfinite(number_kept) THEN '{TOO_LARGE}'
     WHEN number IS NULL AND answer_code IS NULL AND answer_text IS NOT NULL AND known
       THEN 'expected a number, found text'
   END AS reason,

@@ -4,23 +4,30 @@ A variant that the VCF does not have adds nothing and is counted. A score of whi
 found is put aside: the share counts how much the found variants can matter, out of all.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedtwin_client.records.events import Event
+from fedtwin_client.records.genotype_columns import Genotypes, Said, SampleColumns
 from fedtwin_client.records.lines import Progress
 from fedtwin_client.records.people import People, Person
 from fedtwin_client.records.reading import Times, UnusableError
-from fedtwin_client.records.report import Place
+from fedtwin_client.records.report import EXAMPLES, Place, Tally
 from fedtwin_client.records.score_files import Score, read_score
+from fedtwin_client.records.score_sums import ScoreSums
 from fedtwin_client.records.source import ByNumber, Desk, OpenSource, Version
 from fedtwin_client.records.variant_files import VcfFile, VcfRecord
-from fedtwin_client.records.variants import read_call
 from fedtwin_protocol.errors import RecordError
 from fedtwin_twins.genes.polygenic import (
+    Copies,
     Palindromes,
     RunningScore,
+    ScoreVariant,
     UnmatchedError,
     copies_of_effect,
 )
@@ -89,7 +96,7 @@ class PolygenicScores(ByNumber):
         self._desk = desk
         self._progress = progress
         self._tally = desk.reading.tally
-        self._sums: dict[Person, RunningScore] = {}
+        self._sums = ScoreSums()
         self._places: dict[Person, Place] = {}
 
     def versions(self) -> Iterator[Version]:
@@ -103,8 +110,8 @@ class PolygenicScores(ByNumber):
         for path in self._paths:
             self._read(path, score)
         used = 0
-        for person, total in self._sums.items():
-            version = self._of_person(person, total, score)
+        for person in self._places:
+            version = self._of_person(person, self._sums.of(person), score)
             if version is not None:
                 used += 1
                 yield version
@@ -126,15 +133,19 @@ class PolygenicScores(ByNumber):
                 f"harmonised scoring file for {header.build} from the PGS Catalog"
             )
         people = self._people.of_samples(header.samples, path.name)
-        columns = []
+        columns: list[tuple[int, Person]] = []
         for column, name in enumerate(header.samples):
             if name in people:
                 columns.append((column, people[name]))
-                self._sums.setdefault(people[name], RunningScore())
                 self._places.setdefault(people[name], place)
                 self._tally.read["samples"] += 1
             else:
                 self._tally.skip("a sample that no patient is named for", place)
+
+        batches = [
+            (SampleColumns(places, len(header.samples)), self._sums.rows(persons))
+            for places, persons in _each_person_once(columns)
+        ]
 
         def wanted(chromosome: str, position: int, end: int, identifier: str) -> bool:
             return (chromosome, position) in score.variants
@@ -143,34 +154,65 @@ class PolygenicScores(ByNumber):
             if record.filter not in {"PASS", ".", ""} and not self._options.keep_filtered:
                 self._tally.skip(f"FILTER is not PASS ({record.filter[:40]})", record.place)
                 continue
-            for column, person in columns:
-                self._add(record, column, self._sums[person], score)
+            for samples, rows in batches:
+                self._add(record, samples, rows, score)
         if file.passed_over:
             self._tally.reasons["a position that is not in the score"] += file.passed_over
 
-    def _add(self, record: VcfRecord, column: int, total: RunningScore, score: Score) -> None:
-        try:
-            call = read_call(record, column, least_depth=0)
-        except UnusableError as error:
-            self._desk.reading.unusable(error, record.place, record.raw)
-            return
-        if None in call.numbers:
-            self._tally.skip("only one of two chromosomes was read", record.place)
-            return
+    def _add(
+        self, record: VcfRecord, samples: SampleColumns, rows: NDArray[np.int64], score: Score
+    ) -> None:
+        """Add what a line says of some samples, whose sums are these rows."""
+        found = samples.read(record)
+        self._account(record, found)
         for number, variant in score.variants[(record.chromosome, record.position)]:
-            single = len(variant.effect) == 1 and len(variant.other or "A") == 1
-            alleles = _alleles(record, single)
-            copies = {text: 0 for text in alleles if text.isalpha()}
-            for index in call.numbers:
-                copies[alleles[index or 0]] += 1
-            try:
-                told = copies_of_effect(
-                    variant, copies, self._options.palindromes, _frequencies(record, alleles)
-                )
-            except UnmatchedError as error:
-                self._tally.skip(f"{score.identifier}: {error}", record.place)
+            told = self._copies(record, variant, found.said)
+            reasons = [item if isinstance(item, str) else None for item in told]
+            for reason, count in _counted(reasons, found.which):
+                _skip(self._tally, f"{score.identifier}: {reason}", record.place, count)
+            copies = [item if isinstance(item, Copies) else None for item in told]
+            self._sums.add((number, variant), copies, found.which, rows)
+
+    def _account(self, record: VcfRecord, found: Genotypes) -> None:
+        """Tell of the genotypes that cannot be used."""
+        if not any(isinstance(said, UnusableError) for said in found.said):
+            return
+        reasons = [
+            said.reason if isinstance(said, UnusableError) and not said.wrong else None
+            for said in found.said
+        ]
+        for reason, count in _counted(reasons, found.which):
+            _skip(self._tally, reason, record.place, count)
+        for place in found.which.tolist():
+            said = found.said[place]
+            if isinstance(said, UnusableError) and said.wrong:
+                self._desk.reading.unusable(said, record.place, record.raw)
+
+    def _copies(
+        self, record: VcfRecord, variant: ScoreVariant, said: Sequence[Said]
+    ) -> list[Copies | str | None]:
+        """For each thing that is said the copies, or why they are not known; none: nothing is."""
+        single = len(variant.effect) == 1 and len(variant.other or "A") == 1
+        alleles = _alleles(record, single)
+        frequencies = _frequencies(record, alleles)
+        found: list[Copies | str | None] = []
+        for numbers in said:
+            if isinstance(numbers, UnusableError):
+                found.append(None)
                 continue
-            total.add(number, variant, told)
+            copies = {text: 0 for text in alleles if text.isalpha()}
+            if any(alleles[number] not in copies for number in numbers):
+                found.append("a reference that is not bases")
+                continue
+            for number in numbers:
+                copies[alleles[number]] += 1
+            try:
+                told = copies_of_effect(variant, copies, self._options.palindromes, frequencies)
+            except UnmatchedError as error:
+                found.append(str(error))
+            else:
+                found.append(told)
+        return found
 
     def _of_person(self, person: Person, total: RunningScore, score: Score) -> Version | None:
         place = self._places[person]
@@ -181,6 +223,11 @@ class PolygenicScores(ByNumber):
                 missing
             )
         subject = self._people.subject(self._desk, person)
+        if not (math.isfinite(total.total) and math.isfinite(score.size)):
+            self._tally.put_aside(
+                f"{score.identifier}: weights too large to be added up", place, f"subject {subject}"
+            )
+            return None
         share = total.size / score.size
         if share < self._options.least_coverage:
             self._tally.put_aside(
@@ -214,6 +261,38 @@ def _events(
             unit="1",
             status=status,
         )
+
+
+def _each_person_once(
+    columns: Sequence[tuple[int, Person]],
+) -> Iterator[tuple[list[int], list[Person]]]:
+    """The columns in parts, in none of which a person comes twice."""
+    left = list(columns)
+    while left:
+        first = {person: column for column, person in reversed(left)}
+        part = [item for item in left if first[item[1]] == item[0]]
+        left = [item for item in left if first[item[1]] != item[0]]
+        yield [column for column, _ in part], [person for _, person in part]
+
+
+def _counted(reasons: Sequence[str | None], which: NDArray[np.int64]) -> Iterator[tuple[str, int]]:
+    """How often each reason stands, in the order in which they come first."""
+    if not any(reasons):
+        return
+    counts = np.bincount(which, minlength=len(reasons)).tolist()
+    for reason in dict.fromkeys(reasons):
+        if reason is not None:
+            places = (n for n, said in enumerate(reasons) if said == reason)
+            yield reason, sum(counts[place] for place in places)
+
+
+def _skip(tally: Tally, reason: str, place: Place, count: int) -> None:
+    """Count something so many times, with a place among the examples for each of the first."""
+    single = min(count, EXAMPLES)
+    for _ in range(single):
+        tally.skip(reason, place)
+    if count > single:
+        tally.skip(reason, place, count - single)
 
 
 def _alleles(record: VcfRecord, single: bool) -> list[str]:

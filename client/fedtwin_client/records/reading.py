@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -20,6 +21,8 @@ from fedtwin_client.records.report import Place, Tally
 from fedtwin_client.records.units import SAME, Conversion, normal_unit
 
 OLDEST_YEAR = 1870
+TOO_LARGE = "a number too large for the unit that its code is kept in"
+"""What becomes infinite when it is converted."""
 # A word of a few letters, or one with a unit's signs: what stands in the wrong field may be a
 # patient's name or number.
 _LIKE_A_UNIT = re.compile(r"(?!.*\d\D*\d\D*\d\D*\d)(?:\S{1,7}|(?=\S*[/%*^\[\](){}.°])\S{1,12})")
@@ -184,10 +187,21 @@ def checked_number(code: str, value: float, unit: str | None) -> Number:
     A code this node does not know keeps its unit, in UCUM spelling if the spelling is known.
 
     Raises:
-        UnusableError: a known code with no unit, an unknown one, or one of another kind.
+        UnusableError: a known code with no unit, an unknown one, or one of another kind; or the
+            number is too large for its code's unit.
     """
-    rule = unit_rule(code, unit)
-    return Number(rule.convert(value), rule.unit, rule.src_unit)
+    rule = _remembered_rule(code, unit, in_use().version)
+    number = rule.convert(value)
+    if not math.isfinite(number):
+        raise UnusableError(TOO_LARGE)
+    return Number(number, rule.unit, rule.src_unit)
+
+
+@lru_cache(maxsize=16_384)
+def _remembered_rule(code: str, unit: str | None, tables: str) -> UnitRule:
+    """Remembered by the version of the tables: few codes and units make nearly all values."""
+    del tables
+    return unit_rule(code, unit)
 
 
 def unit_rule(code: str, unit: str | None) -> UnitRule:

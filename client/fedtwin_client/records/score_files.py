@@ -195,6 +195,8 @@ def _weights(row: Mapping[str, str]) -> tuple[float, float, float]:
         none, one, two = (_number(cell) for cell in by_copies)
         return none, one, two
     weight = _number(row.get("effect_weight", "").strip())
+    if not math.isfinite(2 * weight):
+        raise UnusableError("a score line whose weight is not finite for two copies")
     dominant, recessive = _true(row, "is_dominant"), _true(row, "is_recessive")
     if dominant and recessive:
         raise UnusableError("a score line that is both dominant and recessive")

@@ -117,19 +117,19 @@ class Chromosome:
         return Change(position, before, after)
 
 
-def read_call(record: VcfRecord, column: int, *, least_depth: int) -> Call:
+def read_call(record: VcfRecord, cell: str, *, least_depth: int) -> Call:
     """One sample's genotype of a line.
 
     Args:
         record: the line.
-        column: which sample, from 0.
+        cell: the sample's column.
         least_depth: fewer reads make it unusable; 0 asks for none.
 
     Raises:
         UnusableError: no genotype, one that names what ALT does not have, or one that its reads do
             not support.
     """
-    values = dict(zip(record.format, record.samples[column].split(":"), strict=False))
+    values = dict(zip(record.format, cell.split(":"), strict=False))
     text = values.get("GT", ".")
     if not _GENOTYPE.match(text):
         raise UnusableError("a genotype that cannot be read")
@@ -169,10 +169,16 @@ def _check_reads(
             raise UnusableError("no depth (DP), though a least one was asked for", wrong=False)
         if int(depth) < least_depth:
             raise UnusableError("fewer reads than the least depth asked for", wrong=False)
-    if len({number for number in numbers if number is not None}) > 1:
-        reads = [part for part in values.get("AD", "").split(",") if part.isdigit()]
-        if len(reads) > 1 and sum(part.strip("0") != "" for part in reads) == 1:
-            raise UnusableError("two different alleles, but reads (AD) of one only")
+    different = len({number for number in numbers if number is not None}) > 1
+    if different and reads_of_one(values.get("AD", "")):
+        raise UnusableError("two different alleles, but reads (AD) of one only")
+
+
+@lru_cache(maxsize=65_536)
+def reads_of_one(depths: str) -> bool:
+    """Whether reads are told for several alleles (AD), and all of them are of one."""
+    reads = [part for part in depths.split(",") if part.isdigit()]
+    return len(reads) > 1 and sum(part.strip("0") != "" for part in reads) == 1
 
 
 def bases_at(record: VcfRecord, call: Call, chromosome: Chromosome) -> dict[int, Genotype]:

@@ -18,10 +18,16 @@ class Whole(Tally):
         Args:
             behind: the account.
         """
-        super().__init__(quarantine=None)
+        # The counters are the other's: nothing is counted here, and every message is a whole.
+        super().__init__(
+            quarantine=None,
+            read=behind.read,
+            reasons=behind.reasons,
+            notes=behind.notes,
+            examples=behind.examples,
+        )
         self._behind = behind
         self._reasons: list[str] = []
-        self.read = behind.read
 
     def skip(self, reason: str, place: Place, count: int = 1) -> None:
         """Count something that made no event though nothing is wrong with it."""

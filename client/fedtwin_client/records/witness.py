@@ -21,9 +21,15 @@ class Witness(Tally):
     """Passes on to another tally, and remembers."""
 
     def __init__(self, behind: Tally) -> None:
-        super().__init__(quarantine=None)
+        # The counters are the other's: nothing is counted here, and every message has a witness.
+        super().__init__(
+            quarantine=None,
+            read=behind.read,
+            reasons=behind.reasons,
+            notes=behind.notes,
+            examples=behind.examples,
+        )
         self._behind = behind
-        self.read = behind.read
         self.remarks: list[Remark] = []
 
     def skip(self, reason: str, place: Place, count: int = 1) -> None:

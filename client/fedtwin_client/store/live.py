@@ -210,16 +210,14 @@ class LiveStore:
             self._write_together(tail, said, calls)
         except FedtwinError as error:
             if len(calls) == 1:
-                _tell(calls[0], error)
+                _tell(calls, error)
                 return
             for call in calls:
                 self._write(tail, said, [call])
         except Exception as error:  # a sender must be told, whatever it is
-            for call in calls:
-                _tell(call, RecordError(f"could not be kept: {type(error).__name__}"))
+            _tell(calls, RecordError(f"could not be kept: {type(error).__name__}"))
         else:
-            for call in calls:
-                _tell(call, None)
+            _tell(calls, None)
 
     def _write_together(self, tail: Tail, said: Consents, calls: list[_Call]) -> None:
         consents = {
@@ -277,13 +275,20 @@ def _settled(version: Version) -> Version:
     return Version(origin=version.origin, updated=version.updated, events=events)
 
 
-def _tell(call: _Call, error: FedtwinError | None) -> None:
-    def tell() -> None:
-        if call.done.done():
-            return
-        if error is None:
-            call.done.set_result(None)
-        else:
-            call.done.set_exception(error)
+def _tell(calls: Sequence[_Call], error: FedtwinError | None) -> None:
+    """Tell those who wait what became of their calls; each of their loops is woken once."""
 
-    call.loop.call_soon_threadsafe(tell)
+    def tell(done: Sequence[asyncio.Future[None]]) -> None:
+        for one in done:
+            if one.done():
+                continue
+            if error is None:
+                one.set_result(None)
+            else:
+                one.set_exception(error)
+
+    waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for call in calls:
+        waiting.setdefault(call.loop, []).append(call.done)
+    for loop, done in waiting.items():
+        loop.call_soon_threadsafe(tell, done)

@@ -75,7 +75,7 @@ class Piece:
         """(rows,) when it became known, as `time`."""
         return _microseconds(self._whole("available_time"))
 
-    @property
+    @cached_property
     def timed(self) -> bool:
         """Whether of each row it is known when it happened and when it became known."""
         return not (self.table["time"].null_count or self.table["available_time"].null_count)
@@ -116,6 +116,17 @@ class Piece:
                 indices = pc.fill_null(indices, len(names) - 1)
             self._looked_at[name] = names, np.asarray(indices)
         return self._looked_at[name]
+
+    @cached_property
+    def unit_pairs(self) -> NDArray[np.int32]:
+        """(rows,) a number for each unit at the source with each stored unit.
+
+        It is the former's place times how many of the latter there are, and the latter's place;
+        the places are those of `coded`.
+        """
+        stored, unit = self.coded("unit")
+        _, source = self.coded("src_unit")
+        return np.asarray(source * np.int32(len(stored)) + unit)
 
     def of_code(
         self,
@@ -160,7 +171,12 @@ class Piece:
         """As `of_code`; what the mapping says of the empty text holds where there is none."""
         names, places = self.coded(name)
         said = np.array([wanted.get(one, otherwise) for one in names], kind)
-        return taken(said, places if rows is None else taken(places, rows))
+        if rows is not None:
+            places = taken(places, rows)
+        # Rows of one code mostly have one unit, rows that are looked at together several codes.
+        if name == "unit" and len(places) and alike(places):
+            return np.full(len(places), said[places[0]], kind)
+        return taken(said, places)
 
     def _whole(self, name: str) -> Any:
         """A column as one array."""
@@ -338,6 +354,11 @@ class PatientColumns:
                 if end:
                     yield first, table.slice(0, end)
                 first += end
+
+
+def alike(values: NDArray[Any]) -> bool:
+    """Whether all of some values, at least one, are the same."""
+    return bool((values == values[0]).all())
 
 
 def taken(values: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:

@@ -21,7 +21,14 @@ from typing import Final
 
 import pyarrow as pa
 
-from fedtwin_client.at_rest.database import ERRORS, connect, is_held, patiently, prepare
+from fedtwin_client.at_rest.database import (
+    ERRORS,
+    add_rows,
+    connect,
+    is_held,
+    patiently,
+    prepare,
+)
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
@@ -148,9 +155,10 @@ class Tail:
                 for version in batch.versions:
                     rows.take(version, account)
                 rows.asides += [asides.row(batch.door, aside) for aside in batch.asides]
-                rows.account += [(batch.door, *key, number) for key, number in account.items()]
-            for statement, values in rows.written():
-                db.executemany(statement, values)
+                rows.account.update({(batch.door, *key): times for key, times in account.items()})
+            for into, values, otherwise in rows.written():
+                add_rows(db, into, values, otherwise)
+            db.executemany(asides.INSERT, rows.asides)
 
     def last(self) -> int:
         """The highest number given out."""
@@ -336,7 +344,7 @@ class _Rows:
         self._events: list[tuple[object, ...]] = []
         self._changed: set[str] = set()
         self.asides: list[tuple[object, ...]] = []
-        self.account: list[tuple[str, str, str, int]] = []
+        self.account: Counter[tuple[str, str, str]] = Counter()
 
     def take(self, version: Version, account: Counter[tuple[str, str]]) -> None:
         """Add a version, unless it is older than one that came before."""
@@ -355,23 +363,19 @@ class _Rows:
             else:
                 self._events.append((self._seq, *_row(event)))
 
-    def written(self) -> Iterator[tuple[str, Sequence[tuple[object, ...]]]]:
-        """The statements, each with its rows."""
-        yield "INSERT INTO versions VALUES (?, ?)", self._versions
+    def written(self) -> Iterator[tuple[str, Sequence[tuple[object, ...]], str]]:
+        """Where rows go, the rows, and what happens where there is such a row."""
+        yield "INSERT INTO versions", self._versions, ""
         yield (
-            "INSERT INTO newest VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET updated = excluded.updated, seen = excluded.seen",
+            "INSERT INTO newest",
             [(origin, self._newest[origin], self._now) for origin in sorted(self._changed)],
+            "ON CONFLICT DO UPDATE SET updated = excluded.updated, seen = excluded.seen",
         )
-        yield "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._events
+        yield "INSERT INTO events", self._events, ""
         yield (
-            asides.INSERT,
-            self.asides,
-        )
-        yield (
-            "INSERT INTO account VALUES (?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET number = number + excluded.number",
-            self.account,
+            "INSERT INTO account",
+            [(*key, times) for key, times in self.account.items()],
+            "ON CONFLICT DO UPDATE SET number = number + excluded.number",
         )
 
 
