@@ -1,10 +1,11 @@
-"""Steady states of saturable elimination beside the same doses written out."""
+"""Saturable elimination: steady states beside doses that are written out, and fast infusions."""
 
 import itertools
 from typing import Any
 
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from fedtwin_twins.twin.schedule import Dose
@@ -122,3 +123,21 @@ def test_from_a_steady_state_to_months_of_doses_without_a_jump() -> None:
     rises = [after / before for before, after in itertools.pairwise(levels)]
     assert all(1.0 < one < 1.6 for one in rises)
     assert max(abs(b - a) for a, b in itertools.pairwise(rises)) < 0.2
+
+
+def test_an_infusion_that_passes_the_half_saturating_level() -> None:
+    """1 g within an hour, from nothing to four times Km: as scipy solves it."""
+    twin = twin_of(content("one_compartment_saturable", PHENYTOIN))
+    batch = patients(twin, ([given(1000, "intravenous", duration=hours(1))], {})).batch
+    found = twin.predict(batch, torch.zeros((1, 1), dtype=torch.float64), row(0.5, 1.0, 30.0))[0]
+
+    def change(hour: float, level: Any) -> Any:
+        coming = 1000.0 / 50.0 if hour < 1.0 else 0.0
+        return coming - 500.0 / 24.0 / 50.0 * level / (5.0 + level)
+
+    exact: list[float] = []
+    for begin, end in ((0.0, 0.5), (0.5, 1.0 - 1e-12), (1.0, 30.0)):
+        start = exact[-1:] or [0.0]
+        solved = solve_ivp(change, (begin, end), start, rtol=1e-10, atol=1e-12)
+        exact.append(float(solved.y[0, -1]))
+    assert found.tolist() == pytest.approx(exact, rel=1e-5)

@@ -21,7 +21,8 @@ from fedtwin_twins.pharmacology.structures import (
     RELEASED,
     SATURABLE,
 )
-from fedtwin_twins.twin.refusals import Problem
+from fedtwin_twins.twin.quantities import Quantity
+from fedtwin_twins.twin.refusals import Problem, Refusal
 from fedtwin_twins.twin.residuals import Convention, parts_of
 from fedtwin_twins.twin.units import parse_unit
 
@@ -42,6 +43,15 @@ def measures(where: str, unit: str, wanted: str) -> Iterator[Problem]:
     have, want = parse_unit(unit), parse_unit(wanted)
     if have is None or want is None or have.dimension != want.dimension:
         yield Problem(field=where, value=unit, allowed=f"a unit that measures what {wanted} does")
+
+
+def _in_moles(unit: str, wanted: str) -> bool:
+    """Whether the analyte's molar mass leads from one to the other."""
+    try:
+        Quantity(1.0, wanted).to(unit, molar_mass=Quantity(1.0, "g/mol"))
+    except Refusal:
+        return False
+    return True
 
 
 def _routes(card: ModelCard) -> Iterator[Problem]:
@@ -238,7 +248,8 @@ def _observables(card: ModelCard) -> Iterator[Problem]:
             yield Problem(field=f"{where}.output", value=one.output, allowed=" or ".join(outputs))
             continue
         wanted = card.written(OUTPUT_UNITS[one.output])
-        yield from measures(f"{where}.unit", one.unit, wanted)
+        if one.output != "concentration" or not _in_moles(one.unit, wanted):
+            yield from measures(f"{where}.unit", one.unit, wanted)
         if one.believable is not None and not one.believable[0] < one.believable[1]:
             low, high = one.believable
             allowed = "from low to high"
