@@ -90,7 +90,13 @@ def _routes(card: ModelCard) -> Iterator[Problem]:
                 allowed="a number of compartments if the input is transit, and only then",
             )
         yield from _parts(card, route, where)
-        yield from _route_parameters(route, parameters)
+        yield from _route_parameters(route, parameters, card.effect == "metabolite")
+        if route.half_dose is not None and card.disposition == "glucose_and_insulin":
+            yield Problem(
+                field=f"{where}.half_dose",
+                value=f"{route.half_dose:g}",
+                allowed="none with glucose_and_insulin",
+            )
 
 
 def _parts(card: ModelCard, route: RouteCard, where: str) -> Iterator[Problem]:
@@ -113,20 +119,26 @@ def _parts(card: ModelCard, route: RouteCard, where: str) -> Iterator[Problem]:
             )
 
 
-def _route_parameters(route: RouteCard, parameters: dict[str, ParameterCard]) -> Iterator[Problem]:
+def _route_parameters(
+    route: RouteCard, parameters: dict[str, ParameterCard], metabolite: bool
+) -> Iterator[Problem]:
     wanted = INPUTS[route.input]
     for role, unit in (
         ("rate", "/h"),
         ("duration", "h"),
         ("lag", "h"),
         ("bioavailability", "1"),
+        ("first_pass", "1"),
     ):
         name = getattr(route, role)
         where = f"routes.{route.name}.{role}"
         optional = role in ("lag", "bioavailability") and route.input != "parallel"
+        optional |= role == "first_pass" and metabolite and route.input != "parallel"
         optional |= role == "duration" and route.input in RELEASED
         if (name is not None) != (role in wanted) and not (optional and role not in wanted):
             needed = "a parameter's name" if role in wanted else f"none for the input {route.input}"
+            if role == "first_pass" and not metabolite:
+                needed = "none: the effect is not metabolite"
             yield Problem(field=where, value=name or "", allowed=needed)
         elif name is not None and name not in parameters:
             yield Problem(field=where, value=name, allowed=" or ".join(parameters))
