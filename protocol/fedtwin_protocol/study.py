@@ -4,7 +4,7 @@ Written as YAML by the consortium, hashed in canonical form, and carried by hash
 Everything that leaves a site is fixed here or priced here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +19,7 @@ from fedtwin_protocol.groups import group_sizes
 from fedtwin_protocol.strict_yaml import load_strictly
 from fedtwin_protocol.study_learning import Aggregation, Evaluation, Model, Training
 from fedtwin_protocol.study_patients import Cohort, Endpoint
-from fedtwin_protocol.study_population import FAMILY, Population, population_faults
+from fedtwin_protocol.study_population import FAMILY, MECHANISM, Population
 from fedtwin_protocol.study_privacy import Privacy, Sites
 from fedtwin_protocol.study_sequence import Sequence
 from fedtwin_protocol.votes import FEWEST_VOTERS
@@ -136,7 +136,7 @@ class StudyPlan(Part):
 
     @model_validator(mode="after")
     def _population_is_whole(self) -> "StudyPlan":
-        for fault in population_faults(self):
+        for fault in _population_faults(self):
             raise ValueError(fault)
         return self
 
@@ -185,6 +185,36 @@ class StudyPlan(Part):
     def hash(self) -> str:
         """SHA-256 of the canonical bytes, in hexadecimal."""
         return sha256_hex(self.to_bytes())
+
+
+def _population_faults(plan: StudyPlan) -> Iterator[str]:
+    """What does not fit together in a plan about a population; nothing for one that is fine."""
+    marks = {
+        f"question 'population' (it is '{plan.question}')": plan.question == "population",
+        "the part 'population'": plan.population is not None,
+        f"mechanism '{MECHANISM}'": plan.training.mechanism == MECHANISM,
+        f"model family '{FAMILY}'": plan.model.family == FAMILY,
+    }
+    if not any(marks.values()):
+        return
+    missing = [name for name, there in marks.items() if not there]
+    if missing:
+        yield f"a population study has all of {', '.join(marks)}; missing: {', '.join(missing)}"
+    if plan.population is None:
+        return
+    unknown = sorted(set(plan.population.coefficients) - set(plan.contract.columns))
+    if unknown:
+        yield (
+            f"population.coefficients names {', '.join(unknown)}; the columns are "
+            f"{', '.join(plan.contract.columns)}"
+        )
+    if plan.privacy.sampling_rate != 1:
+        yield "'moments' uses everybody: set sampling_rate to 1"
+    if (plan.model.l2, plan.model.initial_intercept) != (0, 0):
+        yield (
+            "'moments' needs no penalty and no first intercept, which population.coefficients and "
+            "intercept say: leave model.l2 and model.initial_intercept out"
+        )
 
 
 def plan_from_bytes(data: bytes) -> StudyPlan:

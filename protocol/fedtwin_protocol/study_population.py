@@ -5,15 +5,11 @@ known, such as a published algorithm, is written in the features' own units and 
 endpoint's `transform`; the sites learn what it leaves unexplained.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pydantic import Field
 
 from fedtwin_protocol.contract import Part
-
-if TYPE_CHECKING:
-    from fedtwin_protocol.study import StudyPlan
 
 FAMILY: Final = "linear_mixed_model"
 MECHANISM: Final = "moments"
@@ -46,33 +42,3 @@ class Population(Part):
     spread: float = Field(default=1.0, gt=0, le=1000)
     site_variance_ratio: float = Field(default=0.1, ge=0, le=10)
     source: str = Field(default="", max_length=600)
-
-
-def population_faults(plan: "StudyPlan") -> Iterator[str]:
-    """What does not fit together in a plan about a population; nothing for one that is fine."""
-    marks = {
-        f"question 'population' (it is '{plan.question}')": plan.question == "population",
-        "the part 'population'": plan.population is not None,
-        f"mechanism '{MECHANISM}'": plan.training.mechanism == MECHANISM,
-        f"model family '{FAMILY}'": plan.model.family == FAMILY,
-    }
-    if not any(marks.values()):
-        return
-    missing = [name for name, there in marks.items() if not there]
-    if missing:
-        yield f"a population study has all of {', '.join(marks)}; missing: {', '.join(missing)}"
-    if plan.population is None:
-        return
-    unknown = sorted(set(plan.population.coefficients) - set(plan.contract.columns))
-    if unknown:
-        yield (
-            f"population.coefficients names {', '.join(unknown)}; the columns are "
-            f"{', '.join(plan.contract.columns)}"
-        )
-    if plan.privacy.sampling_rate != 1:
-        yield "'moments' uses everybody: set sampling_rate to 1"
-    if (plan.model.l2, plan.model.initial_intercept) != (0, 0):
-        yield (
-            "'moments' needs no penalty and no first intercept, which population.coefficients and "
-            "intercept say: leave model.l2 and model.initial_intercept out"
-        )

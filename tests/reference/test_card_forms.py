@@ -163,6 +163,17 @@ def test_who_eliminates_too_little_goes_on_rising_and_refuses_nobody() -> None:
     assert 120 * (300 - 250) / 50 < level < 1.5 * 120 * (300 - 250) / 50
 
 
+def test_levels_in_moles_of_doses_in_mass() -> None:
+    """100 mg in 70 L of a drug of 467.5 g/mol; its limit and its error are in umol/L, too."""
+    card = content("one_compartment", ONE)
+    card["observables"][0]["unit"] = "umol/L"
+    found = levels(card, [given(100, "intravenous")], 1e-9)
+    assert found.tolist() == pytest.approx([100 / 70 / 467.5 * 1000], rel=1e-6)
+    card["observables"][0]["unit"] = "mmol/mol"
+    with pytest.raises(Refusal, match="unit that measures what mg/L does"):
+        twin_of(card)
+
+
 def test_a_metabolite_as_its_two_exponentials() -> None:
     """A bolus D: fraction CL/V D / Vm (e^-kt - e^-mt) / (m - k), with k = CL/V and m = CLm/Vm."""
     more = {

@@ -330,3 +330,12 @@ def test_every_field_of_a_plan_has_a_name_that_the_guide_explains() -> None:
     fields = {field for part in parts for field in part.get("properties", {})}
     explained = {part for name in named for part in name.split(".")}
     assert sorted(fields - explained) == []
+
+
+def test_an_arm_that_is_wrong_is_said_once(tmp_path: Path) -> None:
+    content = plain()
+    content["arms"][0]["start"] = {"amount": -1}
+    with pytest.raises(PlanError) as caught:
+        read_plan(written(tmp_path, content))
+    assert "arms.0.start.amount: " in str(caught.value)
+    assert "at least 2 items" not in str(caught.value)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fedtwin_twins.advice.assessment import Horizon
+from fedtwin_twins.advice.explanation import lessons
 from fedtwin_twins.advice.regimen import Regimen
 from fedtwin_twins.advice.search import Goal
 from fedtwin_twins.dosing import limits_of, regimens_from, targets_of
@@ -130,6 +131,19 @@ def advice(twin: Twin) -> Advised:
         regimens_from(GOTI.card, intervals_h=[12.0, 24.0], durations_h=[1.0]),
         Horizon(start_h=36.0),
     )
+
+
+def test_a_level_below_the_limit_is_not_said_to_be_the_limit(before: Twin) -> None:
+    low = Observation(
+        time=hours(11.5),
+        observable="concentration",
+        below=True,
+        quantification_limit=Quantity(4, "mg/L"),
+    )
+    (member,) = before.update(observations=[low, LEVELS[1]]).members
+    told = [str(one) for one in lessons(GOTI, member.batch, member.observed, member.posterior)]
+    assert any(one.startswith("concentration below 4 mg/L at 11.5 h moved") for one in told)
+    assert any(one.startswith("concentration 24 mg/L at 26 h moved") for one in told)
 
 
 def test_several_models_share_the_belief(after: Twin) -> None:

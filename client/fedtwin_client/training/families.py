@@ -1,31 +1,16 @@
 """The clipped sum of each model family and mechanism: what a site computes from its patients."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
-
+from fedtwin_client.training.contributions import GradientOf, Parameters, SumOfPatients
 from fedtwin_client.training.gradients import clipped_gradient_sum, clipped_signed_sum
 from fedtwin_client.training.hazard import clipped_hazard_sum, person_intervals
 from fedtwin_client.training.population import moments_of
 from fedtwin_client.training.training_rows import TrainingRows
 from fedtwin_protocol.parameters import flatten
-from fedtwin_protocol.payload import Array
 from fedtwin_protocol.study import StudyPlan
 from fedtwin_protocol.study_population import MECHANISM as MOMENTS
 
-Parameters = Mapping[str, Array]
-SumOfPatients = NDArray[np.floating[Any]]
 OF_LAYERS = frozenset({"network", "transformer", "recurrent"})
 """Families of layers: computed by torch, in float32."""
-
-
-class GradientOf(Protocol):
-    """The sum over patients of what each contributes, clipped one by one."""
-
-    def __call__(self, rows: TrainingRows, parameters: Parameters) -> SumOfPatients:
-        """(values,), in the parameters' order."""
 
 
 def gradient_of(plan: StudyPlan) -> GradientOf:

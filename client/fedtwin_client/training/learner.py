@@ -12,7 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from fedtwin_client.training.families import OF_LAYERS, GradientOf, SumOfPatients, gradient_of
+from fedtwin_client.training.contributions import GradientOf, SumOfPatients
+from fedtwin_client.training.families import OF_LAYERS, gradient_of
 from fedtwin_client.training.noise import Floats, NoiseSource, noised
 from fedtwin_client.training.training_rows import TrainingRows
 from fedtwin_protocol.parameters import flatten, unflatten

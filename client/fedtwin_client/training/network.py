@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from fedtwin_client.training.families import GradientOf
+from fedtwin_client.training.contributions import GradientOf
 from fedtwin_client.training.noise import Floats
 from fedtwin_protocol.payload import Array
 from fedtwin_protocol.study import StudyPlan

@@ -68,9 +68,11 @@ def plan_of(value: object, where: str) -> TrialPlan:
     try:
         plan = TrialPlan.model_validate(value)
     except ValidationError as error:
+        faults = error.errors(include_url=False)
         lines = [
             f"  {'.'.join(map(str, item['loc'])) or 'the trial as a whole'}: {complaint(item)}"
-            for item in error.errors(include_url=False)
+            for item in faults
+            if not _only_follows(item["type"], item["loc"], [one["loc"] for one in faults])
         ]
         raise PlanError(f"{where} does not add up:\n" + "\n".join(lines)) from error
     for one in plan.what_if:
@@ -84,6 +86,12 @@ def plan_of(value: object, where: str) -> TrialPlan:
             except ValueError as error:
                 raise PlanError(f"{where}: {error}") from error
     return plan
+
+
+def _only_follows(kind: str, place: tuple[object, ...], places: list[tuple[object, ...]]) -> bool:
+    """A list is too short only because one of its items is wrong, which is said already."""
+    inner = [one for one in places if len(one) > len(place) and one[: len(place)] == place]
+    return kind == "too_short" and bool(inner)
 
 
 def _read_rows(named: RowsFile, beside: Path) -> tuple[Rows, str]:

@@ -1,6 +1,7 @@
 """Every kind of target against its definition, on a curve that is known by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,6 +49,31 @@ def test_levels_and_areas() -> None:
     times, levels = curve(FIRST_DOSE)
     whole = float(torch.trapezoid(levels, times))
     assert value("cumulative_area") == pytest.approx(whole, rel=1e-5)
+
+
+def test_the_peak_of_an_injection_is_that_of_the_moment_it_is_in() -> None:
+    """1 g at once into the central volume, on top of what is left."""
+    regimen = Regimen(amount=mg(1000), interval_h=12.0, route="intravenous")
+    known = goti_known([0.0, 0.0, 0.0])
+    doses, window = at_steady_state(GOTI, [regimen])
+    steady = replace(known.batch, doses=doses)
+    peak, trough = (
+        float(reached(GOTI, steady, known.effects, _above_0(kind), window)[0])
+        for kind in ("peak", "trough")
+    )
+    volume = float(GOTI.individual(steady, known.effects)["central_volume"][0, 0])
+    assert peak - trough == pytest.approx(1000.0 / volume, rel=1e-9)
+    inside = Target(
+        kind="time_in_range",
+        observable="concentration",
+        low=Quantity(1, "%"),
+        within=(Quantity(trough, "mg/L"), Quantity(peak, "mg/L")),
+    )
+    assert float(reached(GOTI, steady, known.effects, inside, window)[0]) == pytest.approx(100.0)
+
+
+def _above_0(kind: TargetKind) -> Target:
+    return Target(kind=kind, observable="concentration", low=Quantity(0, "mg/L"))
 
 
 @pytest.mark.parametrize("kind", ["trough", "peak", "mean", "area", "area_24h", "cumulative_area"])

@@ -130,6 +130,9 @@ RELATED = [
     ("from_hour", "c", {"36": 0.919, "6": 0.932}, 5.9, 1.0),
     ("from_hour", "c", {"36": 0.919, "6": 0.932}, 6.0, 0.932),
     ("from_hour", "c", {"36": 0.919, "6": 0.932}, 40.0, 0.919),
+    ("approach", "c", {"final": 3.0, "half_time": 10.0}, -1.0, 1.0),
+    ("approach", "c", {"final": 3.0, "half_time": 10.0}, 10.0, 2.02),  # the step that begins there
+    ("approach", "c", {"final": 3.0, "half_time": 10.0}, math.inf, 3.0),
     ("weighted_sum", "", {"reference": 0.348, "c": 0.174}, 2.0, 1.0),
 ]
 

@@ -153,3 +153,16 @@ def test_a_call_from_genotypes_becomes_a_result() -> None:
     assert hidden.indeterminate
     with pytest.raises(Refusal, match="not covered at all"):
         called_result(GeneCall(gene="TPMT", refusal="not covered at all"))
+
+
+@pytest.mark.parametrize(
+    ("gene", "usual", "own"),
+    [
+        ("DPYD", "*1/*2A", "Reference/c.1905+1G>A (*2A)"),
+        ("DPYD", "*13/c.1905+1G>A", "c.1679T>G (*13)/c.1905+1G>A (*2A)"),
+        ("DPYD", "Reference/HapB3", "Reference/c.1129-5923C>G, c.1236G>A (HapB3)"),
+        ("ABCG2", "G/T", "rs2231142 reference (G)/rs2231142 variant (T)"),
+    ],
+)
+def test_names_that_laboratories_use(gene: str, usual: str, own: str) -> None:
+    assert gene_result(gene, diplotype=usual) == gene_result(gene, diplotype=own)

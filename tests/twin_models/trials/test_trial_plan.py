@@ -67,6 +67,15 @@ def _endpoint(**changes: Any) -> list[dict[str, Any]]:
         ({"endpoints": _endpoint(kind="event")}, "expected an event for kind event"),
         ({"endpoints": _endpoint(kind="event", event="x")}, "there is no event x: "),
         (
+            {
+                "endpoints": [
+                    {"name": "kidney", "label": "kidney", "kind": "event", "day": 1}
+                    | {"event": "vancomycin_kidney_chavada_2017"}
+                ]
+            },
+            "was seen with vancomycin, expected an event of",
+        ),
+        (
             {"endpoints": _endpoint(kind="auc24")},
             "dropouts fail only where a window is reached",
         ),

@@ -151,6 +151,17 @@ def test_a_level_before_the_first_dose() -> None:
     assert (problem.field, problem.value, problem.unit) == ("observations[0].time", "-1", "h")
 
 
+def test_a_level_in_the_interval_before_a_steady_state_counts() -> None:
+    """Half an hour before the 0 h dose that the patient has had every 12 h for long."""
+    steady = replace(DOSE, interval=Quantity(12, "h"), steady_state=True)
+    early = replace(LEVEL, time=Quantity(-0.5, "h"))
+    patient = replace(observed(early), schedule=Schedule([steady]))
+    tables = tabulate([patient], VANCOMYCIN.intake)
+    assert tables.observed.time.tolist() == [[-0.5]]
+    patient = replace(patient, observations=[replace(early, time=Quantity(-12.5, "h"))])
+    assert only(patient).allowed == "at least -12"
+
+
 def test_a_time_without_its_zone() -> None:
     naive = datetime(2026, 3, 1, 12, 0)
     problem = only(

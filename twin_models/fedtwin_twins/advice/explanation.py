@@ -99,6 +99,7 @@ class Lesson:
         parameter: that is spoken of.
         without: the parameter's most likely value if this measurement had not been made.
         with_it: with all of them.
+        below: whether it (all of several) is known only to lie below the limit.
     """
 
     hour: float
@@ -110,14 +111,16 @@ class Lesson:
     parameter: str
     without: float
     with_it: float
+    below: bool = False
 
     def __str__(self) -> str:
         change = self.with_it / self.without - 1.0 if self.without else 0.0
         unit = f" {self.unit}" if self.unit != "1" else ""
-        seen = f"{self.observable} {self.value:.3g}{unit} at {self.hour:.4g} h"
+        value = f"below {self.value:.3g}" if self.below else f"{self.value:.3g}"
+        seen = f"{self.observable} {value}{unit} at {self.hour:.4g} h"
         if self.count > 1:
             when = f"from {self.hour:.4g} to {self.until:.4g} h"
-            seen = f"{self.count} of {self.observable} {when}, {self.value:.3g}{unit} on average,"
+            seen = f"{self.count} of {self.observable} {when}, {value}{unit} on average,"
         return f"{seen} moved {self.parameter} by {change:+.0%}, to {self.with_it:.3g}"
 
 
@@ -219,6 +222,7 @@ def lessons(
             parameter=one.name,
             without=float(before[one.name][row]),
             with_it=float(after[one.name][0]),
+            below=bool(observed.below[0, group].all()),
         )
         for row, group in enumerate(groups)
         for one in model.parameters

@@ -17,7 +17,9 @@ unbound fraction:
 | `time_in_range` | part of the window with C between the two limits | % |
 
 The first fourteen are those of clinical dosing programs (Tucuxi lists the same); the last one is
-for glucose and coagulation. A peak is looked for at `GRID` times and at the end of every infusion.
+for glucose and coagulation. A peak is looked for at `GRID` times, just after every dose that goes
+in at once, and at the end of every infusion. A window begins just after its start: with the dose
+then.
 """
 
 from dataclasses import dataclass, field
@@ -159,9 +161,10 @@ class Window:
     end: Tensor
 
     def grid(self) -> Tensor:
-        """(rows, GRID) times from start to end, both included."""
+        """(rows, GRID) times from just after the start to the end, which is included."""
         part = torch.linspace(0.0, 1.0, GRID, dtype=self.start.dtype, device=self.start.device)
-        return self.start[:, None] + (self.end - self.start)[:, None] * part
+        times = self.start[:, None] + (self.end - self.start)[:, None] * part
+        return torch.cat([_just_after(times[:, :1]), times[:, 1:]], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -280,11 +283,16 @@ def _area(
 
 
 def _peak_times(batch: Batch, window: Window) -> Tensor:
-    """The grid, and when infusions end; an end outside of the window becomes the window's end."""
-    stops = batch.doses.time + batch.doses.duration
+    """The grid, and when infusions end or doses are in; others become the window's end."""
+    stops = _just_after(batch.doses.time + batch.doses.duration)
     start, end = window.start[:, None], window.end[:, None]
-    inside = (batch.doses.duration > 0) & (stops > start) & (stops < end)
+    inside = (batch.doses.amount > 0) & (stops > start) & (stops < end)
     return torch.cat([window.grid(), torch.where(inside, stops, end)], dim=1)
+
+
+def _just_after(times: Tensor) -> Tensor:
+    """The next numbers: a dose at a time counts after it."""
+    return torch.nextafter(times, torch.full_like(times, torch.inf))
 
 
 def _limits(target: Target, unit: str) -> tuple[float, float]:

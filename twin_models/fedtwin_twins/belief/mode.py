@@ -207,6 +207,26 @@ def find_mode(
     )
 
 
+def near_ends(question: Whitened, starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where searches from several points come to, without the exact steps at their ends.
+
+    Args:
+        question: of each patient.
+        starts: whitened effects, (patients, starts, effects).
+
+    Returns:
+        whitened effects, (patients, starts, effects); the objective there, infinite where it is
+        not a number; and whether the search ended (about `NEAR` from a mode), both (patients,
+        starts).
+    """
+    patients, each, size = starts.shape
+    inverse = torch.eye(size, dtype=starts.dtype).repeat(patients * each, 1, 1) / 2.0
+    ends = _minimised(question.repeated(each), starts.reshape(-1, size), inverse, False)
+    value = ends.value.view(patients, each).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    near = (ends.distance <= CLOSE).view(patients, each) & value.isfinite()
+    return ends.point.view(patients, each, size), value, near
+
+
 def _known(inverse: Tensor, otherwise: Tensor) -> Tensor:
     """The inverse of second derivatives that is known, or another where it is none of a bowl."""
     failed = torch.linalg.cholesky_ex(inverse).info != 0

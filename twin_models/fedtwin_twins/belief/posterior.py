@@ -1,21 +1,32 @@
 """What is believed of patients once their measurements are in, with the doubts about it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from fedtwin_twins.belief.hills import doubtful, find_hills, rows_of
 from fedtwin_twins.belief.laplace import Laplace, laplace
 from fedtwin_twins.belief.likelihood import ContaminatedNormal, Evidence, evidence_of
 from fedtwin_twins.belief.misfit import FAR, SURPRISING, Fit, check_fit
 from fedtwin_twins.belief.mode import Mode, find_mode
-from fedtwin_twins.belief.resampling import DRAWS, ENOUGH, Draws, draw
+from fedtwin_twins.belief.resampling import (
+    DRAWS,
+    ENOUGH,
+    Draws,
+    Net,
+    around_one,
+    draw_with,
+    standard_draws,
+)
 from fedtwin_twins.twin.batch import Batch, Observed
 from fedtwin_twins.twin.model import TwinModel
 from fedtwin_twins.twin.refusals import Problem
 
 Cautions = tuple[Problem, ...]
+SEVERAL: Final = 0.05
+"""Other sets of effects that hold such a share of the posterior are pointed out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +121,8 @@ class Inference:
 
     Attributes:
         draws: for each patient, best a power of 2.
-        starts: see `find_mode`.
+        starts: see `find_mode`; whose posterior looks as if it had another hill is searched from
+            more of them in any case, see `hills`.
         flattening: the prior's weight, see `Evidence`.
         outliers: see `Evidence`.
     """
@@ -172,10 +184,22 @@ def infer_from(
         generator: the only source of chance.
         how: draws and starts; the evidence brings its own prior's weight and outliers.
     """
+    net = standard_draws(generator, how.draws, evidence.effects)
     mode = find_mode(evidence, starts=how.starts)
     around = laplace(evidence, mode)
-    drawn = draw(evidence, around, generator, draws=how.draws)
+    drawn = draw_with(net, evidence, around_one(around))
     fit = check_fit(evidence, mode.effects, drawn)
+    seen = _Seen(
+        mode=mode,
+        around=around,
+        drawn=drawn,
+        fit=fit,
+        share=torch.zeros_like(mode.objective),
+        mass=torch.zeros_like(mode.objective),
+    )
+    again = doubtful(mode, around, drawn, fit).nonzero()[:, 0]
+    if len(again):
+        _look_again(seen, evidence, net, again)
     variance = around.covariance.diagonal(dim1=1, dim2=2)
     return Posterior(
         effects=effects,
@@ -186,17 +210,55 @@ def infer_from(
         weights=drawn.weights,
         effective_sample_size=drawn.effective,
         objective=mode.objective,
-        marginal=mode.objective + around.log_determinant,
+        marginal=mode.objective + around.log_determinant + seen.mass,
         shrinkage=variance / evidence.covariance.diagonal(),
         fit=fit,
-        cautions=_cautions(evidence, mode, around, drawn, fit),
+        cautions=_cautions(evidence, seen),
     )
 
 
-def _cautions(
-    evidence: Evidence, mode: Mode, around: Laplace, drawn: Draws, fit: Fit
-) -> tuple[Cautions, ...]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """What was found of each patient so far.
+
+    Attributes:
+        share: of the posterior that other hills than the mode's hold, (patients,).
+        mass: see `Hills`, (patients,).
+    """
+
+    mode: Mode
+    around: Laplace
+    drawn: Draws
+    fit: Fit
+    share: Tensor
+    mass: Tensor
+
+
+def _look_again(seen: _Seen, evidence: Evidence, net: Net, doubted: Tensor) -> None:
+    """Search once more for some of the patients, and write down what is news of them."""
+    some = evidence.where(doubted)
+    hills = find_hills(some, rows_of(seen.mode, doubted), rows_of(seen.drawn, doubted))
+    news = hills.news.nonzero()[:, 0]
+    if not len(news):
+        return
+    some, rows = some.where(news), doubted[news]
+    mode = rows_of(hills.mode, news)
+    drawn = draw_with(net, some, rows_of(hills.around, news))
+    for whole, part in (
+        (seen.mode, mode),
+        (seen.around, laplace(some, mode)),
+        (seen.drawn, drawn),
+        (seen.fit, check_fit(some, mode.effects, drawn)),
+    ):
+        for one in fields(whole):
+            getattr(whole, one.name)[rows] = getattr(part, one.name)
+    seen.share[rows] = 1.0 - hills.share[news, 0]
+    seen.mass[rows] = hills.mass[news]
+
+
+def _cautions(evidence: Evidence, seen: _Seen) -> tuple[Cautions, ...]:
     """What a reader must know of each patient."""
+    mode, around, drawn, fit = seen.mode, seen.around, seen.drawn, seen.fit
     finite = mode.objective.isfinite()
     some = evidence.observed.present.any(dim=1)
     doubts = (
@@ -209,6 +271,8 @@ def _cautions(
     for marks, problem in doubts:
         for patient in marks.nonzero()[:, 0].tolist():
             found[patient].append(problem)
+    for patient in (seen.share >= SEVERAL).nonzero()[:, 0].tolist():
+        found[patient].append(_several(float(seen.share[patient])))
     for patient in (finite & (drawn.effective < ENOUGH)).nonzero()[:, 0].tolist():
         found[patient].append(_few_draws(float(drawn.effective[patient])))
     for patient in (finite & (fit.p < SURPRISING)).nonzero()[:, 0].tolist():
@@ -247,6 +311,16 @@ _NO_DATA = Problem(
     allowed="at least one measurement",
     remedy="without any, this is the population's belief and not the patient's",
 )
+
+
+def _several(share: float) -> Problem:
+    return Problem(
+        field="mode",
+        value=f"one of several: others hold about {share:.0%} of what is believed",
+        allowed="a single most probable set of parameters",
+        remedy="read the drawn bands, which hold all of them; a level at another hour may tell "
+        "them apart",
+    )
 
 
 def _few_draws(effective: float) -> Problem:

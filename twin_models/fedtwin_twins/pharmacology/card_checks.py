@@ -12,7 +12,7 @@ from fedtwin_twins.pharmacology.card_parts import (
     RelationCard,
 )
 from fedtwin_twins.pharmacology.derived import DERIVED
-from fedtwin_twins.pharmacology.equations import HOURS_SINCE_FIRST_DOSE, RELATIONS
+from fedtwin_twins.pharmacology.equations import HOURS_SINCE_FIRST_DOSE, OF_FIRST_DOSE, RELATIONS
 from fedtwin_twins.pharmacology.structure_checks import structure_problems
 from fedtwin_twins.twin.plausible import molar_mass_of
 from fedtwin_twins.twin.quantities import Quantity
@@ -169,7 +169,7 @@ def _relation(one: RelationCard, where: str, covariates: set[str]) -> Iterator[P
             allowed = f"{allowed} and the {known.listed}".removeprefix(" and ")
         yield Problem(field=f"{where}.coefficients", value=", ".join(given), allowed=allowed)
     allowed_covariates = covariates
-    if one.equation == "from_hour":
+    if one.equation in OF_FIRST_DOSE:
         allowed_covariates = {HOURS_SINCE_FIRST_DOSE}
     if known.listed == "covariates":
         for name in sorted(listed - covariates):
@@ -207,6 +207,7 @@ _DIVIDED: Final = {
     "weighted_sum": ("reference",),
     "fold": ("factor",),
     "maturation": ("half",),
+    "approach": ("final", "half_time"),
 }
 """Coefficients that a relation divides by, or takes a power of."""
 

@@ -1,6 +1,8 @@
 """The closed forms of a card's disposition and routes, from a patient's own parameters."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -15,19 +17,27 @@ from fedtwin_twins.pharmacology.structures import DISPOSITIONS, EFFECTS
 from fedtwin_twins.twin.batch import Doses
 from fedtwin_twins.twin.quantities import Quantity
 
-_ROLES: Final = {"rate": "/h", "duration": "h", "lag": "h", "bioavailability": "1"}
+_ROLES: Final = {
+    "rate": "/h",
+    "duration": "h",
+    "lag": "h",
+    "bioavailability": "1",
+    "first_pass": "1",
+}
 
 
 def divided(card: ModelCard, doses: Doses) -> Doses:
-    """With every dose by a parallel route as one dose by each of its parts.
+    """What of every dose can get in; one by a parallel route as one dose by each of its parts.
 
     Args:
         card: the model.
         doses: (patients, doses).
 
     Returns:
-        (patients, doses x parts), ascending in time; the same doses if no route has parts.
+        (patients, doses x parts), ascending in time; the same doses if no route has parts, nor
+        lets less of a larger dose in.
     """
+    doses = _got_in(card, doses)
     names = [one.name for one in card.routes]
     most = max(len(one.parts) for one in card.routes)
     if most == 0:
@@ -52,6 +62,15 @@ def divided(card: ModelCard, doses: Doses) -> Doses:
         route=ways[doses.route].flatten(1),
         interval=torch.where(scale > 0, copies(doses.interval), 0.0),
     )
+
+
+def _got_in(card: ModelCard, doses: Doses) -> Doses:
+    """Less of a dose, the larger it is, where absorption saturates."""
+    halves = [math.inf if one.half_dose is None else one.half_dose for one in card.routes]
+    if all(math.isinf(one) for one in halves):
+        return doses
+    half = doses.amount.new_tensor(halves)[doses.route]
+    return replace(doses, amount=doses.amount / (1.0 + doses.amount / half))
 
 
 def engine_scales(card: ModelCard) -> dict[str, float]:
@@ -83,6 +102,38 @@ def kinetics_of(
         disposition=_disposition(card.disposition, parameters),
         routes=tuple(route_of(one, parameters) for one in card.routes),
         starts=starts if changes else None,
+        order=order_of(card),
+    )
+
+
+def first_pass_of(
+    card: ModelCard, parameters: Mapping[str, Tensor], starts: Tensor
+) -> LinearKinetics | None:
+    """The engine of what gets in as the metabolite; none if nothing does.
+
+    Args:
+        card: the model, with the effect `metabolite`.
+        parameters: see `kinetics_of`.
+        starts: likewise.
+    """
+    if all(one.first_pass is None for one in card.routes):
+        return None
+    nothing = torch.zeros_like(parameters["metabolite_volume"])
+    routes = tuple(
+        replace(
+            route_of(one, parameters),
+            bioavailability=(
+                nothing if one.first_pass is None else parameters[one.first_pass] * one.dose_scale
+            ),
+        )
+        for one in card.routes
+    )
+    return LinearKinetics(
+        disposition=Disposition(
+            clearance=parameters["metabolite_clearance"], volume=parameters["metabolite_volume"]
+        ),
+        routes=routes,
+        starts=starts if starts.shape[1] > 1 else None,
         order=order_of(card),
     )
 

@@ -191,7 +191,8 @@ class CardModel:
     def _unit_scale(self, kind: int) -> float:
         observable = self.card.observables[kind]
         unit = self.card.written(OUTPUT_UNITS[observable.output])
-        return Quantity(1.0, unit).to(observable.unit)
+        mass = Quantity(self.card.analyte.molar_mass_g_per_mol, "g/mol")
+        return Quantity(1.0, unit).to(observable.unit, molar_mass=mass)
 
     def course(self, batch: Batch, effects: Tensor) -> Course:
         """The patients with their own parameters in the engines' units.

@@ -10,7 +10,11 @@ from torch import Tensor
 from fedtwin_twins.pharmacology.card import ModelCard
 from fedtwin_twins.pharmacology.card_parts import DerivedCard, ParameterCard, RelationCard
 from fedtwin_twins.pharmacology.derived import DERIVED
-from fedtwin_twins.pharmacology.equations import HOURS_SINCE_FIRST_DOSE, RELATIONS
+from fedtwin_twins.pharmacology.equations import (
+    HOURS_SINCE_FIRST_DOSE,
+    RELATIONS,
+    approach_hours,
+)
 from fedtwin_twins.twin.batch import Batch, Traits
 from fedtwin_twins.twin.covariates import with_breaks
 from fedtwin_twins.twin.plausible import molar_mass_of
@@ -73,12 +77,19 @@ def break_hours(card: ModelCard) -> list[float]:
     """Hours after the first dose at which some parameter changes by itself."""
     return sorted(
         {
-            float(hour)
+            hour
             for parameter in card.parameters
             for relation in parameter.relations
-            if relation.equation == "from_hour"
-            for hour in relation.coefficients
+            for hour in _break_hours(relation)
         }
+    )
+
+
+def _break_hours(relation: RelationCard) -> list[float]:
+    if relation.equation == "approach":
+        return approach_hours(relation.coefficients)
+    return (
+        [float(hour) for hour in relation.coefficients] if relation.equation == "from_hour" else []
     )
 
 

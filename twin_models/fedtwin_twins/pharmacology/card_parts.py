@@ -152,7 +152,13 @@ class ParameterCard(Part):
 
 
 class RouteCard(Part):
-    """A way in."""
+    """A way in.
+
+    Attributes:
+        half_dose: in `unit`; of a dose D, half_dose / (half_dose + D) gets in beside all else that
+            keeps it out: half of one of this size, all of a small one. None: D does not matter.
+        first_pass: the fraction of a dose that gets in as the metabolite.
+    """
 
     name: Name
     input: Annotated[str, one_of(INPUTS, "an input")]
@@ -163,6 +169,8 @@ class RouteCard(Part):
     duration: Name | None = None
     lag: Name | None = None
     bioavailability: Name | None = None
+    half_dose: Above0 | None = None
+    first_pass: Name | None = None
     parts: tuple[Name, ...] = ()
     believable_single_dose: Bounds
     available_doses: tuple[Above0, ...]

@@ -9,7 +9,7 @@ from fedtwin_twins.kinetics.linear import LinearKinetics
 from fedtwin_twins.kinetics.systems import RUN_IN, written_out
 from fedtwin_twins.pharmacology.card import ModelCard
 from fedtwin_twins.pharmacology.card_kinetics import kinetics_of
-from fedtwin_twins.twin.batch import Doses, Traits
+from fedtwin_twins.twin.batch import Batch, Doses, Traits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +29,17 @@ class Course:
     traits: Traits
     parameters: Mapping[str, Tensor]
     first_dose: Tensor
+
+    def where(self, rows: Tensor) -> "Course":
+        """Some of the patients, by place."""
+        batch = Batch(doses=self.doses, traits=self.traits).where(rows)
+        return Course(
+            card=self.card,
+            doses=batch.doses,
+            traits=batch.traits,
+            parameters={name: one[rows] for name, one in self.parameters.items()},
+            first_dose=self.first_dose[rows],
+        )
 
     @property
     def kinetics(self) -> LinearKinetics:

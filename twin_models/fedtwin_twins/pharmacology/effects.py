@@ -26,6 +26,8 @@ of what the clearance takes out of the central compartment becomes a metabolite 
 all of it in the drug's unit of amount:
 
     dM/dt = (fraction CL C - CLm M) / Vm
+
+What a route lets in as the metabolite (`first_pass`) comes on top, as absorption brings it.
 """
 
 import math
@@ -47,6 +49,7 @@ from fedtwin_twins.kinetics.turnover import (
     sigmoid,
     transit,
 )
+from fedtwin_twins.pharmacology.card_kinetics import first_pass_of
 from fedtwin_twins.pharmacology.course import Course
 
 _STAGES: Final = 3
@@ -159,7 +162,9 @@ def metabolite(course: Course, times: Tensor) -> Tensor:
         loss=_lost,
         fastest=_loss,
     )
-    return _along(course, times, [stage], _FINE)[..., -1]
+    found = _along(course, times, [stage], _FINE)[..., -1]
+    early = first_pass_of(course.card, by, course.traits.starts)
+    return found if early is None else found + early.concentrations(course.doses, times)
 
 
 def _formed(moment: Moment) -> Tensor:

@@ -15,11 +15,14 @@ once. With c the covariate:
 | `maturation` | 1 / (1 + (c / half)^-hill) | half, hill |
 | `by_value` | what is listed for c, over the reference | reference, one for each value |
 | `from_hour` | what is listed from that hour on; 1 before | one for each hour |
+| `approach` | 1 + (final - 1) (1 - 2^(-c / half_time)); 1 before | final, half_time (h) |
 | `weighted_sum` | sum of weight x covariate, over the reference | reference, the weights |
 
-`from_hour` reads `hours_since_first_dose`, which every model knows of its patients.
+`from_hour` and `approach` read `hours_since_first_dose`, which every model knows of its patients.
+The latter changes by steps, each at the mean of the curve over an equal part of the whole change.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -30,6 +33,11 @@ from torch import Tensor
 
 HOURS_SINCE_FIRST_DOSE: Final = "hours_since_first_dose"
 """A covariate that is never recorded: it follows from the doses."""
+
+OF_FIRST_DOSE: Final = ("from_hour", "approach")
+"""Relations that read it, and nothing else."""
+APPROACH_STEPS: Final = 50
+"""So that each step changes a parameter that doubles by 2 %."""
 
 Coefficients = Mapping[str, float]
 Values = Mapping[str, Tensor]
@@ -94,6 +102,24 @@ def _from_hour(name: str, values: Values, by: Coefficients) -> Tensor:
     return found
 
 
+def approach_hours(by: Coefficients) -> list[float]:
+    """Hours after the first dose at which the steps of an `approach` begin, but the first."""
+    return [
+        by["half_time"] * -math.log2(1.0 - place / APPROACH_STEPS)
+        for place in range(1, APPROACH_STEPS)
+    ]
+
+
+def _approach(name: str, values: Values, by: Coefficients) -> Tensor:
+    hours = values[name]
+    begun = torch.zeros_like(hours)
+    for hour in approach_hours(by):
+        begun = begun + (hours >= hour).to(hours.dtype)
+    part = (begun + 0.5) / APPROACH_STEPS
+    part = torch.where(hours == torch.inf, 1.0, torch.where(hours < 0.0, 0.0, part))
+    return 1.0 + (by["final"] - 1.0) * part
+
+
 def _weighted_sum(name: str, values: Values, by: Coefficients) -> Tensor:
     total = [values[key] * weight for key, weight in by.items() if key != "reference"]
     return torch.stack(total).sum(dim=0) / by["reference"]
@@ -117,6 +143,7 @@ RELATIONS: Final[Mapping[str, Relation]] = MappingProxyType(
             coefficients=frozenset({"reference"}), listed="values", factor=_by_value
         ),
         "from_hour": Relation(coefficients=frozenset(), listed="hours", factor=_from_hour),
+        "approach": Relation(coefficients=frozenset({"final", "half_time"}), factor=_approach),
         "weighted_sum": Relation(
             coefficients=frozenset({"reference"}), listed="covariates", factor=_weighted_sum
         ),

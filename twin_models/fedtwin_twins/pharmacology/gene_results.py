@@ -30,6 +30,7 @@ _SHORT: Final = {
 _COUNT: Final = re.compile(r"(?P<name>.*?\d[^x]*?)\s*x\s*(?P<least>≥|>=)?\s*(?P<count>\d+|N)\Z")
 _DELETED: Final = "*5"
 """The CYP2D6 allele that is the absence of the gene."""
+_TWO_NAMES: Final = re.compile(r"(.+?) \(([^()]+)\)")
 _VKORC1: Final = {
     **dict.fromkeys("CG", "rs9923231 reference (C)"),
     **dict.fromkeys("TA", "rs9923231 variant (T)"),
@@ -208,10 +209,31 @@ def _alleles(table: GeneTable, diplotype: str, copy_number: int | None) -> list[
     if table.calling == "reported":
         _check_copies(table, diplotype, alleles, copy_number)
         return alleles
+    spelled = _spellings(table)
+    alleles = [spelled.get(allele, allele) for allele in alleles]
     for allele in alleles:
         if not _known(table, allele):
             raise _unknown_allele(table, allele)
     return alleles
+
+
+def _spellings(table: GeneTable) -> dict[str, str]:
+    """What laboratories call an allele that the table calls by two names, as `c.1905+1G>A (*2A)`.
+
+    A name that two alleles have, or that is another's own, stands for none of them.
+    """
+    names = {allele.name for allele in table.alleles}
+    found: dict[str, str] = {}
+    twice: set[str] = set()
+    for name in sorted(names):
+        match = _TWO_NAMES.fullmatch(name)
+        for other in match.groups() if match else ():
+            if other in found or other in names:
+                twice.add(other)
+            found[other] = name
+    if table.gene == "DPYD" and "*1" not in names:
+        found["*1"] = "Reference"
+    return {other: name for other, name in found.items() if other not in twice}
 
 
 def _parts(allele: str) -> list[str]:

@@ -27,7 +27,9 @@ from fedtwin_twins.kinetics.fixed_step import solve
 from fedtwin_twins.kinetics.systems import States, System, michaelis_menten, written_out
 from fedtwin_twins.pharmacology.card_kinetics import order_of, route_of, stages_of
 from fedtwin_twins.pharmacology.course import Course
-from fedtwin_twins.pharmacology.saturable_steady_state import run_in
+from fedtwin_twins.pharmacology.saturable_rhythm import clipped, rhythm_of, steady_start
+from fedtwin_twins.pharmacology.saturable_steady_state import balance, run_in, settled_share
+from fedtwin_twins.twin.batch import Doses
 
 _FINE: Final = 0.25
 """Step x fastest rate of what is stepped."""
@@ -36,6 +38,10 @@ _FINE_INPUT: Final = 1.0
 _AT_ONCE: Final = 100.0
 """Absorption so many times faster than elimination needs no shorter steps: what a step gets wrong
 of the elimination meanwhile, a sixth of it at most, is below 2 in 1,000 of a dose."""
+_RISE: Final = 0.5
+"""Of the half-saturating level, by which an infusion may raise the level within a step."""
+_MOST_PARTS: Final = 10
+"""Steps of an infusion that are asked for by that."""
 _CENTRAL, _TISSUE, _OTHERS = 0, 1, 2
 
 Values = Mapping[str, Tensor]
@@ -61,18 +67,38 @@ class _Chain:
 def saturable_concentration(course: Course, times: Tensor) -> Tensor:
     """In the central compartment, amount/L, (patients, times).
 
+    A steady state is that of an interval which ends as it began. Where it would be reached only
+    after months, or never, it is what some months of doses lead to (see `settled_share`).
+
     Raises:
         Refusal: as `fixed_step.solve`.
     """
+    if not bool((course.doses.interval > 0).any()):
+        return _concentration(course, times, course.doses)[0]
+    share = settled_share(course.card, course.doses, course.parameters)
+    found = torch.zeros_like(times)
+    quick = (share > 0.0).nonzero()[:, 0]
+    if len(quick):
+        some = course.where(quick)
+        steady, settled = _concentration(some, times[quick], some.doses)
+        share = share.index_put((quick,), share[quick] * settled)
+        found = found.index_put((quick,), steady)
+    slow = (share < 1.0).nonzero()[:, 0]
+    if len(slow):
+        some = course.where(slow)
+        written = written_out(some.doses, run_in(course.doses))
+        months = _concentration(some, times[slow], written)[0]
+        part = share[slow, None]
+        mixed = torch.where(part > 0.0, part * found[slow] + (1.0 - part) * months, months)
+        found = found.index_put((slow,), mixed)
+    return found
+
+
+def _concentration(course: Course, times: Tensor, doses: Doses) -> tuple[Tensor, Tensor]:
+    """The same by doses as they are, and whose steady state was found, (patients,)."""
     chains, into, routes = _ways_in(course)
     by = {name: one for name, one in course.parameters.items() if name in _read(chains)}
-    doses = written_out(course.doses, run_in(course.doses))
-    given = doses.time[doses.amount > 0]
-    begins = min(0.0, float(given.min())) if given.numel() else 0.0
     fastest = _fastest(by)
-    absorbing = max((float(by[one.rate].detach().max()) for one in chains), default=0.0)
-    absorbing = min(absorbing, _AT_ONCE * fastest)
-    longest = min(_FINE / fastest, _FINE_INPUT / absorbing if absorbing else math.inf)
     empty = torch.zeros_like(course.traits.starts[:, 0])
     system = System(
         right_side=_stepped_otherwise,
@@ -81,14 +107,103 @@ def saturable_concentration(course: Course, times: Tensor) -> Tensor:
         into=into,
         routes=routes,
         starts=course.traits.starts if course.traits.starts.shape[1] > 1 else None,
-        since=begins,
+        since=_begins(doses),
         order=order_of(course.card),
     )
-    advancing = Advancing(partial(_step, chains, into), numbers=True)
-    asked = times.clamp(min=begins)
-    states = solve(system, doses, asked, fastest, step_h=longest, by=advancing)
+    solved = partial(
+        _solved,
+        fastest=fastest,
+        step_h=_longest(by, chains, fastest),
+        by=Advancing(partial(_step, chains, into), numbers=True),
+    )
+    begins, settled = torch.full_like(times[:, :1], system.since), times[:, 0] == times[:, 0]
+    if bool((doses.interval > 0).any()):
+        rhythm = rhythm_of(doses, course.traits.starts, routes)
+        guess = balance(course.card, course.doses, course.parameters)
+        start, settled = steady_start(
+            system, doses, rhythm, guess, solved, partial(_absorbed, chains)
+        )
+        begins = torch.where(rhythm.period > 0, rhythm.begin, begins)
+        system = clipped(system, start, rhythm)
+        doses = written_out(doses, rhythm.before)
+    asked = times.maximum(begins)
+    states = solved(system, doses, asked)
     volume = at_spans(by["central_volume"], span_places(course.traits.starts, times))
-    return torch.where(times < begins, 0.0, states[_CENTRAL] / volume)
+    return torch.where(times < begins, 0.0, states[_CENTRAL] / volume), settled
+
+
+def _solved(
+    system: System,
+    doses: Doses,
+    times: Tensor,
+    *,
+    fastest: float,
+    step_h: float,
+    by: Advancing,
+) -> States:
+    """As `fixed_step.solve`, with steps that also end within every infusion that saturates."""
+    stops = _stops(system, doses).minimum(times.amax(dim=1, keepdim=True))
+    asked = torch.cat([times, stops.expand(len(times), -1)], dim=1)
+    states = solve(system, doses, asked, fastest, step_h=step_h, by=by)
+    return tuple(one[:, : times.shape[1]] for one in states)
+
+
+def _stops(system: System, doses: Doses) -> Tensor:
+    """Hours within infusions at which a step must end, (patients, stops).
+
+    A level that rises through the half-saturating one within a single step would be eliminated
+    by a few parts in a hundred too much or too little meanwhile.
+    """
+    with torch.no_grad():
+        first = {name: one[:, :1] for name, one in system.values.items()}
+        size = first["central_volume"] * first["half_saturation_concentration"]
+        found = []
+        for number, route in enumerate(system.routes):
+            lasting = doses.duration
+            if route.duration is not None:
+                lasting = route.duration[:, :1].expand_as(lasting)
+            runs = (doses.route == number) & (lasting > 0) & (system.into[number] == _CENTRAL)
+            rise = torch.where(runs, doses.amount / size, 0.0)
+            parts = min(_MOST_PARTS, math.ceil(float(rise.amax()) / _RISE)) if rise.numel() else 0
+            lag = 0.0 if route.lag is None else route.lag[:, :1]
+            begin = torch.where(runs, doses.time + lag, torch.inf)
+            found += [begin + lasting * part / parts for part in range(1, parts)]
+        return torch.cat(found, dim=1) if found else doses.time[:, :0]
+
+
+def _begins(doses: Doses) -> float:
+    """h, no later than any dose."""
+    given = doses.time[doses.amount > 0]
+    return min(0.0, float(given.min())) if given.numel() else 0.0
+
+
+def _longest(by: Values, chains: Sequence[_Chain], fastest: float) -> float:
+    """h, of a step."""
+    absorbing = max((float(by[one.rate].detach().max()) for one in chains), default=0.0)
+    absorbing = min(absorbing, _AT_ONCE * fastest)
+    return min(_FINE / fastest, _FINE_INPUT / absorbing if absorbing else math.inf)
+
+
+def _absorbed(chains: Sequence[_Chain], left: Tensor, by: Values, period: Tensor) -> Tensor:
+    """What waits at steady state, (patients, stages), see `steady_start`.
+
+    A stage holds what one period leaves in it, and e^-x x^i/i! of what each stage i before it
+    held (x the rate times the period).
+    """
+    found: list[Tensor] = []
+    for chain in chains:
+        x = (by[chain.rate] * period)[:, 0]
+        weights = [torch.exp(-x)]
+        for stage in range(1, chain.stages):
+            weights.append(weights[-1] * x / stage)
+        held: list[Tensor] = []
+        for stage in range(chain.stages):
+            amount = left[:, chain.first - _OTHERS + stage]
+            for back in range(1, stage + 1):
+                amount = amount + weights[back] * held[stage - back]
+            held.append(amount / (1.0 - weights[0]))
+        found += held
+    return torch.stack(found, dim=1) if found else left
 
 
 def _stepped_otherwise(hours: Tensor, states: States, values: Values) -> States:

@@ -21,7 +21,8 @@ from fedtwin_twins.pharmacology.structures import (
     RELEASED,
     SATURABLE,
 )
-from fedtwin_twins.twin.refusals import Problem
+from fedtwin_twins.twin.quantities import Quantity
+from fedtwin_twins.twin.refusals import Problem, Refusal
 from fedtwin_twins.twin.residuals import Convention, parts_of
 from fedtwin_twins.twin.units import parse_unit
 
@@ -42,6 +43,15 @@ def measures(where: str, unit: str, wanted: str) -> Iterator[Problem]:
     have, want = parse_unit(unit), parse_unit(wanted)
     if have is None or want is None or have.dimension != want.dimension:
         yield Problem(field=where, value=unit, allowed=f"a unit that measures what {wanted} does")
+
+
+def _in_moles(unit: str, wanted: str) -> bool:
+    """Whether the analyte's molar mass leads from one to the other."""
+    try:
+        Quantity(1.0, wanted).to(unit, molar_mass=Quantity(1.0, "g/mol"))
+    except Refusal:
+        return False
+    return True
 
 
 def _routes(card: ModelCard) -> Iterator[Problem]:
@@ -80,7 +90,13 @@ def _routes(card: ModelCard) -> Iterator[Problem]:
                 allowed="a number of compartments if the input is transit, and only then",
             )
         yield from _parts(card, route, where)
-        yield from _route_parameters(route, parameters)
+        yield from _route_parameters(route, parameters, card.effect == "metabolite")
+        if route.half_dose is not None and card.disposition == "glucose_and_insulin":
+            yield Problem(
+                field=f"{where}.half_dose",
+                value=f"{route.half_dose:g}",
+                allowed="none with glucose_and_insulin",
+            )
 
 
 def _parts(card: ModelCard, route: RouteCard, where: str) -> Iterator[Problem]:
@@ -103,20 +119,26 @@ def _parts(card: ModelCard, route: RouteCard, where: str) -> Iterator[Problem]:
             )
 
 
-def _route_parameters(route: RouteCard, parameters: dict[str, ParameterCard]) -> Iterator[Problem]:
+def _route_parameters(
+    route: RouteCard, parameters: dict[str, ParameterCard], metabolite: bool
+) -> Iterator[Problem]:
     wanted = INPUTS[route.input]
     for role, unit in (
         ("rate", "/h"),
         ("duration", "h"),
         ("lag", "h"),
         ("bioavailability", "1"),
+        ("first_pass", "1"),
     ):
         name = getattr(route, role)
         where = f"routes.{route.name}.{role}"
         optional = role in ("lag", "bioavailability") and route.input != "parallel"
+        optional |= role == "first_pass" and metabolite and route.input != "parallel"
         optional |= role == "duration" and route.input in RELEASED
         if (name is not None) != (role in wanted) and not (optional and role not in wanted):
             needed = "a parameter's name" if role in wanted else f"none for the input {route.input}"
+            if role == "first_pass" and not metabolite:
+                needed = "none: the effect is not metabolite"
             yield Problem(field=where, value=name or "", allowed=needed)
         elif name is not None and name not in parameters:
             yield Problem(field=where, value=name, allowed=" or ".join(parameters))
@@ -238,7 +260,8 @@ def _observables(card: ModelCard) -> Iterator[Problem]:
             yield Problem(field=f"{where}.output", value=one.output, allowed=" or ".join(outputs))
             continue
         wanted = card.written(OUTPUT_UNITS[one.output])
-        yield from measures(f"{where}.unit", one.unit, wanted)
+        if one.output != "concentration" or not _in_moles(one.unit, wanted):
+            yield from measures(f"{where}.unit", one.unit, wanted)
         if one.believable is not None and not one.believable[0] < one.believable[1]:
             low, high = one.believable
             allowed = "from low to high"

@@ -14,6 +14,7 @@ from fedtwin_twins.pharmacology.adverse_event_models import ADVERSE_EVENTS
 from fedtwin_twins.pharmacology.adverse_events import AdverseEventModel
 from fedtwin_twins.trials.course import Course, Group
 from fedtwin_twins.trials.streams import Floats
+from fedtwin_twins.twin.quantities import Quantity
 from fedtwin_twins.twin.refusals import Problem, Refusal
 
 _FIRST_DAY: Final = "area under the curve of the first 24 h"
@@ -33,6 +34,12 @@ EVENTS: Final[Mapping[str, AdverseEventModel]] = {
 """Those that a trial can ask for, by name."""
 
 
+def drug_of(event: str) -> str | None:
+    """The drug whose levels lead to an event; none if it follows from genes."""
+    model = EVENTS[event]
+    return None if model.metric in _ALLELES else model.drug
+
+
 def chance_of(event: str, course: Course, group: Group) -> Floats:
     """The chance of an event for each patient, (patients,).
 
@@ -40,9 +47,10 @@ def chance_of(event: str, course: Course, group: Group) -> Floats:
         Refusal: it depends on a gene that the population does not have.
     """
     model = EVENTS[event]
-    exposure = _first_day(course, group)
     if model.metric in _ALLELES:
         exposure = _alleles(event, model.metric, group)
+    else:
+        exposure = _first_day(course, group, model.unit)
     if model.function == "threshold":
         # The model knows two rates only: one exposure stands for all on its side.
         exposure = np.where(exposure > model.window[1], 2 * model.window[1], 0.0)
@@ -51,11 +59,13 @@ def chance_of(event: str, course: Course, group: Group) -> Floats:
     return np.asarray(risks[places], dtype=np.float64)
 
 
-def _first_day(course: Course, group: Group) -> Floats:
+def _first_day(course: Course, group: Group, unit: str) -> Floats:
+    measured = Quantity(1.0, f"{group.truth.model.observables[0].unit}.h")
     with torch.no_grad():
         end = torch.full((course.batch.patients, 1), 24.0, dtype=torch.float64)
         found = group.truth.model.exposure(course.batch, group.truth.effects, end)
-    return np.asarray(found[:, 0].numpy(), dtype=np.float64)
+    scale = measured.to(unit, field="area of the first day")
+    return np.asarray(found[:, 0].numpy() * scale, dtype=np.float64)
 
 
 def _alleles(event: str, metric: str, group: Group) -> Floats:

@@ -10,6 +10,7 @@ from fedtwin_twins.genes.tables import built_in_tables
 from fedtwin_twins.pharmacology.gene_results import phenotypes_of
 from fedtwin_twins.trials.arms import Arm, Name, Positive
 from fedtwin_twins.trials.endpoints import Endpoint
+from fedtwin_twins.trials.events import drug_of
 from fedtwin_twins.trials.parts import Part
 from fedtwin_twins.trials.population import Population
 from fedtwin_twins.twin.quantities import Quantity
@@ -175,6 +176,12 @@ class TrialPlan(Part):
         for one in self.endpoints:
             if one.day > self.days:
                 raise ValueError(f"endpoint {one.name}: asked after the trial's {self.days:g} days")
+            drug = None if one.event is None else drug_of(one.event)
+            if drug is not None and drug != self.drug.name.strip().lower():
+                raise ValueError(
+                    f"endpoint {one.name}: {one.event} was seen with {drug}, expected an event "
+                    f"of {self.drug.name}: exposure to one drug says nothing of another"
+                )
             unit = {"trough": level, "auc24": f"{level}.h"}.get(one.kind, "1")
             if not _same_unit(one.unit, unit):
                 raise ValueError(

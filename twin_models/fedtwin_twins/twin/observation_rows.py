@@ -46,7 +46,7 @@ def observation_rows(
         observations: in any order.
         observables: of the model.
         clock: of the patient.
-        first_dose: h; none if there is no dose.
+        first_dose: h, of a steady state's an interval earlier; none if there is no dose.
         field: what problems call the list.
     """
     names = {one.observable.name: place for place, one in enumerate(observables)}

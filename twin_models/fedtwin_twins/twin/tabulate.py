@@ -121,8 +121,10 @@ def _rows(patient: Patient, intake: Intake, prefix: str) -> _Rows:
     doses, problems = dose_rows(patient.schedule, intake.routes, clock, f"{prefix}doses")
     first = min((dose.hour for dose in doses), default=None)
     known = covariate_steps(patient.covariates, intake, clock, prefix)
+    # At steady state the interval before the first dose that is written is known as well.
+    seen = min((dose.hour - dose.interval_h for dose in doses), default=None)
     found = observation_rows(
-        patient.observations, intake.observables, clock, first, f"{prefix}observations"
+        patient.observations, intake.observables, clock, seen, f"{prefix}observations"
     )
     occasions: list[float] = []
     for place, moment in enumerate(patient.occasions):
