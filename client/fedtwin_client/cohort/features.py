@@ -17,7 +17,7 @@ from fedtwin_client.cohort.conversions import StoredUnits, UnitTable, unit_conve
 from fedtwin_client.cohort.lookback import Chosen, Found, LookBack, Question
 from fedtwin_client.cohort.selection import Selected
 from fedtwin_client.cohort.times import stored_codes
-from fedtwin_client.store.pieces import Piece
+from fedtwin_client.store.pieces import Piece, taken
 from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.encoding import spell_category
 
@@ -96,7 +96,7 @@ class FeatureValues:
         columns = {}
         for feature in self._features:
             parts = self._parts.pop(feature.name)
-            columns[feature.name] = np.concatenate(parts)[order]
+            columns[feature.name] = taken(np.concatenate(parts), order)
         counts = dict.fromkeys(columns, 0) | self._numbers.implausible
         return RawFeatures(columns=columns, implausible=counts)
 
