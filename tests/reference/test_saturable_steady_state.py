@@ -141,3 +141,20 @@ def test_an_infusion_that_passes_the_half_saturating_level() -> None:
         solved = solve_ivp(change, (begin, end), start, rtol=1e-10, atol=1e-12)
         exact.append(float(solved.y[0, -1]))
     assert found.tolist() == pytest.approx(exact, rel=1e-5)
+
+
+def test_slopes_all_the_way_to_no_steady_state() -> None:
+    """First and second ones are numbers, and those of differences."""
+    twin = twin_of(content("one_compartment_saturable", PHENYTOIN, "largest_elimination"))
+    steady = given(300, "intravenous", interval=hours(24), steady_state=True)
+    batch = patients(twin, ([steady], {})).batch
+    for place in (-0.37, -0.6):  # where one passes into the other; and where there is none
+        at = row(place).requires_grad_(True)
+        level = twin.predict(batch, at, row(0.0))
+        (slope,) = torch.autograd.grad(level.sum(), at, create_graph=True)
+        (bend,) = torch.autograd.grad(slope.sum(), at)
+        with torch.no_grad():
+            near = [float(twin.predict(batch, row(place + way), row(0.0))) for way in (-1e-4, 1e-4)]
+        assert float(slope.detach()) == pytest.approx((near[1] - near[0]) / 2e-4, rel=1e-5)
+        middle = float(level.detach())
+        assert float(bend) == pytest.approx((near[0] + near[1] - 2 * middle) / 1e-8, rel=1e-2)

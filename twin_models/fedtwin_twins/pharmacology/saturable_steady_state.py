@@ -104,7 +104,7 @@ def settled_share(card: ModelCard, doses: Doses, parameters: Mapping[str, Tensor
     """
     by = {name: one[:, :1] for name, one in parameters.items()}
     rate = _rate(card, doses, by)
-    constants = _speed(by, _level(by, rate)) * _RUN_IN_H
+    constants = _speed(by, _level(by, rate).clamp(max=_HIGHEST)) * _RUN_IN_H
     part = ((constants - _FAR) / (_NEARLY - _FAR)).clamp(0.0, 1.0)[:, 0]
     return torch.where((doses.interval > 0).any(dim=1), part**3 * (10 - 15 * part + 6 * part**2), 1)
 
