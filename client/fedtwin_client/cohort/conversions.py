@@ -158,7 +158,7 @@ def converted(
         return made
     with np.errstate(all="ignore"):
         size = np.floor(np.log10(np.abs(made)))
-        tidied = np.isfinite(size) & (size > _DIGITS - len(_POWERS))  # no power is larger
+        tidied = np.isfinite(size) & (size >= _DIGITS - len(_POWERS))  # no power is larger
         tidied &= (factor != 1.0) | (shift != 0.0)
         digits = np.where(tidied, _DIGITS - 1 - size, 0.0).astype(np.int64)
         power = _POWERS[np.abs(digits)]

@@ -355,6 +355,7 @@ def test_nobody_without_a_birth_has_an_age() -> None:
 
 @settings(max_examples=100, deadline=None)
 @example(values=[6.468132337606562e-11], factor=0.0555, shift=0.0)
+@example(values=[1.1087929071677574e-291, 1.1e-292], factor=1e-06, shift=0.0)
 @given(
     values=st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=20),
     factor=st.sampled_from([1.0, 0.0555, 18.0182, 88.42, 1e-6]),
