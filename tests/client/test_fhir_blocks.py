@@ -4,6 +4,7 @@ import gzip
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -243,6 +244,53 @@ def test_what_fits_a_shape_must_be_a_number() -> None:
         for n, text in enumerate(NUMBERS)
     ]
     agree("\n".join([*lines, *odd, *lines[:250]]).encode())
+
+
+def test_what_nothing_is_made_of_may_differ_within_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    def line(number: int, name: str = "", **more: Any) -> str:
+        whole = observation(
+            1_000 + number,
+            identifier=[{"system": "urn:x", "value": f"{number:05d}{name}"}],
+            meta={"source": f"#{number:06x}{name}", "lastUpdated": "2024-05-03T00:00:00Z"},
+            subject={
+                "reference": f"Patient/{number % 7}",
+                "display": f"Doe, J. {number:04d}{name}",
+            },
+            specimen={"reference": f"Specimen/{number:05d}", "display": f"Blood {number:05d}"},
+        )
+        whole["valueQuantity"]["value"] = 100.125 + number
+        return compact(whole | more)
+
+    lines = [line(number) for number in range(300)]
+    odd = [line(301, name) for name in ('"', "\\", "é", "\t", "\x7f", "x")]
+    odd += [line(302 + number, id=f"o#{number}") for number in range(9)]
+    agree("\n".join([*lines, *odd]).encode())
+    read: list[Found] = []
+    whole = FhirReader.read
+    monkeypatch.setattr(
+        FhirReader, "read", lambda self, found: (read.append(found), whole(self, found))[1]
+    )
+    monkeypatch.setattr(fhir_blocks_module.FhirBlocks, "_plain", lambda *_: None)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "o.ndjson"
+        file.write_text("\n".join(lines))
+        run([file], "blocks", Path(folder) / "q")
+    assert len(read) < 10
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        {"identifier": {"system": "urn:mrn", "value": "M1"}, "display": "Doe, J."},
+        {"reference": "", "display": "Doe, J."},
+        {"reference": "Group/1"},
+        {"reference": "Patient/1", "identifier": {"assigner": {"reference": "Organization/1"}}},
+    ],
+)
+def test_whose_lines_of_a_shape_are(subject: dict[str, Any]) -> None:
+    lines = [compact(observation(number, subject=subject)) for number in range(240)]
+    agree("\n".join(lines).encode())
+    agree("\n".join(lines).encode(), system="urn:mrn")
 
 
 CHANGES = st.tuples(
