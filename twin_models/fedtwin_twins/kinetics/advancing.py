@@ -179,10 +179,14 @@ def _steps(right_side: RightSide, into: tuple[int, ...]) -> tuple[Advance, Advan
     ) -> States:
         states, sums = states[: len(states) // 2], states[len(states) // 2 :]
         total, second = both(hours, width, states, values, inflow)
+        found = _onwards(states, width / 6, total)
+        derived = torch.is_grad_enabled()
         with torch.no_grad():
-            apart = _onwards(total, -6.0, second)
-            sums = _with_squares(sums, width / 6, apart)
-        return (*_onwards(states, width / 6, total), *sums)
+            if derived:  # whoever derives needs the mean rate itself
+                total = _onwards(total, -6.0, second)
+            else:
+                _add(total, -6.0, second)
+            return (*found, *_with_squares(sums, width / 6, total))
 
     return plain, watched
 
@@ -190,9 +194,7 @@ def _steps(right_side: RightSide, into: tuple[int, ...]) -> tuple[Advance, Advan
 def _with_squares(sums: States, width: Tensor | float, rates: States) -> States:
     square = width * width
     if isinstance(square, float):
-        return tuple(
-            one.addcmul(rate, rate, value=square) for one, rate in zip(sums, rates, strict=True)
-        )
+        return tuple(torch._foreach_addcmul(sums, rates, rates, square))
     return tuple(one + square * rate * rate for one, rate in zip(sums, rates, strict=True))
 
 

@@ -31,7 +31,7 @@ def walked(
     order = system.order
     wanted = torch.unique(walk.asked)
     asked, arrivals = set(wanted.tolist()), set(walk.arrivals)
-    kept: list[States] = []
+    kept = _Kept(len(wanted), way.states, answers)
     last = walk.size.shape[0]
     stops = sorted({0, last, *arrivals, *asked, *walk.changes})
     for place, stop in zip(stops, [*stops[1:], last], strict=True):
@@ -41,13 +41,12 @@ def walked(
         if place in arrivals:
             way.arrive()
         if place in asked:
-            now = way.states if order.dose_first else before
-            kept.append(tuple(now[number] for number in answers))
+            kept.keep(way.states if order.dose_first else before)
         if place < last and (place == 0 or place in walk.changes):
             way.change(place)
         way.go(place, stop)
     position = torch.bucketize(walk.asked.contiguous(), wanted)
-    return tuple(_picked(one, position) for one in zip(*kept, strict=True))
+    return tuple(_picked(one, position) for one in kept.all())
 
 
 class _Way:
@@ -123,11 +122,40 @@ class _Way:
         self._watched = watch is not None
 
 
-def _picked(kept: Sequence[Tensor], position: Tensor) -> Tensor:
-    """(patients, times) of what was kept, each (patients,), by place, (patients or 1, times)."""
-    if position.shape[0] == 1:
-        return torch.stack([kept[place] for place in position[0].tolist()]).t()
-    return torch.stack(list(kept), dim=1).gather(1, position)
+class _Kept:
+    """Answers, each (times, patients), in one piece of memory unless somebody derives by them."""
+
+    def __init__(self, times: int, states: States, answers: Sequence[int]) -> None:
+        self._answers = answers
+        self._lists: list[list[Tensor]] = [[] for _ in answers]
+        self._rows: list[Tensor] = []
+        self._count = 0
+        if not torch.is_grad_enabled():
+            shape = (times, len(states[0]))
+            self._rows = [states[number].new_empty(shape) for number in answers]
+
+    def keep(self, states: States) -> None:
+        """The next time's."""
+        for place, number in enumerate(self._answers):
+            if self._rows:
+                self._rows[place][self._count] = states[number]
+            else:
+                self._lists[place].append(states[number])
+        self._count += 1
+
+    def all(self) -> list[Tensor]:
+        """Of each answer."""
+        return self._rows or [torch.stack(one) for one in self._lists]
+
+
+def _picked(kept: Tensor, position: Tensor) -> Tensor:
+    """(patients, times) of what was kept, (times, patients), by place, (patients or 1, times)."""
+    if position.shape[0] > 1:
+        return kept.t().gather(1, position)
+    places = position[0]
+    if torch.equal(places, torch.arange(len(kept), device=places.device)):
+        return kept.t()
+    return kept[places].t()
 
 
 def _values(system: System, spans: Tensor | None) -> Mapping[str, Tensor]:

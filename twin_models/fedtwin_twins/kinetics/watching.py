@@ -5,10 +5,7 @@ step x fastest rate is `COARSE`, nobody looks; so a longer step must not be wors
 two looks together, beside the largest that its state has been.
 """
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor
 
 from fedtwin_twins.kinetics.systems import States
 
@@ -29,6 +26,7 @@ class Watch:
     def __init__(self, states: States) -> None:
         self.sums = tuple(torch.zeros_like(one) for one in states)
         self._largest = tuple(one.detach().abs() for one in states)
+        self._size = torch.empty_like(self._largest[0])
         self._looked = 0
 
     def sees_wrong(self, place: int, last: bool) -> bool:
@@ -36,20 +34,15 @@ class Watch:
         if place - self._looked < LOOKS and not last:
             return False
         self._looked = place
-        limits = ((APART * one).square() for one in self._largest)
-        right = _all([one <= most for one, most in zip(self.sums, limits, strict=True)])
+        for one, largest in zip(self.sums, self._largest, strict=True):
+            limit = torch.mul(largest, APART, out=self._size).square_()
+            if not bool((one <= limit).all()):
+                return True
         self.sums = tuple(torch.zeros_like(one) for one in self.sums)
-        return not bool(right.all())
+        return False
 
     def met(self, states: States) -> None:
         """States that have been."""
-        now = (one.detach().abs() for one in states)
-        pairs = zip(self._largest, now, strict=True)
-        self._largest = tuple(torch.maximum(one, other) for one, other in pairs)
-
-
-def _all(parts: Sequence[Tensor]) -> Tensor:
-    found = parts[0]
-    for one in parts[1:]:
-        found = found & one
-    return found
+        for largest, one in zip(self._largest, states, strict=True):
+            size = torch.abs(one.detach(), out=self._size)
+            torch.maximum(largest, size, out=largest)
