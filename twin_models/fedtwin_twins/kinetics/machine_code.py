@@ -44,7 +44,7 @@ class MachineCode:
         values: Mapping[str, Tensor],
         inflow: tuple[Tensor, ...] | None,
     ) -> States:
-        """As `Advance`; hours and width of one number each, all else (patients,)."""
+        """As `Advance`; hours and width (1,), (patients,) or (steps, 1), all else (patients,)."""
         # The code takes neighbours in memory for neighbours, and does not look.
         given = tuple(one.contiguous() for one in (*states, *values.values(), *(inflow or ())))
         first = states[0]
@@ -53,7 +53,11 @@ class MachineCode:
         derived = torch.is_grad_enabled() and any(one.requires_grad for one in given)
         if derived or sizes != {patients} or patients == 1 or not isinstance(width, Tensor):
             return self._watchful(hours, width, states, values, inflow)
-        kind = (first.dtype, first.device, hours.shape, width.shape, len(states), *values)
+        clocks = tuple(
+            (*one.shape[:-1], one.shape[-1] == 1, one.shape[-1] == patients)
+            for one in (hours, width)
+        )
+        kind = (first.dtype, first.device, clocks, len(states), *values)
         key = (*kind, -1 if inflow is None else len(inflow))
         if key not in self._made:
             self._made[key] = _made(self._plain, hours, width, states, values, inflow)
@@ -79,10 +83,12 @@ def _made(
         known = dict(zip(names, given[count:last], strict=True))
         return plain(hours, width, given[:count], known, given[last:] if runs else None)
 
-    given = (*states, *values.values(), *(inflow or ()))
-    example = [one.clone(memory_format=torch.contiguous_format) for one in given]
-    for one in example:
-        torch._dynamo.mark_dynamic(one, 0)
+    patients = states[0].shape[0]
+    given = (hours, width, *states, *values.values(), *(inflow or ()))
+    hours, width, *example = [one.clone(memory_format=torch.contiguous_format) for one in given]
+    for one in (hours, width, *example):
+        if one.shape == (patients,):
+            torch._dynamo.mark_dynamic(one, 0)
     whole: Any = torch.compile(flat, fullgraph=True, options=FUSED)
     if not hasattr(whole, "aot_compile"):
         return None
