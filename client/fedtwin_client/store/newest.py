@@ -14,6 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 REMEMBERED: Final = timedelta(days=30)
+TABLES: Final = """
+CREATE TABLE IF NOT EXISTS newest (origin TEXT PRIMARY KEY, updated INTEGER, seen INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS newest_by_age ON newest (seen);
+CREATE TABLE IF NOT EXISTS zones (source TEXT PRIMARY KEY, zone TEXT NOT NULL);
+"""
 _AT_ONCE: Final = 100_000
 
 

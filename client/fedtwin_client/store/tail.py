@@ -40,13 +40,10 @@ from fedtwin_protocol.errors import RecordError
 FILE: Final = "live.sqlite"
 OUTDATED: Final = "an older version of a record than one that came before"
 ERASED: Final = "events of patients who are erased here"
-_SCHEMA: Final = """
+_SCHEMA: Final = newest.TABLES + """
 PRAGMA secure_delete=ON;
 CREATE TABLE IF NOT EXISTS versions (seq INTEGER PRIMARY KEY, origin TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS versions_by_origin ON versions (origin, seq);
-CREATE TABLE IF NOT EXISTS newest (origin TEXT PRIMARY KEY, updated INTEGER, seen INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS newest_by_age ON newest (seen);
-CREATE TABLE IF NOT EXISTS zones (source TEXT PRIMARY KEY, zone TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS events (
     seq INTEGER NOT NULL, subject_id INTEGER NOT NULL, time INTEGER, code TEXT NOT NULL,
     numeric_value REAL, text_value TEXT, available_time INTEGER, unit TEXT, src_unit TEXT,

@@ -152,6 +152,28 @@ def test_changing_parameters_keep_amounts() -> None:
     assert exactly[1].numpy() == pytest.approx(exact.numpy(), rel=1e-6)
 
 
+def test_the_same_doses_may_enter_each_patient_otherwise() -> None:
+    doses, times = make_doses([DOSES] * 2), row(TIMES).expand(2, -1)
+    routes = (Route(lag=column(0.2, 0.9), bioavailability=column(1.0, 0.5)), Route())
+    lasting = (Route(), Route(duration=column(1.0, 3.0)))
+    changing = torch.tensor([[-torch.inf, 5.0], [-torch.inf, 9.0]], dtype=DOUBLE)
+    volume = {"volume": torch.tensor([[50.0, 30.0], [40.0, 60.0]], dtype=DOUBLE)}
+    for changes in (
+        {"routes": routes},
+        {"routes": lasting},
+        {"starts": changing, "values": {**system(2).values, **volume}},
+    ):
+        whole = system(2, **changes)
+        found = fixed_step.solve(whole, doses, times, 0.9)[1]
+        alone = [
+            fixed_step.solve(whole.some(slice(one, one + 1)), make_doses([DOSES]), row(TIMES), 0.9)[
+                1
+            ]
+            for one in range(2)
+        ]
+        assert found.numpy() == pytest.approx(torch.cat(alone).numpy(), rel=1e-3, abs=1e-6)
+
+
 def test_single_precision_serves_display() -> None:
     start = tuple(one.float() for one in system().start)
     values = {name: one.float() for name, one in system().values.items()}

@@ -153,7 +153,8 @@ def entered(doses: Doses, routes: Sequence[Route], starts: Tensor) -> tuple[list
             time = time + at_spans(route.lag, places)
         duration = doses.duration
         if route.duration is not None:
-            duration = at_spans(route.duration, places).expand_as(doses.time)
+            duration = at_spans(route.duration, places)
+            duration = duration.expand(torch.broadcast_shapes(duration.shape, time.shape))
         events += _events(number, time, amount, duration if runs else None)
         if repeats:
             _check_repeats(doses, route, places, duration, number)

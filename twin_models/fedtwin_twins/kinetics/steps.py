@@ -48,8 +48,9 @@ def steps(system: System, doses: Doses, times: Tensor, lengths: Lengths) -> Step
         Refusal: as `System.events`.
     """
     patients = times.shape[0]
-    events = system.events(_once(doses))
-    changes = alike(system.span_starts()[:, 1:])
+    starts = system.span_starts()
+    events = system.events(_once(doses) if starts.shape[1] == 1 else doses)
+    changes = alike(starts[:, 1:])
     clocks = [alike(one.time) for one in events]
     times = alike(times)
     lines = max(one.shape[0] for one in (changes, *clocks, times))
