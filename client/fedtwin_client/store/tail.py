@@ -40,7 +40,7 @@ from fedtwin_protocol.errors import RecordError
 FILE: Final = "live.sqlite"
 OUTDATED: Final = "an older version of a record than one that came before"
 ERASED: Final = "events of patients who are erased here"
-_SCHEMA: Final = newest.TABLES + """
+_SCHEMA: Final = """
 PRAGMA secure_delete=ON;
 CREATE TABLE IF NOT EXISTS versions (seq INTEGER PRIMARY KEY, origin TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS versions_by_origin ON versions (origin, seq);
@@ -118,7 +118,7 @@ class Tail:
             store.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = connect(self.path, keyring=keyring)
-            prepare(self._db, _SCHEMA)
+            prepare(self._db, newest.TABLES + _SCHEMA)
             patiently(lambda: asides.make_table(self._db))
         except (OSError, *ERRORS) as error:
             raise self._fault(error) from error

@@ -154,7 +154,7 @@ def entered(doses: Doses, routes: Sequence[Route], starts: Tensor) -> tuple[list
         duration = doses.duration
         if route.duration is not None:
             duration = at_spans(route.duration, places)
-            duration = duration.expand(torch.broadcast_shapes(duration.shape, time.shape))
+            duration = duration.expand(max(len(duration), len(time)), time.shape[1])
         events += _events(number, time, amount, duration if runs else None)
         if repeats:
             _check_repeats(doses, route, places, duration, number)
