@@ -5,7 +5,8 @@ asked at 200 times over 30 days; an indirect response (inhibited production, Day
 follows the concentration. Eight parameters vary log-normally by 30 %. Errors are the largest
 relative ones of 100 patients beside SciPy's DOP853 at tolerances of 1e-10, and are part of the
 unit. Baselines: the closed form written by hand in NumPy for this very schedule; for the others,
-Runge-Kutta in equal steps of .3 h operation by operation.
+Runge-Kutta in equal steps of .3 h operation by operation. Freed memory is kept, on both sides, as a
+trial's processes keep it.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from fedtwin_twins.kinetics.quadrature import responses
 from fedtwin_twins.kinetics.systems import System
 from fedtwin_twins.kinetics.turnover import indirect_response, sigmoid
 from fedtwin_twins.twin.batch import Doses
+from fedtwin_twins.twin.freed_memory import keep_freed_memory
 
 PATIENTS, CHECKED = 10_000, 100
 DOSE, INTERVAL, DOSES, STEP = 100.0, 12.0, 60, 0.3
@@ -49,6 +51,7 @@ TOLERANCE = 1e-3
 def measure(options: argparse.Namespace) -> list[Figure]:
     """The figures of this module that are wanted."""
     wanted = options.wanted
+    keep_freed_memory()
     return on_one_thread(lambda: _figures(wanted))
 
 

@@ -21,6 +21,7 @@ from fedtwin_twins.trials.prognosis import HistoryModel
 from fedtwin_twins.trials.replicate import Replicate, Work, chunks, learn_history
 from fedtwin_twins.trials.streams import Streams
 from fedtwin_twins.trials.summary import TrialResult, summarise
+from fedtwin_twins.twin.freed_memory import keep_freed_memory
 from fedtwin_twins.twin.refusals import Refusal
 
 _FEW = 64
@@ -254,7 +255,7 @@ def local_processes(workers: int) -> Iterator[Executor | None]:
         yield None
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _single_thread) as pool:
+    with ProcessPoolExecutor(workers, context, _prepared) as pool:
         try:
             yield pool
         except BaseException:
@@ -262,6 +263,7 @@ def local_processes(workers: int) -> Iterator[Executor | None]:
             raise
 
 
-def _single_thread() -> None:
+def _prepared() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+    keep_freed_memory()
