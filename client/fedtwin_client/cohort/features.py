@@ -8,6 +8,7 @@ store keeps a patient's events), so that equal times never make the result depen
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -135,9 +136,11 @@ class _Numbers:
         found = self._look_back.find(piece, chosen)
         values, there = self._values(piece, found)
         number = len(self._series)
-        lengths = np.diff(np.searchsorted(found.question, np.arange(number + 1)))
-        plausible = values >= np.repeat(self._low, lengths)
-        plausible &= values <= np.repeat(self._high, lengths)
+        edges = np.searchsorted(found.question, np.arange(number + 1)).tolist()
+        plausible = np.empty(len(values), np.bool_)
+        for place, (first, end) in enumerate(pairwise(edges)):
+            low, high = self._low[place], self._high[place]
+            plausible[first:end] = (values[first:end] >= low) & (values[first:end] <= high)
         good = plausible & there
         if not good.all():
             refused = found.question[np.flatnonzero(there & ~plausible)]

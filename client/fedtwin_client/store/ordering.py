@@ -21,6 +21,8 @@ def in_order(events: pa.Table) -> pa.Table:
         events: with the columns of `REPEATED` as dictionaries.
     """
     events = events.unify_dictionaries().combine_chunks()
+    if events.num_rows < 2:
+        return events
     subject = events["subject_id"].to_numpy()
     time = _filled(events["time"], _FIRST)
     order = _by_subject_and_time(subject, time)
