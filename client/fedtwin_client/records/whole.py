@@ -6,10 +6,11 @@ every reason: a person mends it there, and it is read again by the same adapter.
 
 from collections.abc import Sequence
 
+from fedtwin_client.records.passing_on import PassingOn
 from fedtwin_client.records.report import Place, Tally
 
 
-class Whole(Tally):
+class Whole(PassingOn):
     """Passes on to another tally, and keeps back what would be written to the quarantine file."""
 
     def __init__(self, behind: Tally) -> None:
@@ -18,29 +19,13 @@ class Whole(Tally):
         Args:
             behind: the account.
         """
-        # The counters are the other's: nothing is counted here, and every message is a whole.
-        super().__init__(
-            quarantine=None,
-            read=behind.read,
-            reasons=behind.reasons,
-            notes=behind.notes,
-            examples=behind.examples,
-        )
-        self._behind = behind
+        super().__init__(behind)
         self._reasons: list[str] = []
-
-    def skip(self, reason: str, place: Place, count: int = 1) -> None:
-        """Count something that made no event though nothing is wrong with it."""
-        self._behind.skip(reason, place, count)
-
-    def note(self, reason: str, place: Place, count: int = 1) -> None:
-        """Count something that was used and is worth a look."""
-        self._behind.note(reason, place, count)
 
     def wrong(self, reason: str, place: Place) -> None:
         """Count something wrong, and remember it until the end of the whole."""
         self._reasons.append(reason)
-        self._behind.wrong(reason, place)
+        super().wrong(reason, place)
 
     def set_aside(
         self,
