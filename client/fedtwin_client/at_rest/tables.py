@@ -59,20 +59,18 @@ def open_writer(
     )
 
 
-def open_tables(
-    files: Sequence[tuple[Path, bytes | None]], schema: pa.Schema | None = None
-) -> ds.Dataset:
+def open_tables(files: Sequence[tuple[Path, bytes | None]], schema: pa.Schema) -> ds.Dataset:
     """Several files, each with its own key, as one dataset that can be read again and again.
 
     Args:
         files: at least one, with the key of each; none for one that is not encrypted.
-        schema: which columns to read; none: the first file's.
+        schema: which columns to read; files may differ in which of them are said to be full.
 
     Raises:
         OSError: a file does not open with its key, or was changed.
     """
     parts = [_opened(path, key, schema) for path, key in files]
-    return ds.UnionDataset(schema or parts[0].schema, parts)
+    return ds.UnionDataset(schema, parts)
 
 
 def open_reader(path: Path, key: bytes | None, repeated: Sequence[str] = ()) -> pq.ParquetFile:
@@ -95,8 +93,8 @@ def open_reader(path: Path, key: bytes | None, repeated: Sequence[str] = ()) -> 
 
 
 def _compression(kind: pa.DataType) -> str:
-    """Times and numbers hardly compress more, and most readers read them: what costs them least."""
-    return "lz4" if pa.types.is_timestamp(kind) or pa.types.is_floating(kind) else "zstd"
+    """Long texts are worth some work; the rest hardly shrinks more, and readers read it oftener."""
+    return "zstd" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else "lz4"
 
 
 def is_plain(path: Path) -> bool:
@@ -105,14 +103,13 @@ def is_plain(path: Path) -> bool:
         return file.read(len(_MAGIC)) != _MAGIC
 
 
-def _opened(path: Path, key: bytes | None, schema: pa.Schema | None) -> ds.FileSystemDataset:
+def _opened(path: Path, key: bytes | None, schema: pa.Schema) -> ds.FileSystemDataset:
     options = {} if key is None else {"decryption_properties": _opening(path, key)}
     form = ds.ParquetFileFormat(
         default_fragment_scan_options=ds.ParquetFragmentScanOptions(**options)
     )
     fragment = form.make_fragment(str(path), filesystem=LocalFileSystem())
-    columns = schema or fragment.physical_schema
-    return ds.FileSystemDataset([fragment], columns, form, filesystem=LocalFileSystem())
+    return ds.FileSystemDataset([fragment], schema, form, filesystem=LocalFileSystem())
 
 
 def _opening(path: Path, key: bytes | None) -> Any:

@@ -8,7 +8,6 @@ store keeps a patient's events), so that equal times never make the result depen
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +22,8 @@ from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.encoding import spell_category
 
 Floats = NDArray[np.float64]
+_CELLS_AT_ONCE: Final = 2_000_000
+"""Features of patients that are summarised together; it bounds the memory for features of few."""
 _ASKED: Final = frozenset({"number", "flag", "presence", "category"})
 
 
@@ -135,32 +136,42 @@ class _Numbers:
         """The values of each feature, (chosen,)."""
         found = self._look_back.find(piece, chosen)
         values, there = self._values(piece, found)
-        number = len(self._series)
-        edges = np.searchsorted(found.question, np.arange(number + 1)).tolist()
-        plausible = np.empty(len(values), np.bool_)
-        for place, (first, end) in enumerate(pairwise(edges)):
-            low, high = self._low[place], self._high[place]
-            plausible[first:end] = (values[first:end] >= low) & (values[first:end] <= high)
-        good = plausible & there
-        if not good.all():
-            refused = found.question[np.flatnonzero(there & ~plausible)]
-            self._outside += np.bincount(refused, minlength=number)
-            kept = np.flatnonzero(good)
-            found, values = found.of(kept), values[kept]
-        starts = found.groups
-        summed = summaries(values, starts, self._summaries)
-        whose = found.patient[starts]
-        edges = np.searchsorted(found.question[starts], np.arange(number + 1))
-        columns = {}
-        for place, alike in enumerate(self._series):
-            here = slice(edges[place], edges[place + 1])
-            for feature in alike:
-                summary = _summary(feature)
-                nothing = 0.0 if feature.counts or feature.kind == "presence" else np.nan
-                column = np.full(len(chosen.places), nothing)
-                column[whose[here]] = summed[summary][here]
-                columns[feature.name] = column
+        found, values = self._plausible(found, values, there)
+        patients, columns = len(chosen.places), {}
+        at_once = max(1, _CELLS_AT_ONCE // max(1, patients))
+        for first in range(0, len(self._series), at_once):
+            some = self._series[first : first + at_once]
+            here = self._asked_of(found, first, len(some))
+            group = (found.question[here] - first) * np.int64(patients) + found.patient[here]
+            summed = summaries(values[here], group, len(some) * patients, self._summaries)
+            for place, alike in enumerate(some):
+                cells = slice(place * patients, (place + 1) * patients)
+                for feature in alike:
+                    column = summed[_summary(feature)][cells].copy()
+                    if feature.counts or feature.kind == "presence":
+                        column[np.isnan(column)] = 0.0
+                    columns[feature.name] = column
         return columns
+
+    def _plausible(
+        self, found: Found, values: Floats, there: NDArray[np.bool_]
+    ) -> tuple[Found, Floats]:
+        """Without those outside the plausible range, which are counted, and those without any."""
+        plausible = values >= taken(self._low, found.question)
+        plausible &= values <= taken(self._high, found.question)
+        good = plausible & there
+        if good.all():
+            return found, values
+        refused = found.question[np.flatnonzero(there & ~plausible)]
+        self._outside += np.bincount(refused, minlength=len(self._series))
+        kept = np.flatnonzero(good)
+        return found.of(kept), values[kept]
+
+    def _asked_of(self, found: Found, first: int, questions: int) -> Any:
+        """The events that some questions ask for."""
+        if questions == len(self._series):
+            return slice(None)
+        return np.flatnonzero((found.question >= first) & (found.question < first + questions))
 
     def _values(self, piece: Piece, found: Found) -> tuple[Floats, NDArray[np.bool_]]:
         if not self.columns:
@@ -184,7 +195,7 @@ class _Answers:
         """The answers of each feature, (chosen,)."""
         if not self._series:
             return {}
-        found = self._look_back.find(piece, chosen)
+        found = self._look_back.find(piece, chosen).by_question()
         numbers, present = piece.numbers
         said = (
             np.ones(len(numbers), np.bool_)
@@ -210,7 +221,7 @@ class _Answers:
 
 
 def summaries(
-    values: Floats, starts: NDArray[np.int64], asked: Collection[str]
+    values: Floats, group: NDArray[np.int64], groups: int, asked: Collection[str]
 ) -> dict[str, Floats]:
     """Summaries of groups of values.
 
@@ -218,32 +229,35 @@ def summaries(
     by summing what the values differ from it, and added.
 
     Args:
-        values: (values,) finite or infinite, group by group, each in order.
-        starts: (groups,) where each begins.
+        values: (values,) finite or infinite, those of a group in order.
+        group: (values,) the number of each one's group, from 0.
+        groups: how many there are.
         asked: which.
 
     Returns:
-        for each (groups,).
+        for each (groups,); NaN where a group has no values.
     """
-    lengths = np.diff(starts, append=len(values))
+    counts = np.bincount(group, minlength=groups)
+    nobody = counts == 0
     found: dict[str, Floats] = {}
-    if not len(starts):
-        return dict.fromkeys(asked, np.zeros(0))
     if "count" in asked:
-        found["count"] = lengths.astype(np.float64)
-    if "first" in asked:
-        found["first"] = values[starts]
-    if "last" in asked:
-        found["last"] = values[starts + lengths - 1]
-    if "min" in asked:
-        found["min"] = np.minimum.reduceat(values, starts)
-    if "max" in asked:
-        found["max"] = np.maximum.reduceat(values, starts)
+        found["count"] = counts.astype(np.float64)
+    for summary, outer in (("first", np.minimum), ("last", np.maximum)):
+        if summary in asked:
+            place = np.full(groups, len(values) if summary == "first" else -1)
+            outer.at(place, group, np.arange(len(values)))
+            found[summary] = np.append(values, np.nan)[place]
+    for summary, outer in (("min", np.minimum), ("max", np.maximum)):
+        if summary in asked:
+            found[summary] = np.full(groups, np.inf if summary == "min" else -np.inf)
+            outer.at(found[summary], group, values)
     if "mean" in asked:
         with np.errstate(all="ignore"):
-            mean = np.add.reduceat(values, starts) / lengths
-            rest = np.add.reduceat(values - np.repeat(mean, lengths), starts) / lengths
+            mean = np.bincount(group, values, groups) / counts
+            rest = np.bincount(group, values - taken(mean, group), groups) / counts
         found["mean"] = np.where(np.isfinite(rest), mean + rest, mean)
+    for each in found.values():
+        each[nobody] = np.nan
     return found
 
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtwin_client.cohort.times import DAY_US
-from fedtwin_client.store.pieces import Piece, taken
+from fedtwin_client.cohort.times import DAY_US, first_from
+from fedtwin_client.store.pieces import Piece, alike, taken
 
 _MOST_DAYS: Final = 10**7  # longer than history; no window
 
@@ -45,11 +45,11 @@ class Chosen:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """Events that may be used: by question, and within a question in the order of the store.
+    """Events that may be used, in the order of the store; one that several ask for comes for each.
 
     Attributes:
         rows: (found,) of the piece.
-        question: (found,) the number of the question, rising.
+        question: (found,) the number of the question.
         asked: (found,) which of the question's codes it has, as the place in `LookBack.pairs`.
         patient: (found,) the place among the chosen patients.
     """
@@ -61,18 +61,26 @@ class Found:
 
     def of(self, places: NDArray[np.int64]) -> "Found":
         """Some of the events."""
-        if len(places) == len(self.rows):
-            return self
         return Found(
-            rows=self.rows[places],
-            question=self.question[places],
-            asked=self.asked[places],
-            patient=self.patient[places],
+            rows=taken(self.rows, places),
+            question=taken(self.question, places),
+            asked=taken(self.asked, places),
+            patient=taken(self.patient, places),
         )
+
+    @classmethod
+    def nothing(cls, kind: Any) -> "Found":
+        """No event; its questions are of a numpy type."""
+        rows, numbers = np.zeros(0, np.int64), np.zeros(0, kind)
+        return cls(rows=rows, question=numbers, asked=numbers, patient=rows.astype(np.int32))
+
+    def by_question(self) -> "Found":
+        """The events by question, and within a question in the order of the store."""
+        return self.of(np.argsort(self.question, kind="stable"))
 
     @property
     def groups(self) -> NDArray[np.int64]:
-        """Where the events of each question and patient begin."""
+        """Where the events of each question and patient begin, if they are by question."""
         if not len(self.rows):
             return np.zeros(0, np.int64)
         fresh = self.question[1:] != self.question[:-1]
@@ -104,76 +112,74 @@ class LookBack:
         numbers = [number for one in several for number in one]
         self._question = np.array(numbers, self._kind)
         self._once = len(self.pairs) == len(asked)
+        self._alike = numbers == list(range(len(asked)))
         self._of_code = {code: place for place, code in enumerate(asked)}
 
     def find(self, piece: Piece, chosen: Chosen) -> Found:
         """The events that may be used."""
-        place = np.full(len(piece.subjects), -1, np.int32)
-        place[chosen.places] = np.arange(len(chosen.places))
-        rows = self._in_reach(piece, chosen)
-        if len(chosen.places) < len(place):
-            rows = rows[np.flatnonzero(place[piece.owner[rows]] >= 0)]
-        other = len(self._of_code)
-        code = piece.of_code(self._of_code, other, self._kind, rows)
-        meant = code != other
-        if not meant.all():
-            kept = np.flatnonzero(meant)
-            rows, code = rows[kept], code[kept]
-        rows, question, asked = self._by_question(rows, code)
-        patient = taken(piece.owner, rows)
-        if len(chosen.places) < len(place):
-            patient = taken(place, patient)
-        found = Found(rows=rows, question=question, asked=asked, patient=patient)
-        return self._in_time(piece, chosen, found)
+        if not len(chosen.places) or not len(self._days):
+            return Found.nothing(self._kind)
+        rows, patient = self._in_reach(piece, chosen)
+        code = piece.of_code(self._of_code, len(self._of_code), self._kind, rows)
+        return self._in_window(piece, chosen, self._asked(rows, patient, code))
 
     def every(self, piece: Piece) -> Found:
-        """The events of all patients, whenever they happened."""
-        other = len(self._of_code)
-        code = piece.of_code(self._of_code, other, self._kind)
-        rows = np.flatnonzero(code != other)
-        if len(rows) < len(code):
-            code = code[rows]
-        rows, question, asked = self._by_question(rows, code)
-        patient = taken(piece.owner, rows)
-        return Found(rows=rows, question=question, asked=asked, patient=patient)
+        """The events of all patients, whenever they happened, by question."""
+        code = piece.of_code(self._of_code, len(self._of_code), self._kind)
+        rows = np.arange(len(code))
+        return self._asked(rows, piece.owner, code).by_question()
 
-    def _in_reach(self, piece: Piece, chosen: Chosen) -> NDArray[np.int64]:
-        """Rows that some patient and question could use."""
-        if not len(chosen.places) or not len(self._days):
-            return np.zeros(0, np.int64)
-        last = chosen.index.max()
-        mask = piece.time <= last
-        mask &= piece.known <= last
-        mask &= piece.time >= chosen.index.min() - self._days.max() * DAY_US
-        return np.flatnonzero(mask)
+    def _in_reach(
+        self, piece: Piece, chosen: Chosen
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Rows that some question could use, and whose they are of the chosen patients.
 
-    def _by_question(
-        self, rows: NDArray[np.int64], code: NDArray[Any]
-    ) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
-        """The rows once for each question that asks for their code, by question."""
+        A patient's rows are in the order of time, so that those of a span lie together.
+        """
+        first = piece.starts[chosen.places]
+        end = np.append(piece.starts, piece.table.num_rows)[chosen.places + 1]
+        since = chosen.index - self._days.max() * DAY_US
+        first, end = first_from(piece.time, first, end, np.stack([since, chosen.index + 1]))
+        number = end - first
+        patient = np.repeat(np.arange(len(number), dtype=np.int32), number)
+        rows = np.repeat(first - np.cumsum(number) + number, number)
+        rows += np.arange(len(rows))
+        until = chosen.index[0] if alike(chosen.index) else taken(chosen.index, patient)
+        known = taken(piece.known, rows) <= until
+        if known.all():
+            return rows, patient
+        kept = np.flatnonzero(known)
+        return taken(rows, kept), taken(patient, kept)
+
+    def _asked(
+        self, rows: NDArray[np.int64], patient: NDArray[np.int32], code: NDArray[Any]
+    ) -> Found:
+        """Those of the rows whose code is asked for, once for each question that does."""
+        meant = code != len(self._of_code)
+        if not meant.all():
+            kept = np.flatnonzero(meant)
+            rows, patient, code = (taken(one, kept) for one in (rows, patient, code))
         if self._once:
-            question = taken(self._question, code)
-            order = np.argsort(question, kind="stable")
-            return taken(rows, order), taken(question, order), taken(code, order)
+            question = code if self._alike else taken(self._question, code)
+            return Found(rows=rows, question=question, asked=code, patient=patient)
         first = self._first[code]
         number = self._first[code + 1] - first
         again = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)
         asked = np.repeat(first, number) + again
-        question = self._question[asked]
-        order = np.argsort(question, kind="stable")
-        return np.repeat(rows, number)[order], question[order], asked[order]
+        return Found(
+            rows=np.repeat(rows, number),
+            question=self._question[asked],
+            asked=asked,
+            patient=np.repeat(patient, number),
+        )
 
-    def _in_time(self, piece: Piece, chosen: Chosen, found: Found) -> Found:
-        """The events that the very patient and question can use."""
-        if not len(found.rows) or (
-            (chosen.index == chosen.index[0]).all() and (self._days == self._days[0]).all()
-        ):
-            return found  # nobody's reach differs from the others'
-        index = chosen.index[found.patient]
-        time = piece.time[found.rows]
-        usable = (time <= index) & (piece.known[found.rows] <= index)
-        usable &= time >= index - self._days[found.question] * DAY_US
-        return found.of(np.flatnonzero(usable))
+    def _in_window(self, piece: Piece, chosen: Chosen, found: Found) -> Found:
+        """The events in the window of the very question."""
+        if alike(self._days):
+            return found
+        since = chosen.index[found.patient] - self._days[found.question] * DAY_US
+        usable = piece.time[found.rows] >= since
+        return found if usable.all() else found.of(np.flatnonzero(usable))
 
 
 def _smallest(number: int) -> Any:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,10 +157,9 @@ class Rules:
             them, and (selected,) the place of each among the piece's patients.
         """
         patients = len(piece.subjects)
-        known = (piece.known <= self._now) & (piece.time <= self._now)
-        seen, last = _ends(piece, known)
+        seen, last = _ends(piece, self._now)
         rows, meaning = self._rows(piece)
-        counts = known[rows]
+        counts = _known(piece, rows, self._now)
 
         def those(meant: int, *, known: bool = True) -> NDArray[np.int64]:
             holds = (meaning & meant) > 0
@@ -260,19 +259,25 @@ class Rules:
         return found
 
 
-def _ends(piece: Piece, known: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+def _known(piece: Piece, rows: Any, moment: int) -> NDArray[np.bool_]:
+    """Which of some rows happened and were known by a moment."""
+    return np.asarray((piece.time[rows] <= moment) & (piece.known[rows] <= moment))
+
+
+def _ends(piece: Piece, now: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Who has any record, and when each one's ends, `NEVER` where nothing in it has a time.
 
     Args:
         piece: of the store.
-        known: (rows,) what happened and was known by now.
+        now: what is later, or was not known by then, does not count.
     """
     if not len(piece.starts):
         return np.zeros(0, np.bool_), _NO_ROWS
-    timeless = piece.time[piece.starts] == NEVER  # such rows come first
-    if known.all():
-        ends = np.append(piece.starts[1:], len(known)) - 1
+    ends = np.append(piece.starts[1:], piece.table.num_rows) - 1
+    if _known(piece, ends, now).all():  # what happened last comes last
         return np.ones(len(ends), np.bool_), piece.time[ends]
+    timeless = piece.time[piece.starts] == NEVER  # such rows come first
+    known = _known(piece, slice(None), now)
     last = np.maximum.reduceat(np.where(known, piece.time, -NEVER), piece.starts)
     nothing = last == -NEVER
     return timeless | ~nothing, np.where(nothing, NEVER, last)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtwin_client.records.events import BIRTH, DEATH
-from fedtwin_client.store.pieces import NEVER
+from fedtwin_client.store.pieces import NEVER, taken
 
 DAY_US: Final = 86_400_000_000
 _MEDS = {"MEDS//BIRTH": BIRTH, "MEDS//DEATH": DEATH}
@@ -32,6 +32,33 @@ def latest(owner: NDArray[np.int32], time: NDArray[np.int64], patients: int) -> 
     return found
 
 
+def first_from(
+    time: NDArray[np.int64],
+    first: NDArray[np.int64],
+    end: NDArray[np.int64],
+    moment: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """In each of some spans the first row that is not before a moment.
+
+    Args:
+        time: (rows,) microseconds; in each span what has no time (`NEVER`), then rising.
+        first: (spans,) where each begins.
+        end: (spans,) behind its last row.
+        moment: (asked, spans) microseconds.
+
+    Returns:
+        (asked, spans) rows; the end of the span where there is none.
+    """
+    found = np.broadcast_to(first, moment.shape)
+    step = 1 << int((end - first).max(initial=0)).bit_length()
+    while step := step // 2:
+        last = found + (step - 1)
+        there = taken(time, last)
+        before = ((there < moment) | (there == NEVER)) & (last < end)
+        found = found + before * step
+    return found
+
+
 def ages(birth: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.float64]:
     """Years from birth to the index date: whole ones, and the part of the year under way.
 
@@ -47,9 +74,11 @@ def ages(birth: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.float
     known = (birth != NEVER) & (index != NEVER)
     born, now = (np.where(known, moment, 0) for moment in (birth, index))
     years = years_of(now) - years_of(born)
-    years -= _birthday(born, years) > now
-    before, after = _birthday(born, years), _birthday(born, years + 1)
-    return np.where(known, years + (now - before) / (after - before), np.nan)
+    this = _birthday(born, years)
+    to_come = this > now
+    other = _birthday(born, np.where(to_come, years - 1, years + 1))
+    before, after = np.where(to_come, other, this), np.where(to_come, this, other)
+    return np.where(known, years - to_come + (now - before) / (after - before), np.nan)
 
 
 def years_of(time: NDArray[np.int64]) -> NDArray[np.int64]:

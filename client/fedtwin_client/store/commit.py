@@ -327,6 +327,7 @@ def _write_bucket(rows: pa.Table, path: str, folder: Path, keyring: Keyring | No
     counts = unit_counts.unit_counts(rows)
     if secret is not None:
         rows = rows.append_column(POSITION, pa.array(np.arange(rows.num_rows)))
+    rows = _without_gaps_said(rows)
     repeated = (*_REPEATED, "numeric_value") if _numbers_repeat(rows) else _REPEATED
     counting = () if secret is None else (POSITION.name,)
     with open_writer(
@@ -338,6 +339,12 @@ def _write_bucket(rows: pa.Table, path: str, folder: Path, keyring: Keyring | No
         os.fsync(file.fileno())
     key = None if keyring is None or secret is None else keyring.close(secret, path)
     return EventFile(bucket=0, path=path, rows=rows.num_rows, key=key)
+
+
+def _without_gaps_said(rows: pa.Table) -> pa.Table:
+    """The same, with a schema that says which columns are full: readers look for no gaps there."""
+    fields = [field.with_nullable(rows[field.name].null_count > 0) for field in rows.schema]
+    return pa.Table.from_arrays(rows.columns, schema=pa.schema(fields))
 
 
 def _numbers_repeat(rows: pa.Table) -> bool:

@@ -26,7 +26,7 @@ from fedtwin_client.store.commit import move
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.jobs import job_in
 from fedtwin_client.store.manifest import Manifest
-from fedtwin_client.store.staging import BUCKETS
+from fedtwin_client.store.staging import BUCKETS, SCHEMA
 
 _OF_IMAGES = re.compile(r":(?:series|segmentation|label-map)/([0-9a-f]{32})#")
 _MOVES = pa.schema(
@@ -145,7 +145,7 @@ def _events_of(
     if not files:
         return []
     keyring = keyring_of(store)
-    table = open_tables([file.opened(store, keyring) for file in files]).to_table(
+    table = open_tables([file.opened(store, keyring) for file in files], SCHEMA).to_table(
         columns=["subject_id", "source"],
         filter=pc.field("subject_id").isin(pa.array(list(subjects), type=pa.int64())),
     )

@@ -25,12 +25,14 @@ from fedtwin_client.store.ordering import in_order
 from fedtwin_client.store.renewed_rows import rows_of
 from fedtwin_client.store.staging import SCHEMA
 from fedtwin_client.store.timeline import Timeline, unreadable
+from fedtwin_client.store.touched import Touched
 from fedtwin_client.store.unit_counts import counted, known_counts
 
 NEVER: Final = np.iinfo(np.int64).max
 """Stands for a time that is not there: it lies after every other."""
 _ALWAYS: Final = ("subject_id", "time", "available_time", "code")
 _ROWS_AT_ONCE: Final = 400_000
+_FEW: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +175,9 @@ class Piece:
         said = np.array([wanted.get(one, otherwise) for one in names], kind)
         if rows is not None:
             places = taken(places, rows)
+        meant = np.flatnonzero(said != otherwise)
+        if len(meant) <= _FEW:
+            return _said_of(meant, said, otherwise, places)
         # Rows of one code mostly have one unit, rows that are looked at together several codes.
         if name == "unit" and len(places) and alike(places):
             return np.full(len(places), said[places[0]], kind)
@@ -182,44 +187,6 @@ class Piece:
         """A column as one array."""
         column = self.table[name]
         return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Touched:
-    """A file's rows of patients whom something live concerns.
-
-    Attributes:
-        replaced: (some,) rows of records that have a newer version among what is live, rising.
-        stays: (rows,) the others, rising.
-        sources: (rows,) of these.
-    """
-
-    replaced: NDArray[np.int64]
-    stays: NDArray[np.int64]
-    sources: pa.Array
-
-    @classmethod
-    def nothing(cls) -> "_Touched":
-        rows = np.zeros(0, np.int64)
-        return cls(replaced=rows, stays=rows, sources=pa.array([], pa.string()))
-
-    @classmethod
-    def together(cls, parts: "Sequence[_Touched]") -> "_Touched":
-        return cls(
-            replaced=np.concatenate([part.replaced for part in parts]),
-            stays=np.concatenate([part.stays for part in parts]),
-            sources=pa.concat_arrays([part.sources for part in parts]),
-        )
-
-    def gone(self, first: int, rows: int) -> NDArray[np.int64]:
-        """Of so many rows of the file from the first, those that are replaced."""
-        low, high = np.searchsorted(self.replaced, (first, first + rows))
-        return self.replaced[low:high] - first
-
-    def staying(self, first: int, rows: int) -> tuple[NDArray[np.int64], pa.Array]:
-        """Of the same, those of touched patients that are not, and their sources."""
-        low, high = np.searchsorted(self.stays, (first, first + rows))
-        return self.stays[low:high] - first, self.sources[low:high]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +204,7 @@ class PatientColumns:
         return self.timeline.live()
 
     @cached_property
-    def _touched(self) -> dict[str, _Touched]:
+    def _touched(self) -> dict[str, Touched]:
         """By file, the rows of patients whom something live concerns."""
         if not self._live.origins:
             return {}
@@ -245,7 +212,7 @@ class PatientColumns:
         live = pc.unique(self._live.events["subject_id"])
         found = {}
         for file in self.timeline.manifest.files:
-            parts = [_Touched.nothing()]
+            parts = [Touched.nothing()]
             for first, table in self._tables(file, ["subject_id", "source"]):
                 replaced = rows_of(table["source"], origins)
                 theirs = table["subject_id"].take(pa.array(replaced)).combine_chunks()
@@ -254,9 +221,9 @@ class PatientColumns:
                 stays = np.setdiff1d(touched, replaced, assume_unique=True)
                 sources = table["source"].take(pa.array(stays)).combine_chunks()
                 parts.append(
-                    _Touched(replaced=first + replaced, stays=first + stays, sources=sources)
+                    Touched(replaced=first + replaced, stays=first + stays, sources=sources)
                 )
-            found[file.path] = _Touched.together(parts)
+            found[file.path] = Touched.together(parts)
         return found
 
     def units(self) -> dict[str, list[tuple[str, int]]]:
@@ -322,7 +289,7 @@ class PatientColumns:
     def _units_of(self, file: EventFile) -> Counter[tuple[str, str]]:
         """Of the rows of a file that no newer version replaces."""
         opened = file.opened(self.timeline.folder, self.timeline.keyring)
-        touched = self._touched.get(file.path, _Touched.nothing())
+        touched = self._touched.get(file.path, Touched.nothing())
         known = known_counts([opened])
         if known is not None and not len(touched.replaced):
             return known
@@ -356,13 +323,23 @@ class PatientColumns:
                 first += end
 
 
+def _said_of(
+    meant: NDArray[np.int64], said: NDArray[Any], otherwise: int, places: NDArray[Any]
+) -> NDArray[Any]:
+    """What is said of places of which few matter: comparing is quicker than looking up."""
+    found = np.full(len(places), otherwise, said.dtype)
+    for place in meant:
+        found[places == place] = said[place]
+    return found
+
+
 def alike(values: NDArray[Any]) -> bool:
     """Whether all of some values, at least one, are the same."""
     return bool((values == values[0]).all())
 
 
 def taken(values: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
-    """What lies at some places, none of which lies outside: so told, numpy does not look."""
+    """What lies at some places; behind the end lies the last. So told, numpy does not look."""
     return np.take(values, places, mode="clip")
 
 

@@ -18,16 +18,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from fedtwin_client.cohort import features
 from fedtwin_client.cohort.conversions import TIDY, converted
-from fedtwin_client.cohort.features import summaries
 from fedtwin_client.cohort.gathering import Gathered, gather
-from fedtwin_client.cohort.times import ages
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
 from fedtwin_client.store import commit, pieces
 from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.manifest import Manifest, read_manifest
-from fedtwin_client.store.pieces import NEVER, PatientColumns
+from fedtwin_client.store.pieces import PatientColumns
 from fedtwin_client.store.staging import Staging
 from fedtwin_client.store.tail import Batch, Tail
 from fedtwin_client.store.timeline import Timeline
@@ -274,13 +273,13 @@ def compare(timeline: Timeline, study: StudyPlan) -> None:
 
 @contextmanager
 def small_pieces() -> Iterator[None]:
-    """Files of many row groups, read one or a few at a time."""
-    before = commit._ROW_GROUP, pieces._ROWS_AT_ONCE
-    commit._ROW_GROUP, pieces._ROWS_AT_ONCE = 2, 3
+    """Files of many row groups, which are read a few at a time, as features are summarised."""
+    before = commit._ROW_GROUP, pieces._ROWS_AT_ONCE, features._CELLS_AT_ONCE
+    commit._ROW_GROUP, pieces._ROWS_AT_ONCE, features._CELLS_AT_ONCE = 2, 3, 5
     try:
         yield
     finally:
-        commit._ROW_GROUP, pieces._ROWS_AT_ONCE = before
+        commit._ROW_GROUP, pieces._ROWS_AT_ONCE, features._CELLS_AT_ONCE = before
 
 
 CASES = {
@@ -323,36 +322,6 @@ def test_columns_say_what_sql_says_of_many_stores(
     columns_and_sql(born, steps, study, cut)
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    birth=st.datetimes(datetime(1900, 1, 1), datetime(2030, 1, 1)),
-    index=st.datetimes(datetime(1990, 1, 1), datetime(2030, 1, 1)),
-)
-@example(birth=datetime(2000, 2, 29, 5), index=datetime(2023, 2, 28, 4))
-@example(birth=datetime(2000, 2, 29, 5), index=datetime(2023, 2, 28, 5))
-@example(birth=datetime(2000, 2, 29, 5), index=datetime(2024, 2, 29, 5))
-def test_ages_are_calendar_years(birth: datetime, index: datetime) -> None:
-    moments = np.array([birth, index], "datetime64[us]").astype(np.int64)
-    (age,) = ages(moments[:1], moments[1:])
-    if index < birth:
-        assert age < 0
-        return
-    sql = (
-        (
-            "SELECT y + (epoch_us($i) - epoch_us($b + to_years(y)))"
-            " / (epoch_us($b + to_years(y + 1)) - epoch_us($b + to_years(y)))"
-            " FROM (SELECT date_sub('year', $b::TIMESTAMP, $i::TIMESTAMP) AS y)"
-        )
-        .replace("$i)", "$i::TIMESTAMP)")
-        .replace("$b +", "$b::TIMESTAMP +")
-    )
-    assert duckdb.execute(sql, {"b": birth, "i": index}).fetchone() == (age,)
-
-
-def test_nobody_without_a_birth_has_an_age() -> None:
-    assert np.isnan(ages(np.array([NEVER, 0]), np.array([0, NEVER]))).all()
-
-
 @settings(max_examples=100, deadline=None)
 @example(values=[6.468132337606562e-11], factor=0.0555, shift=0.0)
 @example(values=[1.1087929071677574e-291, 1.1e-292], factor=1e-06, shift=0.0)
@@ -369,16 +338,6 @@ def test_values_are_tidied_as_in_sql(values: list[float], factor: float, shift: 
         for value, here in zip(values, found.tolist(), strict=True):
             asked = [value * factor + shift, factor, shift]
             assert db.execute("SELECT tidy($1, $2, $3)", asked).fetchone() == (here,)
-
-
-@settings(max_examples=100, deadline=None)
-@given(groups=st.lists(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), max_size=8))
-def test_a_mean_is_that_of_the_exact_sum(groups: list[list[float]]) -> None:
-    starts = np.cumsum([0, *(len(group) for group in groups)])[:-1].astype(np.int64)
-    values = np.array([value for group in groups for value in group])
-    for group, mean in zip(groups, summaries(values, starts, {"mean"})["mean"], strict=True):
-        exact = math.fsum(group) / len(group)
-        assert mean == pytest.approx(exact, rel=1e-14, abs=1e-16 * max(map(abs, group)))
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
