@@ -172,13 +172,12 @@ def segmentation(
 
 def segment(number: int, code: str, **more: object) -> Dataset:
     """An item of a Segment Sequence."""
-    modifier = more.pop("modifier", None)
+    modifier, scheme = more.pop("modifier", None), str(more.pop("scheme", "SCT"))
     inner = (
         {}
         if modifier is None
-        else {"SegmentedPropertyTypeModifierCodeSequence": coded(str(modifier))}
+        else {"SegmentedPropertyTypeModifierCodeSequence": coded(str(modifier), scheme)}
     )
-    scheme = str(more.pop("scheme", "SCT"))
     return _item(
         SegmentNumber=number,
         SegmentLabel="what Petra Muster has",

@@ -230,6 +230,23 @@ def test_a_segmentation_without_its_series_and_codes(tmp_path: Path) -> None:
         open_labels(tmp_path, series_of(events[0]))
 
 
+def test_codes_by_an_older_name_of_snomed_are_the_same_structures(tmp_path: Path) -> None:
+    masks = [(number, 0, np.eye(32, k=number, dtype=bool)) for number in (1, 2, 3)]
+    old = [
+        segment(1, "T-62000", scheme="SRT"),
+        segment(2, "T-71000", scheme="SNM3", modifier="G-A101"),
+        segment(3, "T-00000", scheme="SRT"),
+    ]
+    folder = written(tmp_path / "in", segmentation(masks, old))
+    events, tally = read(dicom_files([folder], store_in(tmp_path), WHOSE))
+    assert [event.code for event in events] == [
+        "SNOMED//10200004/volume",
+        "SNOMED//64033007:272741003=7771000/volume",
+        "SRT//T-00000/volume",
+    ]
+    assert not tally.reasons
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_bytes_are_refused_in_words(

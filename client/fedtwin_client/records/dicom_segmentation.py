@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.sr._snomed_dict import mapping as snomed_mapping
 
 from fedtwin_client.records.dicom_reading import (
     LARGEST_BYTES,
@@ -29,6 +30,8 @@ from fedtwin_client.records.source import Version
 from fedtwin_client.records.structures import composed, volume_event
 
 _SNOMED: Final = "SCT"
+_SNOMED_RT: Final = frozenset({"SRT", "SNM3", "99SDM"})
+"""What DICOM called SNOMED before (PS3.16, 8.1.1); its codes have equals in SNOMED CT (Annex O)."""
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,15}\Z")
 _CLOSEST_MM: Final = 1e-4
 _NEAR: Final = 0.1
@@ -210,4 +213,6 @@ def _code(item: Dataset | None) -> tuple[str, str]:
     if item is None:
         return "", ""
     scheme, code = text_of(item, "CodingSchemeDesignator"), text_of(item, "CodeValue")
+    if scheme in _SNOMED_RT and (equal := snomed_mapping["SRT"].get(code)):
+        scheme, code = _SNOMED, equal
     return (scheme, code) if _WORD.match(scheme) and _WORD.match(code) else ("", "")
