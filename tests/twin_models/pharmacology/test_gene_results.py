@@ -145,6 +145,20 @@ def test_vkorc1_by_its_bases_on_either_strand(bases: str, phenotype: str) -> Non
         gene_result("VKORC1", diplotype="A/X")
 
 
+@pytest.mark.parametrize("bases", ["GA", "ag", "tc", "-1639 G/A", "c.-1639 GA", "G|A"])
+def test_vkorc1_as_laboratories_write_it(bases: str) -> None:
+    usual = gene_result("VKORC1", diplotype="A/G")
+    assert gene_result("VKORC1", phenotype=bases) == usual
+    assert gene_result("VKORC1", diplotype=bases) == usual
+    assert gene_result("VKORC1", phenotype="-1639 AG").diplotype == ""  # CPIC's own phenotype
+
+
+@pytest.mark.parametrize("text", ["-1639G>A", "AX", "A"])
+def test_a_name_of_the_variant_is_no_pair_of_bases(text: str) -> None:
+    with pytest.raises(Refusal, match="VKORC1 phenotype"):
+        gene_result("VKORC1", phenotype=text)
+
+
 def test_a_call_from_genotypes_becomes_a_result() -> None:
     found = called_result(call("CYP3A5", rs776746="T/C"))
     assert (found.diplotype, found.phenotype) == ("*1/*3", "Intermediate Metabolizer")

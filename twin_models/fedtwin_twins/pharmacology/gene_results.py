@@ -36,6 +36,8 @@ _VKORC1: Final = {
     **dict.fromkeys("TA", "rs9923231 variant (T)"),
 }
 """Bases at -1639 of VKORC1 on either strand: no base stands for both alleles."""
+_VKORC1_BASES: Final = re.compile(r"(?:c\.)?(?:-1639)? *([ACGT])[/|]?([ACGT])\Z", re.IGNORECASE)
+"""How laboratories write the two: `AA`, `-1639 GA`, `c.-1639 G/A`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +93,8 @@ def gene_result(
     Args:
         gene: HGNC symbol.
         diplotype: such as `*1/*17`, or `A/G` for VKORC1 -1639; both alleles must be in the table.
-        phenotype: in CPIC's words, or `PM`, `IM`, `NM`, `RM`, `UM`.
+        phenotype: in CPIC's words, or `PM`, `IM`, `NM`, `RM`, `UM`; bases of VKORC1, such as `GA`,
+            are taken for a diplotype.
         activity_score: for genes that are scored.
         copy_number: of CYP2D6, all copies on both chromosomes; needed with a diplotype that
             does not state it itself.
@@ -101,6 +104,8 @@ def gene_result(
         Refusal: unknown gene, allele or phenotype; a contradiction; CYP2D6 without copy number.
     """
     table = _table(gene, tables)
+    if diplotype is None and phenotype is not None and _is_bases(table, phenotype):
+        diplotype, phenotype = phenotype, None
     if diplotype is None and phenotype is None and activity_score is None:
         raise _refusal(gene, "empty", "a diplotype, a phenotype or an activity score")
     named = None if phenotype is None else _phenotype(table, phenotype)
@@ -157,6 +162,12 @@ def phenotypes_of(table: GeneTable) -> list[str]:
     return sorted(names | {INDETERMINATE}) if names else []
 
 
+def _is_bases(table: GeneTable, text: str) -> bool:
+    """Whether a phenotype is no phenotype, but the two bases of VKORC1."""
+    spelled = text.strip().lower() in {name.lower() for name in phenotypes_of(table)}
+    return table.gene == "VKORC1" and not spelled and bool(_VKORC1_BASES.match(text.strip()))
+
+
 def _phenotype(table: GeneTable, text: str) -> str:
     allowed = {name.lower(): name for name in phenotypes_of(table)}
     asked = text.strip().lower().removeprefix(table.gene.lower()).strip()
@@ -197,8 +208,9 @@ def _by_score(table: GeneTable, score: float) -> str:
 
 
 def _alleles(table: GeneTable, diplotype: str, copy_number: int | None) -> list[str]:
+    bases = _VKORC1_BASES.match(diplotype.strip()) if table.gene == "VKORC1" else None
     try:
-        alleles = split_diplotype(diplotype)
+        alleles = list(bases.groups()) if bases else split_diplotype(diplotype)
     except ValueError as error:
         allowed = str(error).removeprefix("expected ")
         raise _refusal(f"{table.gene} diplotype", diplotype or "empty", allowed) from error
