@@ -108,6 +108,33 @@ def test_no_word_of_a_patient_is_kept(tmp_path: Path) -> None:
     assert "4711" not in json.dumps(about)
 
 
+def test_a_name_where_no_words_belong(tmp_path: Path) -> None:
+    """Codes and numbers that repeat a name, bytes of anything but pixels, nulls after the end."""
+    image = ct(
+        BodyPartExamined="MUSTER KNEE",
+        ImageType=["ORIGINAL", "PRIMARY", "AXIAL", "P-MUSTER"],
+        ConvolutionKernel="4711 SOFT",
+        AdmissionID="998877",
+        ViewPosition="998877",
+        PatientOrientation=["L", "P"],
+        OverrideDateTime="Muster",
+    )
+    image.add_new(0x0008041B, "OB", b"MUSTER")  # Record Key
+    image.DerivationCodeSequence = Items([pydicom.Dataset()])
+    image.DerivationCodeSequence[0].ContextIdentifier = "MUSTER"
+    folder = written(tmp_path / "in", image)
+    (path,) = folder.iterdir()
+    path.write_bytes(path.read_bytes() + bytes(512))
+    events, _ = read(dicom_files([folder], store_in(tmp_path), WHOSE))
+    (kept,) = tmp_path.glob("images/*/*/*.dcm")
+    assert not re.search(rb"(?i)muster|petra|4711|998877", kept.read_bytes())
+    header = pydicom.dcmread(kept)
+    assert header.BodyPartExamined == header.ViewPosition == header.ConvolutionKernel == "REMOVED"
+    assert list(header.ImageType) == ["ORIGINAL", "PRIMARY", "AXIAL", "REMOVED"]
+    assert list(header.PatientOrientation) == ["L", "P"]
+    assert open_series(tmp_path, series_of(events[0])).values.shape == (1, 32, 32)
+
+
 def test_the_profile_is_followed_to_the_letter() -> None:
     """The attributes that PS3.15 Table E.1-1 lists are gone, emptied or replaced."""
     lines = (
