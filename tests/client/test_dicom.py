@@ -1,5 +1,6 @@
 """DICOM images: series, times, patients, headers, the image store, what is put aside."""
 
+import base64
 import io
 import json
 import re
@@ -11,13 +12,15 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.encaps import encapsulate
 from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.records.burned_in import looks_like_text
+from fedtwin_client.records.codestream_comments import without_words
 from fedtwin_client.records.codestreams import claimed_size
 from fedtwin_client.records.dicom_files import dicom_files
 from fedtwin_client.records.dicom_headers import deidentified
@@ -106,6 +109,76 @@ def test_no_word_of_a_patient_is_kept(tmp_path: Path) -> None:
     assert kept.SeriesInstanceUID.startswith("2.25.")
     about = json.loads(next((tmp_path / "images").rglob("*.json")).read_text())
     assert "4711" not in json.dumps(about)
+
+
+def test_a_name_where_no_words_belong(tmp_path: Path) -> None:
+    """Codes and numbers that repeat a name, bytes of anything but pixels, nulls after the end."""
+    image = ct(
+        BodyPartExamined="MUSTER KNEE",
+        ImageType=["ORIGINAL", "PRIMARY", "AXIAL", "P-MUSTER"],
+        ConvolutionKernel="4711 SOFT",
+        AdmissionID="998877",
+        ViewPosition="998877",
+        PatientOrientation=["L", "P"],
+        OverrideDateTime="Muster",
+    )
+    image.add_new(0x0008041B, "OB", b"MUSTER")  # Record Key
+    image.DerivationCodeSequence = Items([pydicom.Dataset()])
+    image.DerivationCodeSequence[0].ContextIdentifier = "MUSTER"
+    folder = written(tmp_path / "in", image)
+    (path,) = folder.iterdir()
+    path.write_bytes(path.read_bytes() + bytes(512))
+    events, _ = read(dicom_files([folder], store_in(tmp_path), WHOSE))
+    (kept,) = tmp_path.glob("images/*/*/*.dcm")
+    assert not re.search(rb"(?i)muster|petra|4711|998877", kept.read_bytes())
+    header = pydicom.dcmread(kept)
+    assert header.BodyPartExamined == header.ViewPosition == header.ConvolutionKernel == "REMOVED"
+    assert list(header.ImageType) == ["ORIGINAL", "PRIMARY", "AXIAL", "REMOVED"]
+    assert list(header.PatientOrientation) == ["L", "P"]
+    assert open_series(tmp_path, series_of(events[0])).values.shape == (1, 32, 32)
+
+
+# A slope of 8 x 8 grey pixels, in JPEG and in JPEG 2000.
+SLOPE_JPEG = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQc1td"
+    "hbWGkJ6jq62rZ4C8ybqmx5moq6T/wAALCAAIAAgBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAABP/EABcQAAMBAAAAAAAA"
+    "AAAAAAAAAAACBWL/2gAIAQEAAD8AKknJ/9k="
+)
+SLOPE_2000 = base64.b64decode(
+    "/0//UQApAAAAAAAIAAAACAAAAAAAAAAAAAAACAAAAAgAAAAAAAAAAAABBwEB/1IADAAAAAEAAAQEAAH/XAAEQED/ZAAl"
+    "AAFDcmVhdGVkIGJ5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAABIAAH/k9+BuBIrBRS5cz6yCrJ5wm7xcD/R"
+    "f+HG0ovAiRJSpQTqWwserG5HbnZJL3OuE63xpSaSAX5eXl5bEAz/2Q=="
+)
+
+
+@pytest.mark.parametrize(
+    ("frame", "words", "at", "syntax"),
+    [
+        (SLOPE_JPEG, b"\xff\xfe\x00\x08MUSTER", 2, JPEGBaseline8Bit),
+        (SLOPE_JPEG, b"\xff\xff\xe1\x00\x0eExif\0\0MUSTER", 20, JPEGBaseline8Bit),
+        (SLOPE_2000, b"\xff\x64\x00\x0a\x00\x01MUSTER", 45, JPEG2000),
+    ],
+    ids=["comment", "exif", "jpeg 2000"],
+)
+def test_words_beside_compressed_pixels(
+    tmp_path: Path, frame: bytes, words: bytes, at: int, syntax: str
+) -> None:
+    """A camera's EXIF says who and where, a comment whatever it likes; the picture stays."""
+    image = ct(NumberOfFrames=2, Rows=8, Columns=8, BitsAllocated=8, BitsStored=8, HighBit=7)
+    image.PixelData = encapsulate([frame[:at] + words + frame[at:], frame])
+    image["PixelData"].VR = "OB"
+    image.file_meta.TransferSyntaxUID = syntax
+    before = image.pixel_array
+    assert before.shape == (2, 8, 8)
+    read(dicom_files([written(tmp_path / "in", image)], store_in(tmp_path), WHOSE))
+    (kept,) = tmp_path.glob("images/*/*/*.dcm")
+    assert b"MUSTER" not in kept.read_bytes()
+    assert np.array_equal(pydicom.dcmread(kept).pixel_array, before)
+
+
+@given(cut=st.integers(0, 180), frame=st.sampled_from([SLOPE_JPEG, SLOPE_2000]))
+def test_a_frame_that_was_cut_off_stays(cut: int, frame: bytes) -> None:
+    assert without_words(without_words(frame[:cut])) == without_words(frame[:cut])
 
 
 def test_the_profile_is_followed_to_the_letter() -> None:

@@ -63,6 +63,39 @@ def test_both_files_of_a_public_example_say_the_same(name: str, genes: int) -> N
             )
 
 
+def gene_report(diplotype: str, phenotype: str) -> dict[str, object]:
+    return {"sourceDiplotypes": [{"label": diplotype, "phenotypes": [phenotype]}], "variants": []}
+
+
+@pytest.mark.parametrize("key", ["geneReports", "genes"])
+def test_reports_that_go_by_sources_of_guidelines(tmp_path: Path, key: str) -> None:
+    """PharmCAT 2 says each gene by CPIC and by DPWG; CPIC's word counts, and DPWG's alone."""
+    path = tmp_path / "x.report.json"
+    content = {
+        "DPWG": {
+            "CYP2C19": gene_report("*1/*17", "Normal Metabolizer"),
+            "CYP2C9": gene_report("*1/*2", "Intermediate Metabolizer"),
+        },
+        "CPIC": {"CYP2C19": gene_report("*1/*17", "Rapid Metabolizer")},
+    }
+    path.write_text(json.dumps({"pharmcatVersion": "v2.8.3", key: content}))
+    found, tally = read(path)
+    assert {gene: texts(parts)[1] for gene, parts in found.items()} == {
+        "CYP2C19": "Rapid Metabolizer",
+        "CYP2C9": "Intermediate Metabolizer",
+    }
+    assert tally.read["calls"] == 3
+    assert dict(tally.reasons) == {"what DPWG makes of a gene, beside CPIC's": 1}
+
+
+def test_a_report_by_genes(tmp_path: Path) -> None:
+    path = tmp_path / "x.report.json"
+    report = {"title": "x", "genes": {"CYP2C19": gene_report("*1/*2", "Intermediate Metabolizer")}}
+    path.write_text(json.dumps(report))
+    found, _ = read(path)
+    assert texts(found["CYP2C19"])[:2] == ("*1/*2", "Intermediate Metabolizer")
+
+
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the shared data are not here")
 def test_reported_calls_of_a_public_example() -> None:
     found, tally = read(EXAMPLES / "pharmcat.example.outsideCall.tsv")

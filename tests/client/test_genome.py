@@ -134,6 +134,21 @@ def test_one_deletion_in_many_spellings(
     assert found["DPYD"]["activity-score"].numeric_value == 1.0
 
 
+@pytest.mark.parametrize(
+    ("position", "reference", "alternative"),
+    [(97740410, "GATGA", "G"), (97740414, "AATGA", "A"), (97740412, "TGAATGA", "TGA")],
+)
+def test_a_deletion_that_was_looked_for_and_not_found_is_covered(
+    tmp_path: Path, position: int, reference: str, alternative: str
+) -> None:
+    """`0/0` says that it is not there, however it is spelled."""
+    lines = reference_lines("DPYD", but="rs72549309")
+    lines.append(line("chr1", position, reference, alternative, "0/0"))
+    found, tally = called(write(tmp_path, lines, header="##fileformat=VCFv4.3\n"))
+    assert found["DPYD"]["phenotype"].text_value == "Normal Metabolizer"
+    assert not tally.notes
+
+
 @pytest.mark.parametrize("genotype", ["1", "1/1", "0/1"])
 def test_one_x_chromosome_and_two(tmp_path: Path, genotype: str) -> None:
     """As callers write it: one allele, or two everywhere."""

@@ -64,6 +64,15 @@ def times(events: list[Event]) -> list[datetime]:
     return [event.time.replace(tzinfo=None) for event in events if event.time is not None]
 
 
+def test_the_limits_of_alerts_are_no_readings(tmp_path: Path) -> None:
+    """Clarity lists them above the readings, without a time."""
+    alerts = (("", "Alert", "70"), ("", "Alert", "200"), ("2026-02-01T08:00:00", "EGV", "108"))
+    tally, events = load(tmp_path, clarity(*alerts), patient="4711")
+    assert [event.numeric_value for event in events] == [pytest.approx(5.995, abs=0.001)]
+    assert tally.reasons["an event Alert is not read"] == 2
+    assert not (tmp_path / "quarantine.ndjson").exists()
+
+
 def test_dexcom_clarity(tmp_path: Path) -> None:
     text = clarity(
         ("2026-02-01T08:00:00", "EGV", "108"),

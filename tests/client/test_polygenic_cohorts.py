@@ -73,6 +73,11 @@ class Slow(PolygenicScores):
         for number, variant in score.variants[(record.chromosome, record.position)]:
             single = len(variant.effect) == 1 and len(variant.other or "A") == 1
             alleles = _alleles(record, single)
+            lengths = {len(text) for text in (record.reference, *record.alternatives) if text > "@"}
+            if variant.other is None and len(lengths) > 1 and variant.effect == alleles[0][:1]:
+                reason = "the score does not name the other allele, and the VCF has a length"
+                self._tally.skip(f"{score.identifier}: {reason}", record.place)
+                continue
             copies = {text: 0 for text in alleles if text.isalpha()}
             for index in call.numbers:
                 copies[alleles[index or 0]] += 1

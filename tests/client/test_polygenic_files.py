@@ -134,6 +134,24 @@ def test_an_insertion_in_a_score(tmp_path: Path) -> None:
         assert found["score"].numeric_value == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    ("reference", "alternatives"), [("ATG", "A"), ("A", "ATG"), ("AT", "A,GT")]
+)
+def test_one_base_beside_a_length_without_the_other_allele(
+    tmp_path: Path, reference: str, alternatives: str
+) -> None:
+    """`A` is the deletion, or the base before it that everybody has: nothing tells which."""
+    score = score_file(tmp_path, ["r1\tA\t\t0.5\t1\t100", "r2\tA\tG\t0.5\t1\t200"])
+    lines = [
+        line("chr1", 100, reference, alternatives, "0/1"),
+        line("chr1", 200, "G", "A", "0/1"),
+    ]
+    vcf = write(tmp_path, lines, header=BARE)
+    found, tally = scored(vcf, score, PolygenicOptions(least_coverage=0.0))
+    assert found["score"].numeric_value == pytest.approx(0.5)
+    assert any("and the VCF has a length" in reason for reason in tally.reasons)
+
+
 @pytest.mark.parametrize(("frequency", "expected"), [("0.1", 0.0), ("0.9", 1.0), (None, None)])
 def test_palindromes_by_frequency(
     tmp_path: Path, frequency: str | None, expected: float | None

@@ -20,9 +20,11 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 
 from fedtwin_client.records.burned_in import looks_like_text
+from fedtwin_client.records.codestream_comments import clean_frames
 from fedtwin_client.records.dicom_headers import deidentified
 from fedtwin_client.records.dicom_reading import (
     DIRECTORY_CLASS,
+    JPEG_SYNTAXES,
     SEGMENTATION_CLASS,
     attribute,
     check_pixels,
@@ -245,6 +247,8 @@ class Intake:
         try:
             clean = deidentified(dataset, f"{subject:016x}", self.new_uid)
             clean.SOPInstanceUID, clean.SOPClassUID = self.new_uid(instance), kind
+            if syntax in JPEG_SYNTAXES:
+                clean_frames(clean)
             clean.file_meta = FileMetaDataset()
             clean.file_meta.TransferSyntaxUID = syntax
             clean.file_meta.MediaStorageSOPClassUID = kind

@@ -6,21 +6,25 @@ the files do not leave the node. Where the table gives a choice (X/Z, Z/D, ...),
 may be empty is emptied, and one that may be absent is removed.
 
 Beyond the profile: besides a short list of technical ones, every attribute that holds words goes
-(names, descriptions, comments, labels), and so does every private or unknown one.
+(names, descriptions, comments, labels), and so does every private or unknown one, bytes of anything
+but pixels, and what is no number where one belongs. Where one of the few words left repeats a
+person's name or number that the file itself holds, it is replaced.
 """
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from pydicom import Dataset, config
-from pydicom.datadict import dictionary_has_tag
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 
+from fedtwin_client.records.dicom_series import BODY_PARTS, MODALITIES
 from fedtwin_client.records.reading import UnusableError
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it may quote values
@@ -39,6 +43,16 @@ _TECHNICAL: Final = frozenset(
         0x00281054,  # Rescale Type
     }
 )
+_CODED: Final = frozenset({"CS", "LO", "SH"})
+_NUMBERS: Final = frozenset({"AS", "DA", "DS", "DT", "IS", "TM"})
+_NUMBER: Final = re.compile(r"[-+0-9.:eE WMYD]*\Z")
+_BYTES: Final = frozenset({"OB", "OB or OW", "OW"})
+_OF_PIXELS: Final = frozenset({0x0028, 0x7FE0})
+"""Groups whose bytes are pixels, or what they are shown by."""
+_NUMBERS_OF_PEOPLE: Final = (
+    *("PatientID", "OtherPatientIDs", "AdmissionID", "AccessionNumber", "ServiceEpisodeID"),
+)
+_WORD: Final = re.compile(r"[^\W\d_]{3,}|\d{4,}")
 _DUMMIES: Final = {"DA": "19000101", "DT": "19000101", "TM": "000000", "IS": "0", "DS": "0"}
 _DEEPEST: Final = 16
 _STANDARD_UID: Final = "1.2.840.10008."
@@ -60,7 +74,7 @@ def deidentified(dataset: Dataset, patient: str, new_uid: Callable[[str], str]) 
     Raises:
         UnusableError: its sequences are nested without end.
     """
-    _clean(dataset, new_uid, 0)
+    _clean(dataset, new_uid, frozenset(_own_words(dataset, 0)) - BODY_PARTS - MODALITIES, 0)
     dataset.PatientName = ""
     dataset.PatientID = patient
     dataset.PatientIdentityRemoved = "YES"
@@ -69,32 +83,78 @@ def deidentified(dataset: Dataset, patient: str, new_uid: Callable[[str], str]) 
     return dataset
 
 
-def _clean(dataset: Dataset, new_uid: Callable[[str], str], depth: int) -> None:
+def _own_words(dataset: Dataset, depth: int) -> Iterator[str]:
+    """Words of people's names and numbers that a file holds, in capitals."""
     if depth > _DEEPEST:
         raise UnusableError(f"sequences nested deeper than {_DEEPEST}")
     for tag in list(dataset.keys()):
-        element = dataset[tag]
+        if dictionary_has_tag(tag) and dictionary_VR(tag) in {"PN", "SQ"}:
+            element = dataset[tag]
+            if element.VR == "PN":
+                yield from _WORD.findall(str(element.value).upper())
+            elif element.VR == "SQ":
+                for item in element.value:
+                    yield from _own_words(item, depth + 1)
+    for keyword in _NUMBERS_OF_PEOPLE:
+        if keyword in dataset:
+            yield from _WORD.findall(str(dataset[keyword].value).upper())
+
+
+def _clean(
+    dataset: Dataset, new_uid: Callable[[str], str], own: frozenset[str], depth: int
+) -> None:
+    for tag in list(dataset.keys()):
         action = _action(int(tag))
-        if tag.is_private or not dictionary_has_tag(tag) or action == "X":
+        # Group 0 is of messages; in a file it is what nulls after its end are read as.
+        if tag.group == 0 or tag.is_private or not dictionary_has_tag(tag) or action == "X":
             del dataset[tag]
-        elif action == "Z":
+            continue
+        element = dataset[tag]
+        if action == "Z":
             element.value = None if element.VR != "SQ" else Sequence()
         elif action == "D":
             _replace(dataset, element)
         elif element.VR == "UI":
             element.value = _uids(element.value, new_uid)
-        elif element.VR in _WORDS and int(tag) not in _TECHNICAL:
-            del dataset[tag]
         elif element.VR == "SQ":
             for item in element.value:
-                _clean(item, new_uid, depth + 1)
+                _clean(item, new_uid, own, depth + 1)
+        elif _goes(element):
+            del dataset[tag]
+        elif element.VR in _CODED:
+            _hide(element, own)
+
+
+def _goes(element: DataElement) -> bool:
+    """Whether an attribute that the profile leaves may hold more than it says."""
+    if element.VR in _BYTES:
+        return element.tag.group not in _OF_PIXELS
+    if element.VR in _NUMBERS:
+        return not all(_NUMBER.match(part) for part in _parts(element))
+    return element.VR in _WORDS and int(element.tag) not in _TECHNICAL
+
+
+def _hide(element: DataElement, own: frozenset[str]) -> None:
+    """Replace the values that repeat somebody's name or number."""
+    parts = _parts(element)
+    if any(own.intersection(_WORD.findall(part.upper())) for part in parts):
+        element.value = [
+            "REMOVED" if own.intersection(_WORD.findall(part.upper())) else part for part in parts
+        ]
+
+
+def _parts(element: DataElement) -> list[str]:
+    value = element.value
+    if value is None:
+        return []
+    return list(map(str, value)) if isinstance(value, MultiValue) else [str(value)]
 
 
 def _replace(dataset: Dataset, element: DataElement) -> None:
     """Put something without meaning in the place of what may be neither empty nor absent."""
     if element.VR in _DUMMIES:
         element.value = _DUMMIES[element.VR]
-    elif element.VR in _WORDS or element.VR == "CS":
+    elif element.VR == "CS" or (element.VR in _WORDS and element.VR != "UN"):
         element.value = "REMOVED"
     else:
         del dataset[element.tag]

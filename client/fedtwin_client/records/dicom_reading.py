@@ -39,6 +39,8 @@ _STARTS: Final = {
         f"1.2.840.10008.1.2.4.{number}": (b"\xff\x4f", b"\x00\x00\x00\x0cjP") for number in (90, 91)
     },
 }
+JPEG_SYNTAXES: Final = frozenset(_STARTS)
+"""JPEG, JPEG-LS and JPEG 2000."""
 TRANSFER_SYNTAXES: Final = (*sorted(_UNCOMPRESSED), _RLE, *_STARTS)
 """Those that can be read."""
 _NOT_DECODED: Final = "its pixels cannot be decoded: damaged, or in a compression not known here"

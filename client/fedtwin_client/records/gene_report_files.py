@@ -1,7 +1,7 @@
-"""The three kinds of files that hold ready calls of genes.
+"""The kinds of files that hold ready calls of genes.
 
 - `*.report.tsv`: PharmCAT's table of calls, of one sample or of many (`Sample ID`);
-- `*.phenotype.json`, also gzipped: its Phenotyper's results;
+- `*.phenotype.json` and `*.report.json`, also gzipped: its Phenotyper's and Reporter's results;
 - reported calls (PharmCAT's "outside call" format): gene, diplotype, phenotype, activity score,
   separated by tabs, without column names; lines that begin with `#` are remarks.
 """
@@ -48,12 +48,12 @@ def read_calls(path: Path, tally: Tally) -> tuple[str, list[ReadyCall]]:
     """The calls of one file, and its kind: `pharmcat` or `reported`.
 
     Raises:
-        RecordError: it cannot be read, or is none of the three kinds.
+        RecordError: it cannot be read, or is none of these kinds.
     """
     lines = [(number, _decoded(line, path, number)) for number, line in _whole(path)]
     first = next((text for _, text in lines if text.strip()), "")
     if first.lstrip().startswith(("{", "[")):
-        return "pharmcat", list(_of_json("".join(text for _, text in lines), path))
+        return "pharmcat", list(_of_json("".join(text for _, text in lines), path, tally))
     if first.startswith(("PharmCAT", "Gene\t", "Sample ID\t")):
         return "pharmcat", list(_of_report(lines, path))
     return "reported", list(_of_lines(lines, path, tally))
@@ -111,31 +111,51 @@ def _of_report(lines: Sequence[tuple[int, str]], path: Path) -> Iterator[ReadyCa
         )
 
 
-def _of_json(text: str, path: Path) -> Iterator[ReadyCall]:
+def _of_json(text: str, path: Path, tally: Tally) -> Iterator[ReadyCall]:
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is not whole JSON: {str(error)[:100]}") from error
-    reports = raw.get("geneReports") if isinstance(raw, dict) else None
+    whole = raw if isinstance(raw, dict) else {}
+    # Reports hold the same of each gene as phenotypes do, under another name.
+    reports = whole.get("geneReports", whole.get("genes"))
     if not isinstance(reports, dict):
         what = (
             "PharmCAT's matcher results, without phenotypes"
-            if isinstance(raw, dict) and "results" in raw
+            if "results" in whole
             else "something else"
         )
         raise RecordError(
-            f"expected PharmCAT's phenotype.json (with 'geneReports') in {path}, found {what}"
+            "expected PharmCAT's phenotype.json (with 'geneReports') or report.json (with "
+            f"'genes') in {path}, found {what}"
         )
-    metadata = raw.get("matcherMetadata")
+    metadata = whole.get("matcherMetadata")
     sample = metadata.get("sampleId") if isinstance(metadata, dict) else None
     place = Place(path.name, 1)
-    for gene, report in reports.items():
-        # Format 2 nests the sources of guidelines: {"CPIC": {gene: ...}}.
-        inner = {gene: report}
-        if isinstance(report, dict) and "sourceDiplotypes" not in report:
-            inner = {name: item for name, item in report.items() if isinstance(item, dict)}
-        for name, item in inner.items():
-            yield _of_gene_report(str(name), item, sample, place)
+    for gene, report in _by_gene(reports, tally, place):
+        yield _of_gene_report(gene, report, sample, place)
+
+
+def _by_gene(reports: dict[str, Any], tally: Tally, place: Place) -> Iterator[tuple[str, Any]]:
+    """Each gene's report; PharmCAT 2 has one by each source of guidelines, of the same alleles."""
+    by_source = {
+        source: report
+        for source, report in reports.items()
+        if isinstance(report, dict) and "sourceDiplotypes" not in report
+    }
+    yield from ((gene, report) for gene, report in reports.items() if gene not in by_source)
+    taken: set[str] = set()
+    # Phenotypes here are CPIC's terms, so its word comes first.
+    for source in sorted(by_source, key=lambda name: (name != "CPIC", name)):
+        for gene, report in by_source[source].items():
+            if not isinstance(report, dict):
+                continue
+            if gene in taken:
+                tally.read["calls"] += 1
+                tally.skip(f"what {source[:20]} makes of a gene, beside CPIC's", place)
+                continue
+            taken.add(gene)
+            yield gene, report
 
 
 def _of_gene_report(gene: str, report: Any, sample: Any, place: Place) -> ReadyCall:

@@ -269,8 +269,6 @@ def read_value(cell: Cell, lowest: float, highest: float) -> tuple[Number, str |
         UnusableError: it is none, or cannot be what it is said to be.
     """
     glucose = cell.code in {SENSOR, METER}
-    if not cell.code:
-        raise UnusableError("a glucose value of an event that has none", wrong=False)
     word = _WORDS.get(cell.text.lower()) if glucose else None
     if word is not None:
         limit = lowest if word == "<" else highest

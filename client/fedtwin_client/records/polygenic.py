@@ -201,6 +201,9 @@ class PolygenicScores(ByNumber):
                 found.append(None)
                 continue
             copies = {text: 0 for text in alleles if text.isalpha()}
+            if _could_be_a_length(record, variant):
+                found.append("the score does not name the other allele, and the VCF has a length")
+                continue
             if any(alleles[number] not in copies for number in numbers):
                 found.append("a reference that is not bases")
                 continue
@@ -312,6 +315,19 @@ def _alleles(record: VcfRecord, single: bool) -> list[str]:
             break
         shared += 1
     return [text[: len(text) - shared] if text.isalpha() else text for text in written]
+
+
+def _could_be_a_length(record: VcfRecord, variant: ScoreVariant) -> bool:
+    """Whether a single base may stand for an insertion or deletion, or for the base before it.
+
+    `A` beside `ATG` is the deletion if the score means that, and what everybody has if it means
+    another base in A's place; only the other allele would tell.
+    """
+    if variant.other is not None or variant.effect != record.reference[:1]:
+        return False
+    return any(
+        text.isalpha() and len(text) != len(record.reference) for text in record.alternatives
+    )
 
 
 def _frequencies(record: VcfRecord, alleles: Sequence[str]) -> Mapping[str, float] | None:

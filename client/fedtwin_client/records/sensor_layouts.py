@@ -81,6 +81,8 @@ class Layout:
         for at, code, part in self.values:
             if row[at].strip():
                 meant = self._code(row, code)
+                if not meant:  # the limit of an alert, say
+                    continue
                 unit = self.glucose_unit if meant in {SENSOR, METER} else _UNITS.get(meant)
                 if meant == "CGM//ketones":
                     unit = "mmol/L"

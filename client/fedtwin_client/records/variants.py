@@ -204,7 +204,7 @@ def bases_at(record: VcfRecord, call: Call, chromosome: Chromosome) -> dict[int,
             base = None if number is None else _allele_at(locus, made[number], chromosome)
             changed = changed or base not in {None, locus.reference}
             alleles.append(base)
-        if not (changed or _covers(record, locus)):
+        if not (changed or _covers(record, locus) or _asks_for(record, locus, chromosome)):
             continue
         if None in alleles and not changed:
             continue
@@ -266,6 +266,22 @@ def _covers(record: VcfRecord, locus: Locus) -> bool:
     whole = record.position <= locus.position and last <= record.end
     # A line of single bases that begins at an insertion or deletion has seen none there.
     return whole or record.position == locus.position
+
+
+def _asks_for(record: VcfRecord, locus: Locus, chromosome: Chromosome) -> bool:
+    """Whether one of the line's alternatives is the locus's, be it written at another place."""
+    if not _has_length_change(locus):
+        return False
+    for number, alternative in enumerate(record.alternatives, start=1):
+        if not _BASES.match(alternative):
+            continue
+        for change in _changes(
+            chromosome, record.position, record.reference, record.alternatives, number
+        ):
+            known = chromosome.documented(change)
+            if known is not None and known[0] is locus:
+                return True
+    return False
 
 
 def _allele_at(locus: Locus, changes: Sequence[Change], chromosome: Chromosome) -> str:
