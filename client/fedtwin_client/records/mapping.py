@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from fedtwin_client.records.codes import standard_code
+from fedtwin_client.records.figures import PLAIN, Figures, number_of
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.reading import UnusableError, checked_number
 from fedtwin_protocol.contract import Code, complaint
@@ -188,6 +189,7 @@ class TableMapping(Block):
     header: bool = True
     column_names: tuple[str, ...] = ()
     decimal: Literal[".", ","] = "."
+    thousands: Literal[".", ",", "'", " "] | None = None
     timezone: str = "UTC"
     missing: Marks = NOT_RECORDED
     subject: SubjectColumn
@@ -236,13 +238,17 @@ class TableMapping(Block):
             raise ValueError(f"'column_names' names twice: {', '.join(sorted(twice))}")
         if not self.columns and not self.events:
             raise ValueError("expected at least one entry under 'columns' or 'events'")
+        if self.thousands == self.decimal:
+            raise ValueError("'thousands' and 'decimal' cannot be one mark")
         self._refuse_beside_view()
         return self
 
     def _refuse_beside_view(self) -> None:
         if self.view is None:
             return
-        of_files = ("format", "delimiter", "encoding", "header", "column_names", "decimal")
+        of_files = (
+            "format", "delimiter", "encoding", "header", "column_names", "decimal", "thousands",
+        )  # fmt: skip
         given = [key for key in of_files if key in self.model_fields_set]
         if given:
             raise ValueError(f"'{given[0]}' speaks of a file of cells, and a 'view' has none")
@@ -270,8 +276,14 @@ class MarkTable:
     words of the same sense.
     """
 
-    def __init__(self, marks: Iterable[tuple[Mark | None, Any]]) -> None:
-        """Take marks with what each stands for."""
+    def __init__(self, marks: Iterable[tuple[Mark | None, Any]], figures: Figures = PLAIN) -> None:
+        """Take marks.
+
+        Args:
+            marks: each with what it stands for.
+            figures: how the cells write numbers, so that -9 also matches `-9,0`.
+        """
+        self._figures = figures
         self._texts: dict[str, Any] = {}
         self._numbers: dict[float, Any] = {}
         for mark, meaning in marks:
@@ -293,10 +305,17 @@ class MarkTable:
         """Whether a stripped cell is among the marks, and what it stands for."""
         if text in self._texts:
             return True, self._texts[text]
-        number = _number(text) if self._numbers else None
+        number = self._number(text) if self._numbers else None
         if number is not None and number in self._numbers:
             return True, self._numbers[number]
         return False, None
+
+    def _number(self, cell: str) -> float | None:
+        try:
+            number, comparator = number_of(cell, self._figures)
+        except UnusableError:
+            return None
+        return number if comparator is None else None
 
 
 def read_mapping(path: Path) -> TableMapping:
