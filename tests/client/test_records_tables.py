@@ -230,6 +230,28 @@ def test_a_missing_column_is_named_with_those_found(tmp_path: Path) -> None:
 def test_the_wrong_encoding_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="set 'encoding' in the mapping"):
         load(tmp_path, HEADER.encode() + "7,2020-05-01,60,ä,1,1,no,n,3\n".encode("latin-1"))
+    with pytest.raises(RecordError, match="set 'encoding' in the mapping, for example to utf-16"):
+        load(tmp_path, HEADER.encode("utf-16"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"PK\x03\x04\x14\x00", "is an Excel workbook or an archive; save the sheet as CSV"),
+        (b"\x1f\x8b\x08\x00", "is compressed with gzip; unpack it first"),
+    ],
+)
+def test_what_is_no_text_is_said_plainly(tmp_path: Path, content: bytes, says: str) -> None:
+    with pytest.raises(RecordError, match=says):
+        load(tmp_path, content)
+
+
+def test_a_month_is_known_when_it_ends(tmp_path: Path) -> None:
+    mapping = VISITS.replace("{column: date}", '{column: date, format: "%m/%Y"}')
+    _, events = load(tmp_path, HEADER + "7,05/2020,60,F,200,1,yes,y,\n", mapping)
+    (found,) = (event for event in events if event["code"] == "LOINC//2093-3")
+    times = datetime(2020, 5, 1), datetime(2020, 5, 31, 23, 59, 59)
+    assert (found["time"], found["available_time"]) == times
 
 
 @pytest.mark.parametrize(
@@ -239,6 +261,13 @@ def test_the_wrong_encoding_is_said_plainly(tmp_path: Path) -> None:
         ({"name": "A B"}, "name: "),
         ({"subject": {}}, "subject: expected either 'column' or 'row_number: true'"),
         ({"time": {"column": "a", "date": "2020-01-01"}}, "time: expected either"),
+        ({"time": {"column": "a", "format": "dd.mm.yyyy"}}, "expected a format .* such as %d.%m"),
+        ({"birth": {"column": "a", "format": "%d.%m."}}, "expected a format that tells the year"),
+        ({"known": {"column": "a", "format": "%Y-%m-%d %I:%M"}}, "without %p; %H are hours to 24"),
+        ({"known": "a"}, "known: expected keys with their values"),
+        ({"missing": "a"}, "missing: expected a list, such as"),
+        ({"thousands": "."}, "'thousands' and 'decimal' cannot be one mark"),
+        ({"view": "v", "thousands": ","}, "'thousands' speaks of a file of cells"),
         ({"timezone": "Mars"}, "timezone: expected a time zone"),
         ({"encoding": "ebcdic-x"}, "encoding: expected an encoding"),
         ({"header": False}, "'column_names' belongs to 'header: false'"),

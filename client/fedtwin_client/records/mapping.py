@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -26,14 +27,22 @@ from pydantic import (
 
 from fedtwin_client.records.codes import standard_code
 from fedtwin_client.records.figures import PLAIN, Figures, number_of
-from fedtwin_client.records.moments import read_zone
+from fedtwin_client.records.moments import format_precision, read_zone
 from fedtwin_client.records.reading import UnusableError, checked_number
 from fedtwin_protocol.contract import Code, complaint
 from fedtwin_protocol.errors import RecordError
 from fedtwin_protocol.strict_yaml import load_strictly
 
 _LONGEST: Final = 4 * 1024 * 1024
+
+
+def _is_a_format(value: str) -> str:
+    format_precision(value)
+    return value
+
+
 Mark: TypeAlias = StrictBool | StrictInt | StrictFloat | StrictStr
+TimeFormat: TypeAlias = Annotated[str, AfterValidator(_is_a_format)]
 Marks: TypeAlias = tuple[Mark | None, ...]
 Kind: TypeAlias = Literal["number", "flag", "text", "presence", "code"]
 OffsetDays: TypeAlias = Annotated[float, Field(ge=-36525, le=36525)]
@@ -71,7 +80,7 @@ class TimeColumn(Block):
     """When a row happened: a column, or one date for all rows."""
 
     column: str | None = None
-    format: str | None = None
+    format: TimeFormat | None = None
     date: datetime | date | None = None
 
     @model_validator(mode="after")
@@ -85,14 +94,14 @@ class KnownColumn(Block):
     """When a row became known; a row without it was known when it happened."""
 
     column: str
-    format: str | None = None
+    format: TimeFormat | None = None
 
 
 class BirthColumn(Block):
     """When the patient was born: a date, or the age in years at the row's time."""
 
     column: str | None = None
-    format: str | None = None
+    format: TimeFormat | None = None
     age_column: str | None = None
 
     @model_validator(mode="after")

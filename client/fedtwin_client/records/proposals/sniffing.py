@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from fedtwin_client.records.figures import PLAIN, Figures
 from fedtwin_client.records.proposals.number_marks import figures_of
-from fedtwin_client.records.rows import spell_cell
+from fedtwin_client.records.rows import refuse_foreign, spell_cell
 from fedtwin_protocol.errors import RecordError
 
 MOST_BYTES = 32 * 1024 * 1024
@@ -26,13 +26,6 @@ _DELIMITERS = (",", ";", "\t", "|")
 _FIGURE = re.compile(r"[<>]?=?\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?%?\Z")
 _DATE_LIKE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|\d{4}-\d\d")
 _NOTHING = frozenset({"", "?", "NA", "NaN", "null", "NULL", "-", ".", "n/a", "N/A"})
-_FOREIGN = {
-    b"PK\x03\x04": "is an Excel workbook or an archive; save the sheet as CSV",
-    b"\xd0\xcf\x11\xe0": "is an old Excel workbook; save the sheet as CSV",
-    b"\x1f\x8b": "is compressed with gzip; unpack it first (gunzip)",
-    b"%PDF": "is a PDF; ask for the table itself",
-    b"SQLite format": "is an SQLite database; export the table as CSV",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,9 +77,7 @@ def read_start(path: Path) -> Table:
         raise RecordError(f"cannot read the table {path}: {error.strerror}") from error
     if data[:4] == b"PAR1" or path.suffix in {".parquet", ".pq"}:
         return _parquet(path)
-    for start, says in _FOREIGN.items():
-        if data.startswith(start):
-            raise RecordError(f"{path} {says}")
+    refuse_foreign(path, data)
     return _csv(path, data)
 
 
