@@ -32,7 +32,13 @@ def faults(error: ValidationError) -> str:
 
 def complaint(item: Any) -> str:
     """One of pydantic's errors in words that the author of a file understands."""
-    known = {"extra_forbidden": "unknown key", "missing": "is missing"}
+    known = {
+        "extra_forbidden": "unknown key",
+        "missing": "is missing",
+        "tuple_type": "expected a list, such as [a, b]",
+        "model_type": "expected keys with their values, such as {key: value}",
+        "dict_type": "expected keys with their values, such as {key: value}",
+    }
     return known.get(item["type"]) or str(item["msg"]).removeprefix("Value error, ")
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -197,7 +198,7 @@ def test_a_table_is_understood_and_imports_whole_once_a_person_has_reviewed_it(
 ) -> None:
     found = proposed(tmp_path, text.encode(encoding))
     table = found.table
-    assert (table.delimiter, table.decimal, table.encoding) == form
+    assert (table.delimiter, table.figures.decimal, table.encoding) == form
     assert {role: getattr(found, role).profile.name for role in roles} == roles
     for name, (code, unit) in meant.items():
         judged = column(found, name)
@@ -304,6 +305,35 @@ def test_numbers_that_stand_for_nothing_are_asked_about(tmp_path: Path) -> None:
     assert judged.missing == [-9.0, 0.0]
     assert "15 cells are -9: does that mean 'not recorded'?" in judged.unsure
     assert judged.unit == "mg/dL"
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "cells", "figures", "asked"),
+    [
+        (";", ("1.234,5", "980,0", "2.100"), (",", "."), {"thousands"}),
+        (",", ('"1,234.5"', "980.5", '"2,100"'), (".", ","), {"thousands"}),
+        (";", ("1.234.567", "980,5", "2.100"), (",", "."), {"thousands"}),
+        (";", ("1'234.5", "980.5", "2'100"), (".", "'"), {"thousands"}),
+        (";", ("1 234,5", "980,5", "2 100"), (",", " "), {"thousands"}),
+        (";", ("1.234,5", "980.55", "2,5"), (",", "."), {"thousands", "decimal"}),
+        (";", ("1.234,5", "1,234.5", "2,5"), (",", None), {"decimal"}),
+        (";", ("1.234", "98,5", "7,5"), (",", None), {"decimal"}),
+        (";", ("1.234", "98.5", "7.5"), (".", None), set()),
+    ],
+)
+def test_marks_between_thousands_are_proposed_where_a_number_tells_them(
+    tmp_path: Path, delimiter: str, cells: tuple[str, ...], figures: Any, asked: set[str]
+) -> None:
+    lines = [f"P{number}{delimiter}{cells[number % 3]}" for number in range(60)]
+    found = proposed(tmp_path, "\n".join([f"mrn{delimiter}ferritin", *lines]) + "\n")
+    assert tuple(found.table.figures) == figures
+    assert set(found.table.unsure) - {"delimiter"} == asked
+    text = proposal_text(found)
+    assert ("\nthousands:" in text) == ("thousands" in asked)
+    written = load_strictly(text)
+    assert (written.get("decimal", "."), written.get("thousands")) == figures
+    if "98,5" in cells:
+        assert "three figures" in found.table.unsure["decimal"]
 
 
 def test_dates_that_fit_two_formats_are_asked_about(tmp_path: Path) -> None:

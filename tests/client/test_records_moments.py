@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedtwin_client.records.moments import (
+    format_precision,
     read_moment,
     read_with_format,
     read_zone,
@@ -74,3 +75,31 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 def test_more_years_are_earlier(years: float, moment: datetime) -> None:
     later = moment.replace(tzinfo=UTC)
     assert years_before(later, years + 0.5) < years_before(later, years) <= later
+
+
+@pytest.mark.parametrize(
+    ("form", "precision"),
+    [
+        ("%d.%m.%y", "day"),
+        ("%Y-%j", "day"),
+        ("%m/%Y", "month"),
+        ("%b %Y", "month"),
+        ("%Y", "year"),
+        ("%m/%d/%Y %I:%M %p", "time"),
+        ("%Y-%m-%dT%H:%M:%S%z", "time"),
+    ],
+)
+def test_a_format_tells_how_exact_a_time_is(form: str, precision: str) -> None:
+    assert format_precision(form) == precision
+    moment = read_with_format(at(2024, 2, 1, 13).strftime(form), form, read_zone("UTC"))
+    assert moment is not None
+    assert moment.precision == precision
+    ends = {"year": at(2024, 12, 31, 23, 59, 59), "month": at(2024, 2, 29, 23, 59, 59)}
+    ends |= {"day": at(2024, 2, 1, 23, 59, 59), "time": at(2024, 2, 1, 13)}
+    assert moment.end == ends[precision]
+
+
+@pytest.mark.parametrize("form", ["", "%d.%m", "%Q", "%Y %d", "%Y-%m %H", "%d.%m.%Y %I", "%%Y"])
+def test_a_format_that_tells_no_time_is_refused(form: str) -> None:
+    with pytest.raises(ValueError, match="%"):
+        format_precision(form)

@@ -256,6 +256,37 @@ def test_dates(tmp_path: Path) -> None:
     assert [(event.time, event.available_time) for event in found] == [day, day, today]
 
 
+@pytest.mark.parametrize("table", ["death", "condition_occurrence"])
+def test_a_midnight_with_z_behind_it_is_no_time(tmp_path: Path, table: str) -> None:
+    """Taken as a time it would be known in New York on the evening before its date."""
+    when = [
+        ("2024-01-02", "2024-01-02T00:00:00Z"),
+        ("2024-01-01", "2024-01-02 00:00:00+00"),
+        ("2024-01-02", "2024-01-02 05:00:00+00"),
+        ("2024-01-02", "2024-01-02 06:00:00+00"),
+    ]
+    day = (datetime(2024, 1, 2, 5, tzinfo=UTC), datetime(2024, 1, 3, 4, 59, 59, tzinfo=UTC))
+    seven, six = (datetime(2024, 1, 2, hour, tzinfo=UTC) for hour in (0, 6))
+    expected = [day, (seven, seven), day, (six, six)]
+    tables = small()
+    if table == "death":
+        tables["person"] = [{**tables["person"][0], "person_id": number} for number in range(1, 5)]
+        tables[table] = [
+            {"person_id": number, "death_date": date, "death_datetime": at}
+            for number, (date, at) in enumerate(when, start=1)
+        ]
+        expected = [(known, known) for _, known in expected]
+    else:
+        tables[table] = [
+            clinical(table, concept=316866, id=number, date=date, datetime=at)
+            for number, (date, at) in enumerate(when, start=1)
+        ]
+    events, tally = read(as_csv(tmp_path, tables), zone="America/New_York")
+    assert not tally.reasons or table == "death"
+    found = [said(events, f"{table}#{number}") for number in range(1, 5)]
+    assert [(event.time, event.available_time) for event in found] == expected
+
+
 def test_a_delay_is_when_rows_became_known(tmp_path: Path) -> None:
     at = {"concept": 316866, "datetime": "2024-01-02 10:00:00"}
     rows = (clinical("condition_occurrence", **at), clinical("condition_occurrence", **at, id=2))

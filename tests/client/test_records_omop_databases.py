@@ -1,5 +1,6 @@
 """OMOP in files and DuckDB: the same events from each, and clear words where not."""
 
+import csv
 import gzip
 import zipfile
 from collections.abc import Callable
@@ -23,8 +24,10 @@ from .omop_cdm import (
     as_duckdb,
     as_parquet,
     as_zip,
+    clinical,
     read,
     rich,
+    said,
     small,
 )
 
@@ -144,7 +147,7 @@ def test_wishes_that_do_not_fit(tmp_path: Path) -> None:
     [
         (b"", "found no column"),
         (b"measurement_id,measurement_id\n1,2\n", "the column measurement_id stands twice"),
-        (b"\xff\xfem\x00e\x00", "export the tables as UTF-8"),
+        (b"\xff\xfem\x00e\x00", "of MEASUREMENT.csv, found other bytes; export the table as UTF-8"),
         (b"\x00" * 100, "expected a column measurement_id"),
     ],
 )
@@ -205,6 +208,51 @@ def test_forms_of_csv(tmp_path: Path) -> None:
     lines = [words.splitlines()[0], *(f'"half,{line}' for line in words.splitlines()[1:])]
     (place / "CONCEPT.csv").write_text("\n".join(lines).replace(",", "\t") + "\n")
     assert read(place)[0] == expected
+
+
+def test_quotation_marks_between_tabs(tmp_path: Path) -> None:
+    """They are marks if the names of the columns have them, and else a part of the cells."""
+    row = clinical("observation", concept=0, source_value='a "high" one', text="ever, and on")
+    tables = {**small(), "observation": [row, {**row, "observation_id": 2}]}
+    expected, _ = read(as_csv(tmp_path / "plain", tables))
+    place = as_csv(tmp_path / "cdm", tables)
+    file = place / "OBSERVATION.csv"
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.reader(lines))
+    with file.open("w", newline="", encoding="utf-8") as lines:
+        csv.writer(lines, delimiter="\t", quoting=csv.QUOTE_ALL).writerows(rows)
+    assert read(place)[0] == expected
+    with file.open("w", newline="", encoding="utf-8") as lines:
+        csv.writer(lines, delimiter="\t").writerows(rows)
+    events, tally = read(place)
+    assert said(events, "observation#1").code == 'LOCAL//"a_""high""_one"'
+    (marked,) = (count for note, count in tally.notes.items() if "in quotation marks" in note)
+    assert marked == 2
+
+
+def test_what_stands_for_nothing_is_the_same_in_every_form(tmp_path: Path) -> None:
+    """A column of text holds an empty text where CSV has nothing."""
+    tables = small()
+    cells = ["", "NULL", "\\N", " ", "NA"]
+    tables["observation"] = [
+        clinical("observation", concept=3000001, id=number, text=cell, source_text="beside")
+        for number, cell in enumerate(cells, start=1)
+    ]
+    for name, nothing in (("birth_datetime", "NULL"), ("month_of_birth", ""), ("day_of_birth", "")):
+        tables["person"][1][name] = nothing
+    expected, _ = read(as_csv(tmp_path / "csv", tables))
+    texts = [said(expected, f"observation#{number}").text_value for number in range(1, 6)]
+    assert texts == ["beside"] * 4 + ["NA"]
+    folder = tmp_path / "parquet"
+    folder.mkdir()
+    for name, rows in tables.items():
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        whole = {
+            column: [None if row.get(column) is None else str(row[column]) for row in rows]
+            for column in columns
+        }
+        pq.write_table(pa.table(whole), folder / f"{name}.parquet")
+    assert read(folder)[0] == expected
 
 
 def test_parts_and_numbers_of_parquet(tmp_path: Path) -> None:

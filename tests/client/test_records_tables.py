@@ -230,6 +230,28 @@ def test_a_missing_column_is_named_with_those_found(tmp_path: Path) -> None:
 def test_the_wrong_encoding_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="set 'encoding' in the mapping"):
         load(tmp_path, HEADER.encode() + "7,2020-05-01,60,ä,1,1,no,n,3\n".encode("latin-1"))
+    with pytest.raises(RecordError, match="set 'encoding' in the mapping, for example to utf-16"):
+        load(tmp_path, HEADER.encode("utf-16"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"PK\x03\x04\x14\x00", "is an Excel workbook or an archive; save the sheet as CSV"),
+        (b"\x1f\x8b\x08\x00", "is compressed with gzip; unpack it first"),
+    ],
+)
+def test_what_is_no_text_is_said_plainly(tmp_path: Path, content: bytes, says: str) -> None:
+    with pytest.raises(RecordError, match=says):
+        load(tmp_path, content)
+
+
+def test_a_month_is_known_when_it_ends(tmp_path: Path) -> None:
+    mapping = VISITS.replace("{column: date}", '{column: date, format: "%m/%Y"}')
+    _, events = load(tmp_path, HEADER + "7,05/2020,60,F,200,1,yes,y,\n", mapping)
+    (found,) = (event for event in events if event["code"] == "LOINC//2093-3")
+    times = datetime(2020, 5, 1), datetime(2020, 5, 31, 23, 59, 59)
+    assert (found["time"], found["available_time"]) == times
 
 
 @pytest.mark.parametrize(
@@ -239,6 +261,13 @@ def test_the_wrong_encoding_is_said_plainly(tmp_path: Path) -> None:
         ({"name": "A B"}, "name: "),
         ({"subject": {}}, "subject: expected either 'column' or 'row_number: true'"),
         ({"time": {"column": "a", "date": "2020-01-01"}}, "time: expected either"),
+        ({"time": {"column": "a", "format": "dd.mm.yyyy"}}, "expected a format .* such as %d.%m"),
+        ({"birth": {"column": "a", "format": "%d.%m."}}, "expected a format that tells the year"),
+        ({"known": {"column": "a", "format": "%Y-%m-%d %I:%M"}}, "without %p; %H are hours to 24"),
+        ({"known": "a"}, "known: expected keys with their values"),
+        ({"missing": "a"}, "missing: expected a list, such as"),
+        ({"thousands": "."}, "'thousands' and 'decimal' cannot be one mark"),
+        ({"view": "v", "thousands": ","}, "'thousands' speaks of a file of cells"),
         ({"timezone": "Mars"}, "timezone: expected a time zone"),
         ({"encoding": "ebcdic-x"}, "encoding: expected an encoding"),
         ({"header": False}, "'column_names' belongs to 'header: false'"),
@@ -312,3 +341,72 @@ columns:
     assert codes.count("LOINC//2093-3") == cholesterols
     assert report.reasons.get("chol: not recorded", 0) == rows - cholesterols
     assert codes.count("SEX") == codes.count("MEDS_BIRTH") == rows
+
+
+FIGURES = """
+name: figures
+delimiter: ";"
+decimal: "{decimal}"
+thousands: "{thousands}"
+subject: {{row_number: true}}
+time: {{date: 2024-03-01}}
+columns:
+  n: {{code: LOCAL//n, unit: "1", missing: [-9]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("decimal", "thousands", "cell", "value"),
+    [
+        (",", ".", "1.234", 1234.0),
+        (",", ".", "-1.234.567,5", -1234567.5),
+        (",", ".", "< 1.234,5", 1234.5),
+        (",", ".", "12,5", 12.5),
+        (",", ".", "12.5", None),
+        (",", ".", "0.500", None),
+        (",", ".", "1234.567", None),
+        (",", ".", "-9,0", None),
+        (".", ",", "1,234.5", 1234.5),
+        (".", ",", "1,5", None),
+        (".", ",", "12,34,567", None),
+        (".", "'", "1\N{RIGHT SINGLE QUOTATION MARK}234.5", 1234.5),
+        (",", " ", "\N{MINUS SIGN}1\N{NO-BREAK SPACE}234,5", -1234.5),
+        (",", " ", "> 1 234", 1234.0),
+        (",", " ", "120 80", None),
+    ],
+)
+def test_marks_between_thousands_as_the_mapping_says(
+    tmp_path: Path, decimal: str, thousands: str, cell: str, value: float | None
+) -> None:
+    mapping = FIGURES.format(decimal=decimal, thousands=thousands)
+    report, rows = load(tmp_path, f"n;m\n7;\n{cell};\n", mapping)
+    found = [row["numeric_value"] for row in rows if row["numeric_value"] != 7]
+    assert found == ([] if value is None else [value])
+    assert report.unused == (value is None)
+
+
+@pytest.mark.parametrize(
+    ("cell", "comparator"), [("≤5", "<="), ("≥ 5", ">="), ("<=5", "<="), ("> 5", ">")]
+)
+def test_a_comparator_is_kept(tmp_path: Path, cell: str, comparator: str) -> None:
+    _, rows = load(tmp_path, f"n;m\n{cell};\n", FIGURES.format(decimal=",", thousands="."))
+    assert [(row["numeric_value"], row["comparator"]) for row in rows] == [(5.0, comparator)]
+
+
+def test_a_mark_counts_by_its_value_however_the_table_writes_numbers(tmp_path: Path) -> None:
+    mapping = VISITS.replace("name: visits", 'name: visits\ndelimiter: ";"\ndecimal: ","')
+    line = "7;2020-05-01;60;F;0,0;2,0;yes;y;3\n"
+    report, rows = load(tmp_path, HEADER.replace(",", ";") + line, mapping)
+    assert report.reasons == {"chol: not recorded": 1}
+    assert [row["text_value"] for row in rows if row["code"] == "LOCAL//pain"] == ["strong"]
+
+
+def test_a_birth_after_the_line_is_none(tmp_path: Path) -> None:
+    """Of 1925, written with two figures, and read as 2025."""
+    mapping = VISITS.replace("{age_column: age}", '{column: age, format: "%d.%m.%y"}')
+    mapping = mapping.replace("{column: date}", "{column: date}\ntimezone: Europe/Zurich")
+    lines = "7,2024-05-01,12.03.25,F,200,1,yes,y,3\n8,2024-05-01,01.05.24,F,200,1,yes,y,3\n"
+    report, events = load(tmp_path, HEADER + lines, mapping)
+    assert report.reasons == {"birth: lies after the line's time": 1}
+    births = [event["time"] for event in events if event["code"] == "MEDS_BIRTH"]
+    assert births == [datetime(2024, 4, 30, 22)]

@@ -62,6 +62,11 @@ def test_a_vocabulary_is_known_by_its_address(system: str, vocabulary: str) -> N
         ("mEq/L", "meq/L"),
         ("mL/min/1.73 m2", "mL/min/{1.73_m2}"),
         ("{score}", "1"),
+        ("mmol.L-1", "mmol/L"),
+        ("mg·dL⁻¹", "mg/dL"),
+        ("µg.l^-1", "ug/L"),
+        ("furlong.d-1", None),
+        ("g.m.s-1", None),
         ("furlong", None),
         ("", None),
         (None, None),
@@ -81,6 +86,9 @@ def test_a_unit_has_one_spelling(written: str | None, expected: str | None) -> N
         (GLUCOSE, "mg/dL", "mmol/L", 100, 5.55),
         ("LOINC//2160-0", "mg/dL", "umol/L", 1, 88.4),
         ("LOINC//3094-0", "mg/dL", "mmol/L", 10, 3.57),
+        ("LOINC//22664-7", "mg/dL", "mmol/L", 60, 9.99),  # urea, not its nitrogen
+        ("LOINC//3091-6", "mg/dL", "mmol/L", 60, 9.99),
+        ("LOINC//14937-7", "mg/dL", "mmol/L", 10, 3.57),
         ("LOINC//1975-2", "mg/dL", "umol/L", 1, 17.1),
         ("LOINC//3084-1", "mg/dL", "umol/L", 1, 59.48),
         ("LOINC//17861-6", "mg/dL", "mmol/L", 10, 2.495),
@@ -110,6 +118,8 @@ def test_conversions_agree_with_published_factors(
         ("LOCAL//hba1c", "mmol/mol", "%"),
         (GLUCOSE, "meq/L", "mmol/L"),
         (CHOLESTEROL, "mm[Hg]", "mmol/L"),
+        ("LOINC//6301-6", "%", "1"),  # Quick's prothrombin time is no INR
+        ("LOINC//9269-2", "%", "1"),
     ],
 )
 def test_there_is_no_conversion_without_a_reason(code: str, source: str, target: str) -> None:

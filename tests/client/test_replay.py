@@ -126,7 +126,7 @@ class TestTables:
         store = tmp_path / "store"
         before = held(store)
         (report,) = mend_by(store, lambda entry: entry | {"raw": raw}).reports
-        assert report.reasons == {reason: 1}
+        assert (report.reasons, report.read) == ({reason: 1}, {"rows": 1})
         assert held(store) == before
         (left,) = aside(store)
         assert (left["reason"], left["raw"]) == (reason, raw)

@@ -70,6 +70,8 @@ def convert_analyte(
     known: Analyte, source: str, target: str, units: UnitTable
 ) -> Conversion | None:
     """From one unit to another, through what is known of the substance; none if there is no way."""
+    if known.unit == "1" and "%" in {source, target} and "%" not in known.written:
+        return None  # no share: per cent beside an INR is another test of clotting, Quick's
     if known.equation is not None and known.other_unit is not None:
         into, out_of = _to_kept(known, source, units), _to_kept(known, target, units)
     else:

@@ -1,16 +1,14 @@
 """One cell of a table into an event: numbers, flags, texts, presences and codes."""
 
-import re
 from dataclasses import dataclass, replace
 
 from fedtwin_client.records.codes import codes_of, standard_code
 from fedtwin_client.records.events import Event
+from fedtwin_client.records.figures import Figures, number_of
 from fedtwin_client.records.mapping import ColumnMeaning, MarkTable, TableMapping
-from fedtwin_client.records.reading import UnusableError, checked_number, finite
+from fedtwin_client.records.reading import UnusableError, checked_number
 from fedtwin_client.records.rows import Row
 
-_NUMBER = re.compile(r"(<=|>=|<|>)?\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\Z")
-_THOUSANDS = re.compile(r"(?<![\d.])[1-9]\d{0,2}\.\d{3}\Z")
 _YES = {"1", "1.0", "true", "yes", "y", "t"}
 _NO = {"0", "0.0", "false", "no", "n", "f"}
 
@@ -26,14 +24,14 @@ class Column:
     number: int
 
 
-def columns_of(mapping: TableMapping) -> list[Column]:
+def columns_of(mapping: TableMapping, figures: Figures) -> list[Column]:
     """Every meaning of every column, in the order of the mapping."""
     return [
         Column(
             name=name,
             meaning=meaning,
-            missing=MarkTable((mark, None) for mark in meaning.missing),
-            values=None if meaning.values is None else MarkTable(meaning.values.items()),
+            missing=MarkTable(((mark, None) for mark in meaning.missing), figures),
+            values=None if meaning.values is None else MarkTable(meaning.values.items(), figures),
             number=number,
         )
         for name, meanings in mapping.columns.items()
@@ -41,7 +39,9 @@ def columns_of(mapping: TableMapping) -> list[Column]:
     ]
 
 
-def cell_event(row: Row, column: Column, start: Event, missing: MarkTable, decimal: str) -> Event:
+def cell_event(
+    row: Row, column: Column, start: Event, missing: MarkTable, figures: Figures
+) -> Event:
     """The event of one cell, at the row's time.
 
     Args:
@@ -49,7 +49,7 @@ def cell_event(row: Row, column: Column, start: Event, missing: MarkTable, decim
         column: what the cell means.
         start: the event that all of the row's events start from.
         missing: marks for "not recorded" in every column.
-        decimal: the mark before a number's decimals.
+        figures: the marks in numbers.
 
     Raises:
         UnusableError: the cell makes no event.
@@ -70,9 +70,9 @@ def cell_event(row: Row, column: Column, start: Event, missing: MarkTable, decim
     if meaning.kind == "text":
         return replace(event, text_value=cell)
     if meaning.kind == "number":
-        return _with_number(event, cell, row, meaning, decimal)
+        return _with_number(event, cell, row, meaning, figures)
     if meaning.kind == "code":
-        return _with_code(event, cell, row, column, (missing, decimal))
+        return _with_code(event, cell, row, column, (missing, figures))
     yes = _yes_or_no(cell)
     if meaning.kind == "presence":
         if not yes:
@@ -81,22 +81,10 @@ def cell_event(row: Row, column: Column, start: Event, missing: MarkTable, decim
     return replace(event, numeric_value=float(yes))
 
 
-def number_of(cell: str, decimal: str) -> tuple[float, str | None]:
-    """A cell's number, and the comparator before it.
-
-    Raises:
-        UnusableError: it is no finite number.
-    """
-    if decimal == "," and _THOUSANDS.search(cell):
-        raise UnusableError("a point before three digits: thousands, or decimals?")
-    match = _NUMBER.match(cell.replace(",", ".") if decimal == "," and "." not in cell else cell)
-    if match is None:
-        raise UnusableError("expected a number, found text")
-    return finite(float(match[2])), match[1]
-
-
-def _with_number(event: Event, cell: str, row: Row, meaning: ColumnMeaning, decimal: str) -> Event:
-    value, comparator = number_of(cell, decimal)
+def _with_number(
+    event: Event, cell: str, row: Row, meaning: ColumnMeaning, figures: Figures
+) -> Event:
+    value, comparator = number_of(cell, figures)
     unit = meaning.unit if meaning.unit_column is None else row.cells[meaning.unit_column]
     number = checked_number(event.code, value, unit)
     return replace(
@@ -109,9 +97,9 @@ def _with_number(event: Event, cell: str, row: Row, meaning: ColumnMeaning, deci
 
 
 def _with_code(
-    event: Event, cell: str, row: Row, column: Column, marks: tuple[MarkTable, str]
+    event: Event, cell: str, row: Row, column: Column, marks: tuple[MarkTable, Figures]
 ) -> Event:
-    missing, decimal = marks
+    missing, figures = marks
     meaning = column.meaning
     coded = replace(event, code=_code(cell, row, meaning))
     if meaning.value_column is None:
@@ -119,7 +107,7 @@ def _with_code(
     value = row.cells[meaning.value_column]
     if not value or missing.find(value)[0] or column.missing.find(value)[0]:
         raise UnusableError(f"{meaning.value_column}: not recorded", wrong=False)
-    return _with_number(coded, value, row, meaning, decimal)
+    return _with_number(coded, value, row, meaning, figures)
 
 
 def _code(cell: str, row: Row, meaning: ColumnMeaning) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -25,14 +26,23 @@ from pydantic import (
 )
 
 from fedtwin_client.records.codes import standard_code
-from fedtwin_client.records.moments import read_zone
+from fedtwin_client.records.figures import PLAIN, Figures, number_of
+from fedtwin_client.records.moments import format_precision, read_zone
 from fedtwin_client.records.reading import UnusableError, checked_number
 from fedtwin_protocol.contract import Code, complaint
 from fedtwin_protocol.errors import RecordError
 from fedtwin_protocol.strict_yaml import load_strictly
 
 _LONGEST: Final = 4 * 1024 * 1024
+
+
+def _is_a_format(value: str) -> str:
+    format_precision(value)
+    return value
+
+
 Mark: TypeAlias = StrictBool | StrictInt | StrictFloat | StrictStr
+TimeFormat: TypeAlias = Annotated[str, AfterValidator(_is_a_format)]
 Marks: TypeAlias = tuple[Mark | None, ...]
 Kind: TypeAlias = Literal["number", "flag", "text", "presence", "code"]
 OffsetDays: TypeAlias = Annotated[float, Field(ge=-36525, le=36525)]
@@ -70,7 +80,7 @@ class TimeColumn(Block):
     """When a row happened: a column, or one date for all rows."""
 
     column: str | None = None
-    format: str | None = None
+    format: TimeFormat | None = None
     date: datetime | date | None = None
 
     @model_validator(mode="after")
@@ -84,14 +94,14 @@ class KnownColumn(Block):
     """When a row became known; a row without it was known when it happened."""
 
     column: str
-    format: str | None = None
+    format: TimeFormat | None = None
 
 
 class BirthColumn(Block):
     """When the patient was born: a date, or the age in years at the row's time."""
 
     column: str | None = None
-    format: str | None = None
+    format: TimeFormat | None = None
     age_column: str | None = None
 
     @model_validator(mode="after")
@@ -188,6 +198,7 @@ class TableMapping(Block):
     header: bool = True
     column_names: tuple[str, ...] = ()
     decimal: Literal[".", ","] = "."
+    thousands: Literal[".", ",", "'", " "] | None = None
     timezone: str = "UTC"
     missing: Marks = NOT_RECORDED
     subject: SubjectColumn
@@ -236,13 +247,17 @@ class TableMapping(Block):
             raise ValueError(f"'column_names' names twice: {', '.join(sorted(twice))}")
         if not self.columns and not self.events:
             raise ValueError("expected at least one entry under 'columns' or 'events'")
+        if self.thousands == self.decimal:
+            raise ValueError("'thousands' and 'decimal' cannot be one mark")
         self._refuse_beside_view()
         return self
 
     def _refuse_beside_view(self) -> None:
         if self.view is None:
             return
-        of_files = ("format", "delimiter", "encoding", "header", "column_names", "decimal")
+        of_files = (
+            "format", "delimiter", "encoding", "header", "column_names", "decimal", "thousands",
+        )  # fmt: skip
         given = [key for key in of_files if key in self.model_fields_set]
         if given:
             raise ValueError(f"'{given[0]}' speaks of a file of cells, and a 'view' has none")
@@ -270,8 +285,14 @@ class MarkTable:
     words of the same sense.
     """
 
-    def __init__(self, marks: Iterable[tuple[Mark | None, Any]]) -> None:
-        """Take marks with what each stands for."""
+    def __init__(self, marks: Iterable[tuple[Mark | None, Any]], figures: Figures = PLAIN) -> None:
+        """Take marks.
+
+        Args:
+            marks: each with what it stands for.
+            figures: how the cells write numbers, so that -9 also matches `-9,0`.
+        """
+        self._figures = figures
         self._texts: dict[str, Any] = {}
         self._numbers: dict[float, Any] = {}
         for mark, meaning in marks:
@@ -293,10 +314,17 @@ class MarkTable:
         """Whether a stripped cell is among the marks, and what it stands for."""
         if text in self._texts:
             return True, self._texts[text]
-        number = _number(text) if self._numbers else None
+        number = self._number(text) if self._numbers else None
         if number is not None and number in self._numbers:
             return True, self._numbers[number]
         return False, None
+
+    def _number(self, cell: str) -> float | None:
+        try:
+            number, comparator = number_of(cell, self._figures)
+        except UnusableError:
+            return None
+        return number if comparator is None else None
 
 
 def read_mapping(path: Path) -> TableMapping:

@@ -76,13 +76,51 @@ def read_moment(text: str, zone: tzinfo) -> Moment | None:
 
 
 def read_with_format(text: str, form: str, zone: tzinfo) -> Moment | None:
-    """Read a time by a `strptime` format; without an hour in it, it means the whole day."""
+    """Read a time by a `strptime` format; one without an hour means all of the day, and so on."""
     try:
         value = datetime.strptime(text.strip(), form)
-        dated = not any(mark in form for mark in ("%H", "%I", "%X", "%c", "%s"))
-        return whole_day(value, zone) if dated else _instant(value, zone)
+        match format_precision(form):
+            case "time":
+                return _instant(value, zone)
+            case "day":
+                return whole_day(value, zone)
+            case "month":
+                return _month(value.year, value.month, zone)
+            case _:
+                return _year(value.year, zone)
     except (ValueError, OverflowError):
         return None
+
+
+@lru_cache(maxsize=256)
+def format_precision(form: str) -> str:
+    """What a `strptime` format tells: `time`, `day`, `month` or `year`, as `Moment.precision`.
+
+    Raises:
+        ValueError: it is no format, or does not tell one time.
+    """
+    if "%I" in form and "%p" not in form:
+        raise ValueError(f"'{form}' has hours to twelve (%I) without %p; %H are hours to 24")
+    told = [(2003, 2, 1), (2002, 3, 1), (2002, 2, 2), (2002, 2, 1)]
+    try:
+        year, month, day, first = (
+            datetime.strptime(datetime(*date, tzinfo=UTC).strftime(form), form) for date in told
+        )
+        clock = any(mark in form for mark in ("%H", "%I", "%X", "%c", "%s", "%T", "%R"))
+    except (ValueError, re.error) as error:
+        raise ValueError(
+            f"expected a format such as %d.%m.%Y or %m/%d/%Y %H:%M, found '{form}' ({error})"
+        ) from error
+    if year == first or (month == first and day != first):
+        raise ValueError(
+            f"expected a format that tells the year, such as %d.%m.%Y, and not a day without its "
+            f"month; found '{form}'"
+        )
+    if day == first and clock:
+        raise ValueError(f"expected a format that tells the day of a time of day, found '{form}'")
+    if day != first:
+        return "time" if clock else "day"
+    return "month" if month != first else "year"
 
 
 def whole_day(value: datetime, zone: tzinfo) -> Moment:
@@ -113,12 +151,17 @@ def _instant(value: datetime, zone: tzinfo) -> Moment:
 
 def _month_or_year(match: re.Match[str], zone: tzinfo) -> Moment:
     year, month = int(match[1]), match[2]
-    if month is None:
-        start, after = datetime(year, 1, 1, tzinfo=zone), datetime(year + 1, 1, 1, tzinfo=zone)
-        return Moment(start=_utc(start), end=_last(after), precision="year")
-    number = int(month)
-    start = datetime(year, number, 1, tzinfo=zone)
-    after = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=zone)
+    return _year(year, zone) if month is None else _month(year, int(month), zone)
+
+
+def _year(year: int, zone: tzinfo) -> Moment:
+    start, after = datetime(year, 1, 1, tzinfo=zone), datetime(year + 1, 1, 1, tzinfo=zone)
+    return Moment(start=_utc(start), end=_last(after), precision="year")
+
+
+def _month(year: int, month: int, zone: tzinfo) -> Moment:
+    start = datetime(year, month, 1, tzinfo=zone)
+    after = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=zone)
     return Moment(start=_utc(start), end=_last(after), precision="month")
 
 

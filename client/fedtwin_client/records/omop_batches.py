@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fedtwin_client.records.omop_database import ABSENT
 from fedtwin_client.records.omop_tables import CONCEPT_MEANINGS, VISITS, Meaning, Table
 from fedtwin_client.records.seen_keys import SeenKeys
 
@@ -18,6 +19,7 @@ _NEVER_NA = (
     *_NUMBERED, Meaning.DATE, Meaning.DATETIME, Meaning.END_DATE, Meaning.END_DATETIME,
     Meaning.NUMBER,
 )  # fmt: skip
+_TEXTS = (Meaning.TEXT, Meaning.SOURCE_TEXT)
 _WHOLE = r"^[+-]?\d{1,19}$"
 _LARGEST = str(2**63 - 1)
 
@@ -37,7 +39,7 @@ class TableReading:
         Returns:
             The rows, and those that cannot be told apart, with `row`, `key` and `reason`.
         """
-        cells = {meaning: batch[name] for meaning, name in self.columns.items()}
+        cells = {meaning: _there(meaning, batch[name]) for meaning, name in self.columns.items()}
         for meaning in _NEVER_NA:
             if meaning in cells:
                 cells[meaning] = _without_na(cells[meaning])
@@ -105,6 +107,13 @@ def _whole_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pc.any(pc.match_substring(plain, ".")).as_py():
         return pc.replace_substring_regex(plain, r"\.0*$", "")
     return plain
+
+
+def _there(meaning: Meaning, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Without what stands for nothing: a database of text columns holds it as CSV does."""
+    plain = pc.utf8_trim_whitespace(column) if meaning in _TEXTS else column
+    nothing = pc.is_in(plain, value_set=pa.array(ABSENT))
+    return pc.if_else(nothing, None, column) if pc.any(nothing).as_py() else column
 
 
 def _without_na(column: pa.ChunkedArray) -> pa.ChunkedArray:

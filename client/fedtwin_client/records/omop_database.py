@@ -12,6 +12,8 @@ import pyarrow as pa
 from fedtwin_client.records.report import Tally
 
 BATCH_ROWS = 100_000
+# Written for what is not there, in files and in columns of text alike.
+ABSENT = ("", "NULL", "null", "\\N")
 
 
 class Database(Protocol):

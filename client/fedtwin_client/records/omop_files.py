@@ -2,8 +2,8 @@
 
 A table is a file of its name in any case (`PERSON.csv`, `person.parquet`) or a folder of that name
 with Parquet parts. CSV is read as a stream, from a zip without unpacking it, so that no copy of a
-record comes to lie on the disk. Where the header is parted by tabs nothing is quoted: that is how
-OHDSI's vocabularies are delivered (athena.ohdsi.org).
+record comes to lie on the disk. Where the header is parted by tabs nothing is quoted, unless the
+names are: OHDSI's vocabularies come with quotation marks that have no end (athena.ohdsi.org).
 """
 
 import csv
@@ -25,7 +25,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from fedtwin_client.records.arrow_streams import Batches, batches_of
-from fedtwin_client.records.omop_database import BATCH_ROWS
+from fedtwin_client.records.omop_database import ABSENT, BATCH_ROWS
 from fedtwin_client.records.report import Place, Tally
 from fedtwin_protocol.errors import RecordError
 
@@ -34,8 +34,8 @@ _ENDINGS = (".csv", ".csv.gz", _PARQUET)
 _DELIMITERS = ",\t;|"
 _LONGEST_LINE = 8 * 1024 * 1024
 _LONGEST_HEADER = 64 * 1024
+_MARKS_STAY = "a cell in quotation marks, which stay: between tabs, and the names have none"
 _FORGOTTEN_QUOTE = "has a quotation mark without its end"
-_ABSENT = ["", "NULL", "null", "\\N"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +44,7 @@ class _Csv:
 
     columns: tuple[str, ...]
     delimiter: str
+    quoted: bool
 
 
 class OmopFiles:
@@ -157,7 +158,7 @@ class OmopFiles:
     def _form(self, part: str) -> _Csv:
         if part not in self._forms:
             with self._open(part) as stream:
-                self._forms[part] = _read_header(stream.readline(_LONGEST_HEADER))
+                self._forms[part] = _read_header(stream.readline(_LONGEST_HEADER), part)
         return self._forms[part]
 
     @contextmanager
@@ -181,7 +182,8 @@ class OmopFiles:
 
     def _csv(self, part: str, columns: Sequence[str], tally: Tally | None) -> Iterator[pa.Table]:
         form, name = self._form(part), PurePosixPath(part).name
-        quoted = form.delimiter != "\t"
+        quoted = form.quoted
+        marked = 0
 
         def refused(row: pacsv.InvalidRow) -> str:
             if tally is not None:
@@ -210,15 +212,18 @@ class OmopFiles:
                 convert_options=pacsv.ConvertOptions(
                     column_types=dict.fromkeys(form.columns, pa.string()),
                     include_columns=list(columns),
-                    null_values=_ABSENT,
+                    null_values=list(ABSENT),
                     strings_can_be_null=True,
                 ),
             )
             with self._under_way(batches_of(opened, watched.stop)) as batches:
                 for batch in batches:
+                    marked += 0 if quoted else _marked(batch)
                     yield pa.Table.from_batches([batch])
             if quoted and watched.quotes % 2:
                 raise RecordError(f"{part} {_FORGOTTEN_QUOTE}; export the table again")
+            if tally is not None and marked:
+                tally.note(_MARKS_STAY, Place(name, 0), marked)
             if tally is not None and not watched.ended:
                 tally.note("the last line has no line end: was the file cut off?", Place(name, 0))
 
@@ -332,7 +337,7 @@ def _in_folder_of(part: str, table: str) -> bool:
     return PurePosixPath(part).parent.name.lower() == table
 
 
-def _read_header(line: bytes) -> _Csv:
+def _read_header(line: bytes, part: str) -> _Csv:
     """The columns' names, and what parts them.
 
     Raises:
@@ -342,15 +347,26 @@ def _read_header(line: bytes) -> _Csv:
         text = line.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise RecordError(
-            "expected the names of the columns in UTF-8 in the first line of every CSV, found "
-            "other bytes; export the tables as UTF-8"
+            f"expected the names of the columns in UTF-8 in the first line of {part}, found other "
+            "bytes; export the table as UTF-8"
         ) from error
     delimiter = max(_DELIMITERS, key=text.count)
     names = tuple(name.strip().lower() for name in next(csv.reader([text], delimiter=delimiter)))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise RecordError(f"the column {twice[0]} stands twice in the first line of a table")
-    return _Csv(columns=names, delimiter=delimiter)
+        raise RecordError(f"the column {twice[0]} stands twice in the first line of {part}")
+    return _Csv(
+        columns=names, delimiter=delimiter, quoted=delimiter != "\t" or text.startswith('"')
+    )
+
+
+def _marked(batch: pa.RecordBatch) -> int:
+    """How many cells stand in quotation marks."""
+    found = 0
+    for column in batch.columns:
+        both = pc.and_(pc.starts_with(column, '"'), pc.ends_with(column, '"'))
+        found += pc.sum(both).as_py() or 0
+    return int(found)
 
 
 def _in_words(error: Exception) -> str:

@@ -10,18 +10,18 @@ import pyarrow as pa
 
 from fedtwin_client.records.events import BIRTH, DEATH, SEX, Event
 from fedtwin_client.records.moments import Moment
-from fedtwin_client.records.omop_database import Database
+from fedtwin_client.records.omop_database import ABSENT, Database
 from fedtwin_client.records.omop_rows import PEOPLE
 from fedtwin_client.records.omop_tables import DEATH as DEATH_TABLE
 from fedtwin_client.records.omop_tables import DEATH_COLUMNS, PERSON, PERSON_COLUMNS
-from fedtwin_client.records.omop_times import as_day
+from fedtwin_client.records.omop_times import as_day, time_or_day
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_client.records.report import Place
 from fedtwin_client.records.source import Desk
 
 _SEXES = {"8507": "male", "8532": "female", "8521": "other", "8551": "unknown"}
-_ABSENT = "NA"
+_ABSENT = frozenset(("NA", *ABSENT))
 _Cells: TypeAlias = Mapping[str, str | None]
 
 
@@ -88,7 +88,7 @@ class People:
             self._reading.tally.read[table] += batch.num_rows
             for row in batch.to_pylist():
                 cells = {
-                    name: None if row.get(name) == _ABSENT else row.get(name) for name in columns
+                    name: None if row.get(name) in _ABSENT else row.get(name) for name in columns
                 }
                 yield {**cells, "person_id": whole_number(cells["person_id"])}
 
@@ -191,13 +191,8 @@ class People:
 
     def _died(self, row: _Cells) -> datetime:
         """The time, or the end of the day: midnight stands for a time that is not known."""
-        written = row["death_datetime"] or row["death_date"]
-        if not written:
-            raise UnusableError("no time")
-        day = as_day(self._reading, written)
-        moment = self._reading.moment(written) if row["death_datetime"] else day
-        exact = moment.precision == "time" and moment.start != day.start
-        return moment.start if exact else day.end
+        day = as_day(self._reading, row["death_date"]) if row["death_date"] else None
+        return time_or_day(self._reading, day, row["death_datetime"]).end
 
 
 def whole_number(text: str | None) -> str | None:

@@ -6,6 +6,7 @@ start of its day and was known by its end. Different days are few, and are read 
 rules of every door; exact times are many, and those written plainly are read all at once.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ NO_TIME = "no time"
 _TIMESTAMP = pa.timestamp("us")
 _EPOCH = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
+_MIDNIGHT = re.compile(r"(\d{4}-\d\d-\d\d)[ T]00:00(:00(\.0+)?)?(Z|[+-]\d\d(:?\d\d)?)?")
 _PLAIN = r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?"
 _READ_EXACT = f"""
 SELECT row, epoch_us(try_cast(datetime AS TIMESTAMP)) AS local FROM batch
@@ -96,17 +98,9 @@ class RowTimes:
 
     def _when(self, date: str | None, at: str | None, delay: timedelta) -> _When:
         day = None if date is None else as_day(self._reading, date)
-        moment = day
-        if at is not None:
-            moment = self._reading.moment(_with_minutes(at))
-            local = moment.start.astimezone(self._reading.zone)
-            if moment.precision == "time" and local.time() == datetime.min.time():
-                moment = whole_day(local.replace(tzinfo=None), self._reading.zone)
-        if moment is None:
-            raise UnusableError(NO_TIME)
+        moment = time_or_day(self._reading, day, at)
         known = min(moment.end + delay, self._reading.now)
-        apart = day is not None and not day.start <= moment.start <= day.end
-        return _When(moment.start, known, moment.end, apart)
+        return _When(moment.start, known, moment.end, day is not None and _apart(moment, day))
 
 
 class LocalOffsets:
@@ -151,12 +145,44 @@ def as_day(reading: Reading, text: str) -> Moment:
     Raises:
         UnusableError: it is no date, lies after now, or too long ago to be true.
     """
+    if written := _MIDNIGHT.fullmatch(text.strip()):
+        return reading.moment(written[1])
     moment = reading.moment(_with_minutes(text))
     if moment.precision == "time":
         local = moment.start.astimezone(reading.zone)
         midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
         return whole_day(midnight, reading.zone)
     return moment
+
+
+def time_or_day(reading: Reading, day: Moment | None, at: str | None) -> Moment:
+    """The time of a datetime, or a whole day where midnight says that no time of day is known.
+
+    Args:
+        reading: the import's rules.
+        day: of the date beside it.
+        at: the datetime. Some tools put `Z` behind times without a zone: a midnight that is of the
+            date's day only as it is written, and of another on the hospital's clock, is no time.
+
+    Raises:
+        UnusableError: there is neither, or it is no time, lies after now, or too long ago.
+    """
+    if at is None:
+        if day is None:
+            raise UnusableError(NO_TIME)
+        return day
+    moment = reading.moment(_with_minutes(at))
+    local = moment.start.astimezone(reading.zone)
+    if moment.precision == "time" and local.time() == datetime.min.time():
+        return whole_day(local.replace(tzinfo=None), reading.zone)
+    written = _MIDNIGHT.fullmatch(at.strip())
+    if written and day and _apart(moment, day) and reading.moment(written[1]).start == day.start:
+        return day
+    return moment
+
+
+def _apart(moment: Moment, day: Moment) -> bool:
+    return not day.start <= moment.start <= day.end
 
 
 def _with_minutes(text: str) -> str:

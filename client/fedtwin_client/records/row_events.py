@@ -10,9 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fedtwin_client.records.cells import cell_event, columns_of, number_of
+from fedtwin_client.records.cells import cell_event, columns_of
 from fedtwin_client.records.codes import standard_code
 from fedtwin_client.records.events import BIRTH, SEX, Event
+from fedtwin_client.records.figures import Figures, number_of
 from fedtwin_client.records.mapping import MarkTable, TableMapping
 from fedtwin_client.records.moments import Moment, read_with_format, whole_day, years_before
 from fedtwin_client.records.pseudonyms import Identity
@@ -43,8 +44,9 @@ class RowReader:
         self._reading = desk.reading
         self._pseudonyms = desk.pseudonyms
         self._drop_repeats = drop_repeats
-        self._columns = columns_of(mapping)
-        self._missing = MarkTable((mark, None) for mark in mapping.missing)
+        self._figures = Figures(mapping.decimal, mapping.thousands)
+        self._columns = columns_of(mapping, self._figures)
+        self._missing = MarkTable(((mark, None) for mark in mapping.missing), self._figures)
         self._sex = _sex_marks(mapping)
         self._seen: set[bytes] = set()
         self._births: dict[int, datetime] = {}
@@ -91,7 +93,7 @@ class RowReader:
             self._keep(events, made, event.offset_days, row, "event")
         for column in self._columns:
             try:
-                made = cell_event(row, column, start, self._missing, self._mapping.decimal)
+                made = cell_event(row, column, start, self._missing, self._figures)
             except UnusableError as error:
                 self._account(error, column.name, row)
                 continue
@@ -199,6 +201,8 @@ class RowReader:
             assert block.age_column is not None
             assert start.time is not None
             born = years_before(start.time, self._age(row.cells[block.age_column]))
+        if start.time is not None and start.time < born > self._time(row).end:
+            raise UnusableError("lies after the line's time")
         first = self._births.get(start.subject_id)
         if first is not None:
             if abs(first - born) > timedelta(days=367):
@@ -212,7 +216,7 @@ class RowReader:
     def _age(self, cell: str) -> float:
         if self._absent(cell):
             raise UnusableError("not recorded", wrong=False)
-        years, _ = number_of(cell, self._mapping.decimal)
+        years, _ = number_of(cell, self._figures)
         if not 0 <= years <= _OLDEST_AGE:
             raise UnusableError(f"expected an age from 0 to {_OLDEST_AGE} years")
         return years

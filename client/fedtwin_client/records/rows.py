@@ -23,6 +23,14 @@ from fedtwin_protocol.errors import RecordError
 
 _LINE_ENDS = ("\n", "\r")
 _SHOWN = 800_000  # more characters than a quarantine keeps, which then says so
+_LONGEST_SIGN = 16
+_FOREIGN = {
+    b"PK\x03\x04": "is an Excel workbook or an archive; save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "is an old Excel workbook; save the sheet as CSV",
+    b"\x1f\x8b": "is compressed with gzip; unpack it first (gunzip)",
+    b"%PDF": "is a PDF; ask for the table itself",
+    b"SQLite format": "is an SQLite database; export the table as CSV",
+}
 _FIGURE = re.compile(r"\d[\d.,:/ T+Z-]*")
 
 
@@ -47,6 +55,8 @@ def read_rows(path: Path, mapping: TableMapping, tally: Tally) -> Iterator[Row]:
         # "-sig" takes a byte-order mark off where there is one, and changes nothing elsewhere.
         utf8 = mapping.encoding.lower().replace("_", "-") in {"utf-8", "utf8"}
         encoding = "utf-8-sig" if utf8 else mapping.encoding
+        with path.open("rb") as raw:
+            refuse_foreign(path, raw.read(_LONGEST_SIGN))
         with path.open(encoding=encoding, newline="") as file:
             yield from _csv(file, path, mapping, tally)
     except OSError as error:
@@ -54,10 +64,30 @@ def read_rows(path: Path, mapping: TableMapping, tally: Tally) -> Iterator[Row]:
     except UnicodeDecodeError as error:
         raise RecordError(
             f"{path} is not {mapping.encoding.removesuffix('-sig')} text ({error.reason}); set "
-            "'encoding' in the mapping, for example to cp1252"
+            f"'encoding' in the mapping, for example to {_other_encoding(path)}"
         ) from error
     except pa.ArrowException as error:
         raise RecordError(f"{path} is not a whole Parquet file: {error}") from error
+
+
+def refuse_foreign(path: Path, start: bytes) -> None:
+    """Refuse what is no text.
+
+    Args:
+        path: the file, for the sentence.
+        start: its first bytes.
+
+    Raises:
+        RecordError: it is an Excel workbook, a compressed file or the like.
+    """
+    for sign, says in _FOREIGN.items():
+        if start.startswith(sign):
+            raise RecordError(f"{path} {says}")
+
+
+def _other_encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in {b"\xff\xfe", b"\xfe\xff"} else "cp1252"
 
 
 def spell_cell(cell: Any) -> str:

@@ -112,6 +112,7 @@ class TableLines(ByNumber):
         for line in self._lines:
             rows = rows_of_line(line, self._mapping, self._whole)
             if not rows:
+                self._whole.read["rows"] += 1
                 self._whole.end(line.place, line.text)
             for row in rows:
                 self._whole.read["rows"] += 1

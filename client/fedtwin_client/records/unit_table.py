@@ -15,7 +15,9 @@ from typing import Final
 _ANNOTATION_ONLY: Final = re.compile(r"\{[^{}]*\}\Z")
 _MOST_REMEMBERED: Final = 16_384
 _POWER_OF_TEN: Final = re.compile("10([⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
-_RAISED: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
+_RAISED: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+# mmol.L-1: one unit by a power of -1 of another, as UCUM and the SI also write a division.
+_BY_POWER: Final = re.compile(r"([^./·]+)[.·]([A-Za-z]+)(?:\^|\*\*)?-1\Z")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +115,8 @@ class UnitTable:
         known = self.loose.get(plain.lower())
         if known is None and _ANNOTATION_ONLY.match(plain):
             return "1"
+        if known is None and (divided := _BY_POWER.match(plain)):
+            return self._normal(f"{divided[1]}/{divided[2]}")
         return known
 
     def conversion(self, source: str, target: str) -> Conversion | None:

@@ -16,13 +16,15 @@ from fedtwin_client.records.proposals.names import NEUTRAL, TELLTALE
 from fedtwin_client.records.units import normal_unit
 
 _BRACKETED = re.compile(r"\s*[\[(]\s*([^\[\]()]*(?:[\[(][^\[\]()]*[\])][^\[\]()]*)*)\s*[\])]\s*\Z")
-_ENDING = re.compile(r"[\s_.,;:-]+(?:in[\s_]+)?([A-Za-zµμ%/*^0-9°]+(?:[\s_./]?[A-Za-z0-9]+)*)\Z")
+_GAP = re.compile(r"[\s_.,;:-]+(?:in[\s_]+)?")
 _SIGN = re.compile(r"[\s_.,;:-]*(°\s?[CFcf]|%)\s*\Z")
 _CAMEL = re.compile(r"(?<=[a-zà-ÿ])(?=[A-Z])")
+_LETTERS = str.maketrans({"ß": "ss", "\N{MICRO SIGN}": "u", "\N{GREEK SMALL LETTER MU}": "u"})
 _WORDS = re.compile(r"[a-z]+\d*[a-z]*|\d+")
 _SPELLED = {
     "mgdl": "mg/dL", "mmoll": "mmol/L", "umoll": "umol/L", "gdl": "g/dL", "gl": "g/L",
-    "mgl": "mg/L", "ngml": "ng/mL", "ngl": "ng/L", "pgml": "pg/mL", "iul": "U/L", "ul": "U/L",
+    "mgl": "mg/L", "ugl": "ug/L", "ugdl": "ug/dL", "nmoll": "nmol/L", "pmoll": "pmol/L",
+    "ngml": "ng/mL", "ngl": "ng/L", "pgml": "pg/mL", "iul": "U/L", "ul": "U/L",
     "mmhg": "mm[Hg]", "bpm": "/min", "pct": "%", "percent": "%", "cm": "cm", "kg": "kg",
     "lb": "[lb_av]", "lbs": "[lb_av]", "inch": "[in_i]", "inches": "[in_i]", "degc": "Cel",
     "celsius": "Cel",
@@ -74,6 +76,10 @@ def heading_of(name: str) -> Heading:
     if sign and sign.start() > 0:
         unit = normal_unit(sign[1])
         return Heading(words=words_of(name[: sign.start()]), unit=unit, written=sign[1])
+    for gap in _GAP.finditer(name):
+        written = name[gap.end() :]
+        if gap.start() > 0 and "/" in written and (unit := normal_unit(written)) is not None:
+            return Heading(words=words_of(name[: gap.start()]), unit=unit, written=written)
     words = words_of(name)
     for length in (3, 2, 1):
         if len(words) > length:
@@ -81,20 +87,13 @@ def heading_of(name: str) -> Heading:
             if ending in _SPELLED and (length > 1 or len(ending) > 1):
                 unit = _SPELLED[ending]
                 return Heading(words=words[:-length], unit=unit, written=unit)
-    ending_match = _ENDING.search(name)
-    if ending_match and "/" in ending_match[1]:
-        unit = normal_unit(ending_match[1])
-        if unit is not None:
-            return Heading(
-                words=words_of(name[: ending_match.start()]), unit=unit, written=ending_match[1]
-            )
     return Heading(words=words, unit=None, written=None)
 
 
 @cache
 def words_of(text: str) -> tuple[str, ...]:
     """The words of a name, lower case without accents."""
-    apart = _CAMEL.sub(" ", text.strip()).replace("ß", "ss")
+    apart = _CAMEL.sub(" ", text.strip()).translate(_LETTERS)
     plain = unicodedata.normalize("NFKD", apart).encode("ascii", "ignore").decode().lower()
     return tuple(_WORDS.findall(plain))
 

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fedtwin_client.records.cells import number_of
+from fedtwin_client.records.figures import Figures, number_of
 from fedtwin_client.records.moments import read_moment, read_zone
 from fedtwin_client.records.proposals.names import NO, YES
 from fedtwin_client.records.reading import UnusableError
@@ -83,24 +83,24 @@ class Profile:
     figures: int = 0
 
 
-def profile_of(name: str, cells: Sequence[str], decimal: str) -> Profile:
+def profile_of(name: str, cells: Sequence[str], figures: Figures) -> Profile:
     """Look at one column.
 
     Args:
         name: the column.
         cells: stripped.
-        decimal: the mark before decimals.
+        figures: the marks in numbers.
     """
     counts = Counter(cells)
     marks = tuple(sorted(mark for mark in counts if mark in _MARKS))
     nothing = NOT_RECORDED | set(marks)
     present = {cell: count for cell, count in counts.items() if cell not in nothing}
     count = sum(present.values())
-    looks, strays = _looks(present, count, decimal)
+    looks, strays = _looks(present, count, figures)
     values: tuple[str, ...] = ()
     if len(present) <= _FEW and looks in {"flag", "coded", "number", "unit"}:
         values = tuple(sorted(present, key=lambda cell: (-present[cell], cell)))
-    numbers = _numbers(cells, decimal) if looks in {"number", "flag", "coded"} else np.empty(0)
+    numbers = _numbers(cells, figures) if looks in {"number", "flag", "coded"} else np.empty(0)
     return Profile(
         name=name,
         count=count,
@@ -114,37 +114,37 @@ def profile_of(name: str, cells: Sequence[str], decimal: str) -> Profile:
         values=values,
         vocabulary=_vocabulary(list(present)) if looks == "codes" else None,
         strays=strays,
-        figures=_figures(present, decimal),
+        figures=_figures(present, figures),
     )
 
 
-def number_in(cell: str, decimal: str) -> float | None:
+def number_in(cell: str, figures: Figures) -> float | None:
     """The number that a mapping would read in a cell."""
     try:
-        return number_of(cell, decimal)[0]
+        return number_of(cell, figures)[0]
     except UnusableError:
         return None
 
 
-def _looks(present: dict[str, int], count: int, decimal: str) -> tuple[Looks, int]:
+def _looks(present: dict[str, int], count: int, figures: Figures) -> tuple[Looks, int]:
     """What most cells are, and how many are something else."""
     if not present:
         return "empty", 0
-    if all(_is_unit(cell) and number_in(cell, decimal) is None for cell in present):
+    if all(_is_unit(cell) and number_in(cell, figures) is None for cell in present):
         return "unit", 0
     formats = _date_formats(present)
     if formats:
         return "date", _date_strays(present, formats[0])
     if _is_flag(present):
         return "flag", 0
-    figures = _figures(present, decimal)
-    if figures >= 0.9 * count:
-        return "number", count - figures
+    numbers = _figures(present, figures)
+    if numbers >= 0.9 * count:
+        return "number", count - numbers
     return _looks_of_words(present, count), 0
 
 
-def _figures(present: dict[str, int], decimal: str) -> int:
-    return sum(n for cell, n in present.items() if number_in(cell, decimal) is not None)
+def _figures(present: dict[str, int], figures: Figures) -> int:
+    return sum(n for cell, n in present.items() if number_in(cell, figures) is not None)
 
 
 def _looks_of_words(present: dict[str, int], count: int) -> Looks:
@@ -175,8 +175,8 @@ def _word(cell: str) -> str:
     return " ".join(cell.lower().replace("í", "i").replace("_", " ").split())
 
 
-def _numbers(cells: Sequence[str], decimal: str) -> npt.NDArray[np.float64]:
-    found = (number_in(cell, decimal) for cell in cells)
+def _numbers(cells: Sequence[str], figures: Figures) -> npt.NDArray[np.float64]:
+    found = (number_in(cell, figures) for cell in cells)
     return np.array([value for value in found if value is not None], dtype=np.float64)
 
 

@@ -66,7 +66,7 @@ def propose(table: Table) -> Proposal:
         table: the start of a table.
     """
     profiles = [
-        profile_of(name, cells, table.decimal)
+        profile_of(name, cells, table.figures)
         for name, cells in zip(table.names, table.columns, strict=True)
     ]
     columns = [Judgement(profile=profile) for profile in profiles]

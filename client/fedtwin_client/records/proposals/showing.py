@@ -7,6 +7,13 @@ from fedtwin_client.records.proposals.profiles import Profile
 from fedtwin_client.records.proposals.proposing import Proposal
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_THOUSANDS = {
+    None: "",
+    ".": ", points between thousands",
+    ",": ", commas between thousands",
+    "'": ", apostrophes between thousands",
+    " ": ", spaces between thousands",
+}
 _ROLES = {
     "patient": "patient's number",
     "time": "time of the line",
@@ -29,7 +36,8 @@ def form_lines(proposal: Proposal) -> list[str]:
         header = "names in the first line" if table.header else "no line of names"
         lines.append(
             f"  CSV, {_DELIMITERS[table.delimiter]} between cells, {table.encoding}, {header}, "
-            f"decimal {'comma' if table.decimal == ',' else 'point'}"
+            f"decimal {'comma' if table.figures.decimal == ',' else 'point'}"
+            f"{_THOUSANDS[table.figures.thousands]}"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""What form a table's file has: encoding, delimiter, header, and the mark before decimals.
+"""What form a table's file has: encoding, delimiter, header, and the marks in its numbers.
 
 What cannot be told for sure is said so. A table is looked at from its start: up to 32 MiB and
 50,000 lines of CSV, 50,000 rows of Parquet.
@@ -14,7 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedtwin_client.records.rows import spell_cell
+from fedtwin_client.records.figures import PLAIN, Figures
+from fedtwin_client.records.proposals.number_marks import figures_of
+from fedtwin_client.records.rows import refuse_foreign, spell_cell
 from fedtwin_protocol.errors import RecordError
 
 MOST_BYTES = 32 * 1024 * 1024
@@ -23,16 +25,7 @@ MOST_COLUMNS = 2_000
 _DELIMITERS = (",", ";", "\t", "|")
 _FIGURE = re.compile(r"[<>]?=?\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?%?\Z")
 _DATE_LIKE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|\d{4}-\d\d")
-_COMMA = re.compile(r"[<>]?=?\s*[-+]?\d*,\d+\Z")
-_POINT = re.compile(r"[<>]?=?\s*[-+]?\d*\.\d+([eE][-+]?\d+)?\Z")
 _NOTHING = frozenset({"", "?", "NA", "NaN", "null", "NULL", "-", ".", "n/a", "N/A"})
-_FOREIGN = {
-    b"PK\x03\x04": "is an Excel workbook or an archive; save the sheet as CSV",
-    b"\xd0\xcf\x11\xe0": "is an old Excel workbook; save the sheet as CSV",
-    b"\x1f\x8b": "is compressed with gzip; unpack it first (gunzip)",
-    b"%PDF": "is a PDF; ask for the table itself",
-    b"SQLite format": "is an SQLite database; export the table as CSV",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +38,7 @@ class Table:
         encoding: of a CSV file.
         delimiter: between the cells of a CSV file.
         header: whether the first line names the columns.
-        decimal: the mark before decimals, `.` or `,`.
+        figures: the marks in numbers.
         names: the columns; `column_1` and so on without a header.
         columns: the cells of each, stripped.
         skipped: lines that have another number of cells.
@@ -58,7 +51,7 @@ class Table:
     encoding: str
     delimiter: str
     header: bool
-    decimal: str
+    figures: Figures
     names: tuple[str, ...]
     columns: tuple[tuple[str, ...], ...]
     skipped: int
@@ -84,9 +77,7 @@ def read_start(path: Path) -> Table:
         raise RecordError(f"cannot read the table {path}: {error.strerror}") from error
     if data[:4] == b"PAR1" or path.suffix in {".parquet", ".pq"}:
         return _parquet(path)
-    for start, says in _FOREIGN.items():
-        if data.startswith(start):
-            raise RecordError(f"{path} {says}")
+    refuse_foreign(path, data)
     return _csv(path, data)
 
 
@@ -107,7 +98,7 @@ def _parquet(path: Path) -> Table:
         encoding="utf-8",
         delimiter=",",
         header=True,
-        decimal=".",
+        figures=PLAIN,
         names=names,
         columns=columns,
         skipped=0,
@@ -153,7 +144,7 @@ def _csv(path: Path, data: bytes) -> Table:
         encoding=encoding,
         delimiter=delimiter,
         header=header,
-        decimal=_decimal(columns, unsure),
+        figures=figures_of(columns, unsure),
         names=names,
         columns=columns,
         skipped=skipped,
@@ -260,11 +251,3 @@ def _has_header(lines: list[list[str]], unsure: dict[str, str]) -> bool:
         return True
     unsure["header"] = "the first line holds figures, so it is read as a patient's"
     return False
-
-
-def _decimal(columns: tuple[tuple[str, ...], ...], unsure: dict[str, str]) -> str:
-    commas = sum(bool(_COMMA.match(cell)) for column in columns for cell in column[:2_000])
-    points = sum(bool(_POINT.match(cell)) for column in columns for cell in column[:2_000])
-    if commas and points:
-        unsure["decimal"] = f"{points:,} numbers have a point and {commas:,} a comma"
-    return "," if commas > points else "."

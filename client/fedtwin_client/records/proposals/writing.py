@@ -60,7 +60,8 @@ def _form(proposal: Proposal) -> list[str]:
         for key, value, default in (
             ("delimiter", table.delimiter, ","),
             ("encoding", table.encoding, "utf-8"),
-            ("decimal", table.decimal, "."),
+            ("decimal", table.figures.decimal, "."),
+            ("thousands", table.figures.thousands or "", ""),
         ):
             if value != default or key in table.unsure:
                 lines.append(_noted(f"{key}: {_scalar(value)}", table.unsure.get(key)))
