@@ -105,6 +105,15 @@ def test_a_correction_and_a_withdrawal_reach_what_lies_in_the_files(tmp_path: Pa
     assert held(tmp_path) == expected
 
 
+def test_records_whose_names_are_much_alike_are_not_taken_for_one(tmp_path: Path) -> None:
+    """Pairs that hashes made for tables in memory, such as DuckDB's, take for one and the same."""
+    orders = (("f4562", 0), ("f4862", 5), ("f9513", 1), ("f9813", 4))
+    names = [f"result/LAB@HOSP/{order}/718-7/718-7/{part}" for order, part in orders]
+    add(tmp_path, *(version(name, 1, [60.0 + n]) for n, name in enumerate(names)))
+    compact(tmp_path, NOW)
+    assert sorted(held(tmp_path).values()) == [60, 61, 62, 63]
+
+
 def test_an_older_version_that_comes_late_is_dropped_and_counted(tmp_path: Path) -> None:
     add(tmp_path, version("a", 1, [80.0], updated=5), version("a", 1, [1.0], updated=4))
     assert held(tmp_path) == {"ward:a#0": 80.0}

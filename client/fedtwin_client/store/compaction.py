@@ -14,12 +14,13 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
-from fedtwin_client.records.blocks import VERSION, VERSIONS, Block, rows_table
+from fedtwin_client.records.blocks import VERSION, VERSIONS, Block
 from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.report import Place, Recipe, Tally
 from fedtwin_client.store.asides import Aside
@@ -99,7 +100,8 @@ def _staged(
 
 def _block(origins: list[str], events: pa.Table) -> Block:
     """Each origin as a version that makes its events."""
-    versions = rows_table([(number, origin, 0) for number, origin in enumerate(origins)], VERSIONS)
+    numbers = np.arange(len(origins))
+    versions = pa.table([numbers, pa.array(origins, pa.string()), 0 * numbers], schema=VERSIONS)
     made_by = pc.index_in(
         origins_of(events["source"])["origin"], versions["origin"].combine_chunks()
     )

@@ -57,6 +57,18 @@ def forget_other_zone(db: sqlite3.Connection, source: str, zone: str) -> None:
     db.execute("INSERT OR REPLACE INTO zones VALUES (?, ?)", (source, zone))
 
 
+def forget_some(db: sqlite3.Connection, before: int, most: int) -> int:
+    """Forget records that were seen last before a time, so many at most; how many it were.
+
+    Args:
+        db: within a transaction.
+        before: microseconds.
+        most: at once.
+    """
+    old = "SELECT origin FROM newest WHERE seen < ? LIMIT ?"
+    return db.execute(f"DELETE FROM newest WHERE origin IN ({old})", (before, most)).rowcount  # noqa: S608
+
+
 def _span(source: str) -> tuple[str, str]:
     return f"{source}:", f"{source};"
 

@@ -11,11 +11,12 @@ A version that the source says is older than one that came before is dropped, an
 import json
 import os
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -30,16 +31,15 @@ from fedtwin_client.at_rest.database import (
     prepare,
 )
 from fedtwin_client.at_rest.keyring import Keyring
-from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
 from fedtwin_client.store import asides, newest
 from fedtwin_client.store.asides import Aside
 from fedtwin_client.store.staging import SCHEMA
+from fedtwin_client.store.tail_rows import ERASED, OUTDATED, Rows, microseconds, moment, table_of
 from fedtwin_protocol.errors import RecordError
 
+__all__ = ["ERASED", "FILE", "OUTDATED", "Batch", "Change", "Tail"]
 FILE: Final = "live.sqlite"
-OUTDATED: Final = "an older version of a record than one that came before"
-ERASED: Final = "events of patients who are erased here"
 _SCHEMA: Final = """
 PRAGMA secure_delete=ON;
 CREATE TABLE IF NOT EXISTS versions (seq INTEGER PRIMARY KEY, origin TEXT NOT NULL);
@@ -54,8 +54,8 @@ CREATE TABLE IF NOT EXISTS account (
     door TEXT NOT NULL, kind TEXT NOT NULL, what TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (door, kind, what));
 """
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
+_AT_ONCE: Final = 2_000
+"""Rows that a long work takes in one step: while it does, what comes in has to wait."""
 _EVENTS: Final = f"SELECT {', '.join(SCHEMA.names)} FROM events JOIN versions USING (seq)"  # noqa: S608
 _ORIGINS: Final = "SELECT DISTINCT origin FROM versions WHERE seq > ? AND seq <= ? ORDER BY origin"
 _THESE_ORIGINS: Final = (
@@ -146,7 +146,9 @@ class Tail:
         """
         batches = list(batches)
         with self._written() as db:
-            rows = _Rows(self._last(db), newest.of(db, _origins(batches)), erased, _us(now) or 0)
+            rows = Rows(
+                self._last(db), newest.of(db, _origins(batches)), erased, microseconds(now) or 0
+            )
             for batch in batches:
                 account = Counter(batch.account)
                 for version in batch.versions:
@@ -191,19 +193,19 @@ class Tail:
         sql, asked = f"{_EVENTS} WHERE {_NEWEST}", [after, through, through]
         if subject is not None:
             sql, asked = f"{sql} AND subject_id = ?", [*asked, subject]
+        pieces = [SCHEMA.empty_table()]
         with self._read() as db:
-            rows = db.execute(sql, asked).fetchall()
-        columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
-        return pa.Table.from_arrays(
-            [pa.array(c, type=f.type) for c, f in zip(columns, SCHEMA, strict=True)],
-            schema=SCHEMA,
-        )
+            found = db.execute(sql, asked)
+            # Few at a time: whoever makes a table of many holds up every other thread.
+            while rows := found.fetchmany(_AT_ONCE):
+                pieces.append(table_of(rows))
+        return pa.concat_tables(pieces).combine_chunks()
 
     def changed(self, origin: str) -> datetime | None:
         """When the newest live version of a record was changed, as its source says, if it does."""
         with self._read() as db:
             found = db.execute("SELECT updated FROM newest WHERE origin = ?", (origin,)).fetchone()
-        return None if not found or found[0] is None else _EPOCH + found[0] * _MICROSECOND
+        return moment(found[0]) if found else None
 
     def remembered(self, source: str, zone: str) -> Iterator[pa.Table]:
         """What `newest.of_source` knows, unless the source's times were read in another zone."""
@@ -218,9 +220,10 @@ class Tail:
         Raises:
             RecordError: the disk is full or another fault.
         """
-        for piece in pieces:  # one after the other: doors wait meanwhile
-            with self._written() as db:
-                newest.keep(db, piece, _us(now) or 0)
+        for piece in pieces:
+            for start in range(0, piece.num_rows, _AT_ONCE):
+                with self._turn() as db:
+                    newest.keep(db, piece.slice(start, _AT_ONCE), microseconds(now) or 0)
 
     def rows(self, after: int) -> int:
         """How many events came after a number, of older versions too."""
@@ -253,17 +256,25 @@ class Tail:
     def forget(self, through: int, asides: Iterable[int], now: datetime) -> None:
         """Remove what the timelines have, and what was put aside and lies elsewhere now.
 
+        A kill on the way leaves some of it for the next time.
+
         Raises:
             RecordError: the file cannot be written.
         """
+        with self._read() as db:
+            (first,) = db.execute("SELECT coalesce(min(seq), 0) FROM versions").fetchone()
+        for start in range(first, through + 1, _AT_ONCE):
+            with self._turn() as db:
+                span = (start, min(start + _AT_ONCE - 1, through))
+                db.execute("DELETE FROM events WHERE seq BETWEEN ? AND ?", span)
+                # The last one stays, so that its number is not given out again.
+                last = "(SELECT max(seq) FROM versions)"
+                db.execute(f"DELETE FROM versions WHERE seq BETWEEN ? AND ? AND seq < {last}", span)  # noqa: S608
+        gone = _AT_ONCE
+        while gone == _AT_ONCE:
+            with self._turn() as db:
+                gone = newest.forget_some(db, microseconds(now - newest.REMEMBERED) or 0, _AT_ONCE)
         with self._written() as db:
-            db.execute("DELETE FROM events WHERE seq <= ?", (through,))
-            # The last one stays, so that its number is not given out again.
-            db.execute(
-                "DELETE FROM versions WHERE seq <= ? AND seq < (SELECT max(seq) FROM versions)",
-                (through,),
-            )
-            db.execute("DELETE FROM newest WHERE seen < ?", (_us(now - newest.REMEMBERED),))
             db.executemany("DELETE FROM aside WHERE number = ?", [(one,) for one in asides])
 
     def erase(self, subject_id: int, after: int) -> int:
@@ -311,6 +322,14 @@ class Tail:
                 self._db.execute("ROLLBACK")
 
     @contextmanager
+    def _turn(self) -> Iterator[sqlite3.Connection]:
+        """A step of a long work, and then as long a pause as it took, for doors that wait."""
+        began = time.monotonic()
+        with self._written() as db:
+            yield db
+        time.sleep(time.monotonic() - began)
+
+    @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
         try:
             yield self._db
@@ -330,71 +349,5 @@ class Tail:
         )
 
 
-class _Rows:
-    """Rows to be added, made of versions in order."""
-
-    def __init__(
-        self, last: int, newest: dict[str, int | None], erased: frozenset[int], now: int
-    ) -> None:
-        self._seq, self._newest, self._erased, self._now = last, newest, erased, now
-        self._versions: list[tuple[int, str]] = []
-        self._events: list[tuple[object, ...]] = []
-        self._changed: set[str] = set()
-        self.asides: list[tuple[object, ...]] = []
-        self.account: Counter[tuple[str, str, str]] = Counter()
-
-    def take(self, version: Version, account: Counter[tuple[str, str]]) -> None:
-        """Add a version, unless it is older than one that came before."""
-        origin, updated = version.origin, _us(version.updated)
-        before = self._newest.get(origin)
-        if before is not None and updated is not None and before > updated:
-            account["reason", OUTDATED] += 1
-            return
-        self._newest[origin] = before if updated is None else updated
-        self._changed.add(origin)
-        self._seq += 1
-        self._versions.append((self._seq, origin))
-        for event in version.events:
-            if event.subject_id in self._erased:
-                account["reason", ERASED] += 1
-            else:
-                self._events.append((self._seq, *_row(event)))
-
-    def written(self) -> Iterator[tuple[str, Sequence[tuple[object, ...]], str]]:
-        """Where rows go, the rows, and what happens where there is such a row."""
-        yield "INSERT INTO versions", self._versions, ""
-        yield (
-            "INSERT INTO newest",
-            [(origin, self._newest[origin], self._now) for origin in sorted(self._changed)],
-            "ON CONFLICT DO UPDATE SET updated = excluded.updated, seen = excluded.seen",
-        )
-        yield "INSERT INTO events", self._events, ""
-        yield (
-            "INSERT INTO account",
-            [(*key, times) for key, times in self.account.items()],
-            "ON CONFLICT DO UPDATE SET number = number + excluded.number",
-        )
-
-
 def _origins(batches: Iterable[Batch]) -> set[str]:
     return {version.origin for batch in batches for version in batch.versions}
-
-
-def _row(event: Event) -> tuple[object, ...]:
-    return (
-        event.subject_id,
-        _us(event.time),
-        event.code,
-        event.numeric_value,
-        event.text_value,
-        _us(event.available_time),
-        event.unit,
-        event.src_unit,
-        event.comparator,
-        event.source,
-        event.status,
-    )
-
-
-def _us(time: datetime | None) -> int | None:
-    return None if time is None else (time - _EPOCH) // _MICROSECOND
