@@ -114,7 +114,9 @@ def apple_health(
 
 
 def glucose(
-    file: Annotated[Path, typer.Argument(help="Dexcom Clarity, LibreView, or id,time,gl; CSV.")],
+    file: Annotated[
+        Path, typer.Argument(help="Dexcom Clarity, LibreView, CareLink, or id,time,gl.")
+    ],
     zone: Annotated[str, typer.Option(help="Time zone of the sensor's clock.")],
     home: Folder = DEFAULT_HOME,
     patient: Annotated[

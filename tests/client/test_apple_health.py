@@ -86,6 +86,8 @@ def test_a_record_becomes_an_event(tmp_path: Path) -> None:
     [
         ("OxygenSaturation", "0.97", "%", "LOINC//59408-5", 97.0, "%"),
         ("BodyTemperature", "98.6", "degF", "LOINC//8310-5", 37.0, "Cel"),
+        ("BodyMass", "10", "st", "LOINC//29463-7", 63.5029318, "kg"),
+        ("HeartRate", "1.5", "count/s", "LOINC//8867-4", 90.0, "/min"),
         ("BodyMass", "100", "lb", "LOINC//29463-7", 45.359237, "kg"),
         ("Height", "6", "ft", "LOINC//8302-2", 182.88, "cm"),
         ("BodyMassIndex", "24.1", "count", "LOINC//39156-5", 24.1, "kg/m2"),

@@ -4,15 +4,19 @@ import csv
 import json
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fedtwin_client.records import genome
 from fedtwin_client.records.gene_sets import gene_tables
 from fedtwin_client.records.genome import GenomeOptions, variant_files
 from fedtwin_client.records.people import read_people
 from fedtwin_client.store.imports import import_source
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import RecordError
+from fedtwin_twins.genes.calling import GeneCall, call_gene
+from fedtwin_twins.genes.tables import GeneTable
 
 from .genomes import (
     EXAMPLES,
@@ -76,6 +80,41 @@ def test_many_samples_meet_their_patients_in_the_store(tmp_path: Path) -> None:
     assert by_code["HGNC//2621"]["time"] == datetime(2026, 1, 5)
     assert by_code["HGNC//2621"]["available_time"] == datetime(2026, 1, 20, 23, 59, 59)
     assert "definitions 2025-11-05" in by_code["HGNC//2621"]["status"]
+
+
+def test_equal_genotypes_of_a_cohort_are_called_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pairs of a gene's alleles are some thousands, and most people have one of a few."""
+    genotypes = ("0/0", "0/1", "0/0", "0/1", "0/0")
+    cells = {True: "\t".join(genotypes), False: "\t".join(["0/0"] * 5)}
+    lines = [
+        line("chr7", locus.position, locus.reference, alternatives, told)
+        for locus in gene_tables(None)["CYP3A5"].loci
+        for alternatives in [",".join(locus.alternatives)]
+        for told in [cells[locus.rsid == "rs776746"]]
+    ]
+    made: list[str] = []
+
+    def counted(table: GeneTable, *said: Any, **options: Any) -> GeneCall:
+        made.append(table.gene)
+        return call_gene(table, *said, **options)
+
+    monkeypatch.setattr(genome, "call_gene", counted)
+    people = tmp_path / "people.csv"
+    people.write_text("sample,patient,date\n" + "".join(f"S{n},{n},2026-01-05\n" for n in range(5)))
+    vcf = write(tmp_path, lines, samples="\t".join(f"S{n}" for n in range(5)))
+    opening = variant_files(
+        [vcf], read_people(people, "urn:mrn"), gene_tables(None), GenomeOptions()
+    )
+    texts = [
+        event.text_value
+        for version in opening(desk()).versions()
+        for event in version.events
+        if event.code == "HGNC//2638"
+    ]
+    assert texts == ["*1/*1", "*1/*3", "*1/*1", "*1/*3", "*1/*1"]
+    assert made.count("CYP3A5") == 2
 
 
 @pytest.mark.parametrize("name", ["one.vcf", "one.vcf.gz"])

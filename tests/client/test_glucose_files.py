@@ -37,6 +37,54 @@ LIBRE = (
 )
 
 
+CARELINK = (
+    "Last Name;First Name;Patient ID;System ID;Start Date;End Date;Device;MiniMed 780G\n"
+    '"Meier";"Anna";"";"";"01/02/2026 00:00:00";"02/02/2026 00:00:00";"Serial Number";NG1\n'
+    "Patient DOB;;;;;;CGM;Guardian 4\n\n\n"
+)
+CARELINK_COLUMNS = (
+    "Index;Date;Time;New Device Time;BG Source;BG Reading (mg/dL);Basal Rate (U/h);"
+    "Bolus Volume Delivered (U);Alert;BWZ Carb Input (grams);Sensor Calibration BG (mg/dL);"
+    "Sensor Glucose (mg/dL);ISIG Value;Bolus Source\n"
+)
+
+
+def test_carelink(tmp_path: Path) -> None:
+    """A section for each device, newest first, and one with each day's total of insulin."""
+    text = (
+        f"{CARELINK}-------;MiniMed 780G;Pump;NG1;-------\n{CARELINK_COLUMNS}"
+        "0;2026/02/01;09:10:00;;;;0,8;;;;;;;\n"
+        "1;2026/02/01;09:00:00;;MANUAL;110;;;;;;;;\n"
+        "2;2026/02/01;08:30:00;;;;;2,5;;45;;;;CLOSED_LOOP_FOOD_BOLUS\n\n"
+        f"-------;Aggregated Auto Insulin Data;Pump;NG1;-------\n{CARELINK_COLUMNS}"
+        "0;2026/02/01;00:00:00;;;;;14,25;;;;;;CLOSED_LOOP_AUTO_INSULIN\n"
+        f"-------;MiniMed 780G;Sensor;NG1;-------\n{CARELINK_COLUMNS}"
+        "0;2026/02/01;08:05:00;;;;;;;;;108;20,1;\n"
+        "1;2026/02/01;;;;;;;;;;109;20,1;\n"
+    )
+    tally, events = load(tmp_path, text, patient="4711")
+    assert [(event.code, event.numeric_value, event.unit) for event in events] == [
+        ("LOINC//41653-7", pytest.approx(6.106, abs=0.001), "mmol/L"),
+        ("CGM//insulin-fast-acting", 2.5, "U"),
+        ("CGM//carbohydrates", 45.0, "g"),
+        ("LOINC//99504-3", pytest.approx(5.995, abs=0.001), "mmol/L"),
+    ]
+    assert times(events)[0] == datetime(2026, 2, 1, 8, 0)
+    assert tally.read == {"rows": 6}
+    assert dict(tally.reasons) == {
+        "an entry of the pump or sensor that is not kept": 1,
+        "a day's total of automatic insulin, which is no dose": 1,
+        "no time": 1,
+    }
+
+
+def test_carelink_sections_that_differ(tmp_path: Path) -> None:
+    other = CARELINK_COLUMNS.replace("ISIG Value;Bolus Source", "Bolus Source;ISIG Value")
+    text = f"{CARELINK}{CARELINK_COLUMNS}-----;Sensor\n{other}0;2026/02/01;08:05:00;;;;;;;;;108;;\n"
+    with pytest.raises(RecordError, match="other columns than the first"):
+        load(tmp_path, text, patient="4711")
+
+
 def clarity(*rows: tuple[str, str, str]) -> str:
     """Lines of time, event type and glucose."""
     return CLARITY + "".join(

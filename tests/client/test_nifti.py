@@ -113,6 +113,15 @@ def test_a_label_map_is_turned_as_its_series_is(tmp_path: Path) -> None:
         take(tmp_path, path, labels="totalsegmentator", segments="0" * 32)
 
 
+def test_what_the_reader_says_of_a_damaged_header_goes_nowhere(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It would stand on standard error beside the report, which says it in words."""
+    with pytest.raises(UnusableError, match="not readable as NIfTI"):
+        read_nifti(bytes(400))
+    assert not caplog.records
+
+
 def test_what_a_nifti_file_may_be_wrong_in(tmp_path: Path) -> None:
     values = np.ones((4, 4, 4), dtype=np.uint8)
     eye = np.diag([1.0, 1.0, 1.0, 1.0])

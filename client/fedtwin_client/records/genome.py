@@ -7,6 +7,7 @@ refused: by its header, by bases that differ at known positions, or by rsids at 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from fedtwin_client.records.gene_events import GeneResult, gene_events, gene_origin
@@ -30,6 +31,8 @@ from fedtwin_twins.genes.phenotypes import Meaning
 from fedtwin_twins.genes.tables import BUILD, GeneTable
 
 _MARGIN = 80
+_DIFFERENT = 2048
+"""Genotypes whose calls are kept in mind, of some 20 KB each."""
 _ELSEWHERE = "a position of no gene that is read here"
 _FEW = 2
 _SINGLE = frozenset({"X", "Y", "MT"})
@@ -107,6 +110,8 @@ class VariantFiles(ByNumber):
         self._desk = desk
         self._progress = progress
         self._tally = desk.reading.tally
+        # Most people of a cohort have one of a few genotypes of a gene.
+        self._called = lru_cache(maxsize=_DIFFERENT)(self._call)
         self._chromosomes = _chromosomes(tables)
         self._starts = {
             name: [locus.position for locus in item.loci]
@@ -270,12 +275,16 @@ class VariantFiles(ByNumber):
                 for locus in table.loci
                 if (genotype := found.get((chromosome, locus.position))) is not None
             }
-            call = call_gene(table, genotypes, combinations=self._options.combinations)
+            call = self._called(table.gene, frozenset(genotypes.items()))
             if call.meaning is None:
                 self._account(table, call, genotypes, place)
                 continue
             self._note(table, call, place)
             yield self._version(table, call, call.meaning, subject, times)
+
+    def _call(self, gene: str, genotypes: frozenset[tuple[int, Genotype]]) -> GeneCall:
+        table = self._tables[gene]
+        return call_gene(table, dict(genotypes), combinations=self._options.combinations)
 
     def _account(
         self,

@@ -1,4 +1,4 @@
-"""Exports of continuous glucose monitors as a source: Dexcom Clarity, LibreView, plain tables.
+"""Exports of continuous glucose monitors as a source: Clarity, LibreView, CareLink, plain tables.
 
 A reading is known by patient, kind and time, so that exports may overlap. A sensor that says `Low`
 or `High` has measured less or more than it can show: Dexcom G6 and G7 show 40 to 400 mg/dL (Dexcom
@@ -28,7 +28,8 @@ Progress = Callable[[int, int], None]
 _NUMBER = re.compile(r"(<=|>=|<|>)?\s*(\d+(?:[.,]\d+)?)\Z")
 _WORDS = {"low": "<", "lo": "<", "high": ">", "hi": ">"}
 _PLAUSIBLE = (20.0, 600.0)
-_PREAMBLE = 10
+_PREAMBLE = 16
+_TOTALS = "a day's total of automatic insulin, which is no dose"
 _LONGEST_LINE = 1024 * 1024
 
 
@@ -142,9 +143,9 @@ class GlucoseFile(ByNumber):
                 self._refuse_strangers(found[1])
                 return found[0] + 1, found[1], delimiter
         raise RecordError(
-            f"{self._path} is none of the exports that are read: Dexcom Clarity, LibreView (in "
-            "English), or a table with the columns id, time and gl; for others write a mapping and "
-            "use 'records table'"
+            f"{self._path} is none of the exports that are read: Dexcom Clarity, LibreView, "
+            "Medtronic CareLink (in English), or a table with the columns id, time and gl; for "
+            "others write a mapping and use 'records table'"
         )
 
     def _refuse_strangers(self, layout: Layout) -> None:
@@ -159,12 +160,13 @@ class GlucoseFile(ByNumber):
             )
 
     def _order(self, file: TextIO, skip: int, layout: Layout, delimiter: str) -> FileOrder:
+        rows = _safely(csv.reader(_short_lines(file, self._path), delimiter=delimiter))
         times = (
-            row[layout.time]
-            for row in _safely(csv.reader(_short_lines(file, self._path), delimiter=delimiter))
-            if len(row) > layout.time
+            layout.written_time(row)
+            for row in islice(rows, skip, None)
+            if len(row) > max(layout.time, layout.clock or 0)
         )
-        return find_order(islice(times, skip, None), self._options.day_first, str(self._path))
+        return find_order(times, self._options.day_first, str(self._path))
 
     def _lines(self, file: TextIO, skip: int, layout: Layout, delimiter: str) -> Iterator[_Line]:
         """Lines with the right number of cells; the others are put aside."""
@@ -172,6 +174,7 @@ class GlucoseFile(ByNumber):
         size = self._path.stat().st_size
         reader = csv.reader(_short_lines(file, self._path), delimiter=delimiter, strict=True)
         done = 0
+        totals = False
         while True:
             before = reader.line_num
             place = Place(self._path.name, before + 1)
@@ -190,8 +193,14 @@ class GlucoseFile(ByNumber):
                 self._progress(min(done, size), size)
             if reader.line_num <= skip or not any(cell.strip() for cell in cells):
                 continue
+            section = layout.section(cells)
+            if section is not None:
+                totals = "Aggregated" in section or (totals and not section)
+                continue
             tally.read["rows"] += 1
-            if len(cells) < len(layout.names) or any(cells[len(layout.names) :]):
+            if totals:
+                tally.skip(_TOTALS, place)
+            elif len(cells) < len(layout.names) or any(cells[len(layout.names) :]):
                 reason = f"expected {len(layout.names)} cells, found {min(len(cells), 10_000)}"
                 tally.put_aside(reason, place, delimiter.join(cells))
             else:
@@ -214,7 +223,7 @@ class GlucoseFile(ByNumber):
                 self._reading.tally.note(noted, line.place)
 
     def _time(self, line: _Line, layout: Layout, person: _Person) -> tuple[datetime, str | None]:
-        time, noted = person.clock.read(line.cells[layout.time])
+        time, noted = person.clock.read(layout.written_time(line.cells))
         self._reading.check(time)
         return time.astimezone(UTC), noted
 

@@ -100,7 +100,7 @@ def _moment(written: str | None, reading: Reading) -> datetime:
 @lru_cache(maxsize=65_536)
 def _spelled(written: str) -> str | None:
     """With the zone next to the time, as ISO 8601 has it; none without a zone."""
-    return _ZONE.sub(r"\1", written) if _ZONE.search(written) else None
+    return written[:-6] + written[-5:] if _ZONE.search(written) else None
 
 
 def _number(written: Any) -> float:

@@ -40,6 +40,7 @@ _NAME = re.compile(
     r"([A-Za-z0-9]{1,80})\Z"
 )
 _SUBSTANCE = re.compile(r"<[0-9.]+>")  # mmol<180.1558800000541>/L
+_OWN_UNITS = {"st": "[stone_av]", "count/s": "/s"}  # in UCUM, `st` is a stere
 _UNITLESS = {"BodyMassIndex": "kg/m2"}  # HealthKit's unit for it is `count`
 
 
@@ -74,6 +75,7 @@ def quantity(name: str, value: float, unit: str | None) -> Number:
         UnusableError: no finite number, a unit that does not fit, or a percentage above 1.
     """
     written = _SUBSTANCE.sub("", unit) if unit else unit
+    written = _OWN_UNITS.get(written, written) if written else written
     number = finite(value)
     if name in _UNITLESS and written == "count":
         written = _UNITLESS[name]

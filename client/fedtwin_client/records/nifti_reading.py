@@ -6,6 +6,7 @@ and is refused. NIfTI's axes point right, front and head (nifti1.h); DICOM's lef
 
 import gzip
 import io
+import logging
 import re
 import zlib
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ import numpy as np
 
 from fedtwin_client.records.image_geometry import FARTHEST_MM, WIDEST_MM, Grid
 from fedtwin_client.records.reading import UnusableError
+
+# It mends a damaged header in memory and says so on standard error; the report says it in words.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 
 LARGEST_BYTES: Final = 2 * 1024**3
 _TO_DICOM: Final = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -1,6 +1,8 @@
 """The tables that glucose sensors' makers export, told apart by the names of their columns.
 
 Dexcom Clarity: one line an event, with `Event Type` and one column for each kind of value.
+CareLink: lines about the export, then a section for each device with the same columns, and one with
+each day's total of automatic insulin.
 LibreView: a line about the export, then one line a record, with one column for each kind of value.
 Plain: a patient, a time and a glucose value (the layout of R's iglu: `id,time,gl`).
 """
@@ -36,6 +38,13 @@ _LIBRE_COLUMNS = (
     ("Correction Insulin", "CGM//insulin-fast-acting", "correction"),
     ("Carbohydrates (grams)", "CGM//carbohydrates", "carbohydrates"),
 )
+_CARELINK_COLUMNS = (
+    ("Sensor Glucose", SENSOR, "sensor"),
+    ("BG Reading", METER, "meter"),
+    ("Bolus Volume Delivered (U)", "CGM//insulin-fast-acting", "bolus"),
+    ("BWZ Carb Input (grams)", "CGM//carbohydrates", "carbohydrates"),
+)
+_DIVIDER = re.compile(r"-{5,}\Z")
 _UNITS = {"CGM//insulin-fast-acting": "U", "CGM//insulin-long-acting": "U", "CGM//insulin": "U"}
 _UNITS |= {"CGM//carbohydrates": "g"}
 
@@ -54,9 +63,10 @@ class Layout:
     """How to read the lines of one file.
 
     Attributes:
-        name: `Dexcom Clarity`, `LibreView` or `plain`.
+        name: `Dexcom Clarity`, `LibreView`, `Medtronic CareLink` or `plain`.
         names: of the columns.
-        time: the column with the time.
+        time: the column with the time, or with the date.
+        clock: the column with the time of day, if that is another.
         patient: the column with the patient; none where the file is of one.
         lowest: below it the sensor says `Low`, mg/dL.
         highest: above it the sensor says `High`, mg/dL.
@@ -74,6 +84,31 @@ class Layout:
     values: tuple[tuple[int, str, str], ...]
     kind: int | None = None
     subtype: int | None = None
+    clock: int | None = None
+
+    def written_time(self, row: Sequence[str]) -> str:
+        """Date and time of a line, as they are written; empty where one is."""
+        if self.clock is None:
+            return row[self.time].strip()
+        parts = row[self.time].strip(), row[self.clock].strip()
+        return " ".join(parts) if all(parts) else ""
+
+    def section(self, row: Sequence[str]) -> str | None:
+        """The name of the section that a line begins; none if it begins none.
+
+        Raises:
+            RecordError: a section has other columns than the first.
+        """
+        if self.clock is None:
+            return None
+        if _DIVIDER.match(row[0].strip()):
+            return " ".join(cell.strip() for cell in row[1:] if cell.strip())
+        if row[0].strip() == "Index" and tuple(cell.strip() for cell in row) != self.names:
+            raise RecordError(
+                f"a section of {self.name}'s export has other columns than the first; "
+                "export each device for itself"
+            )
+        return "" if row[0].strip() == "Index" else None
 
     def cells(self, row: Sequence[str]) -> list[Cell]:
         """The values of a line that are not empty."""
@@ -95,6 +130,8 @@ class Layout:
         if self.name == "Dexcom Clarity" and kind not in {"EGV", "Calibration", "Insulin", "Carbs"}:
             shown = kind if re.fullmatch(r"[A-Za-z][A-Za-z ]{0,29}", kind) else "of another kind"
             return f"an event {shown} is not read"
+        if self.name == "Medtronic CareLink":
+            return "an entry of the pump or sensor that is not kept"
         if self.name == "LibreView" and any(cell.strip() for cell in row[self.time + 2 :]):
             return "a note or another entry that is not kept"
         return "no value was recorded"
@@ -121,7 +158,7 @@ def find_layout(rows: Sequence[Sequence[str]], unit: str | None) -> tuple[int, L
     """
     for number, row in enumerate(rows):
         names = tuple(name.strip() for name in row)
-        for attempt in (_clarity, _libre, _plain):
+        for attempt in (_clarity, _libre, _carelink, _plain):
             layout = attempt(names, unit)
             if layout is not None:
                 return number, layout
@@ -176,6 +213,28 @@ def _libre(names: tuple[str, ...], unit: str | None) -> Layout | None:
         glucose_unit=_unit(names[glucose[0]], unit),
         values=tuple(values),
         kind=_starting(names, "Record Type"),
+    )
+
+
+def _carelink(names: tuple[str, ...], unit: str | None) -> Layout | None:
+    if names[:3] != ("Index", "Date", "Time"):
+        return None
+    places = ((_starting(names, start), code, part) for start, code, part in _CARELINK_COLUMNS)
+    values = tuple((at, code, part) for at, code, part in places if at is not None)
+    glucose = [at for at, code, _ in values if code in {SENSOR, METER}]
+    if not glucose:
+        raise RecordError("CareLink's columns 'Sensor Glucose' and 'BG Reading' are absent")
+    return Layout(
+        name="Medtronic CareLink",
+        names=names,
+        time=1,
+        clock=2,
+        patient=None,
+        # Guardian 3 shows 40 mg/dL and more, Guardian 4 and Simplera 50: this is true of either.
+        lowest=50.0,
+        highest=400.0,
+        glucose_unit=_unit(names[glucose[0]], unit),
+        values=values,
     )
 
 
