@@ -151,6 +151,8 @@ def test_the_same_line_twice_counts_once(tmp_path: Path) -> None:
         ("2024-03-01", datetime(2024, 3, 1)),  # as the line, of which all is known together
         ("2024-03-04", datetime(2024, 3, 4, 23, 59, 59)),
         ("2024-03-04T08:30", datetime(2024, 3, 4, 8, 30)),
+        ("2024-03-04 00:00:00.000", datetime(2024, 3, 4, 23, 59, 59)),  # a date, as databases do
+        ("2024-03-01T00:00", datetime(2024, 3, 1)),
     ],
 )
 def test_a_line_is_known_by_the_end_of_the_day_that_it_names(
