@@ -371,6 +371,18 @@ def test_persons(tmp_path: Path) -> None:
     assert tally.notes["birth known only to the month"] == 1
 
 
+def test_whole_numbers_with_decimals_mean_the_same(tmp_path: Path) -> None:
+    """A column with gaps becomes one of floating-point numbers in some tools."""
+    expected, _ = read(as_csv(tmp_path / "plain", small()))
+    tables = small()
+    for rows in tables.values():
+        for row in rows:
+            row.update({name: f"{cell}.00" for name, cell in row.items() if isinstance(cell, int)})
+    events, tally = read(as_csv(tmp_path / "decimals", tables))
+    assert events == expected
+    assert not tally.reasons
+
+
 def test_deaths(tmp_path: Path) -> None:
     deaths = [
         {"person_id": 1, "death_date": "2024-05-01", "death_datetime": "2024-05-01 10:00:00"},
