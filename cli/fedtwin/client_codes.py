@@ -47,12 +47,18 @@ def add(
 
     Example: fedtwin client records codes add labs.example.org_codes//CHOL LOINC//2093-3 --by AB
     """
+    from fedtwin_client.records.code_tables import site_tables
     from fedtwin_client.records.site_codes import add_alias
 
-    tables = add_alias(_store(home), local, standard, by=by, today=now().date(), note=note)
+    store = _store(home)
+    before = site_tables(store).aliases.get(local)
+    tables = add_alias(store, local, standard, by=by, today=now().date(), note=note)
     known = tables.analytes.get(standard)
     meaning = f" ({known.name}, kept in {known.unit})" if known is not None else ""
-    say(f"{local} is read as {standard}{meaning} from the next import on", _version(tables))
+    say(f"{local} is read as {standard}{meaning} from the next import on")
+    if before is not None and before.standard != standard:
+        say(f"  and no longer as {before.standard}, which {before.reviewer} wrote on {before.date}")
+    say(_version(tables))
 
 
 @codes.command("add-unit")

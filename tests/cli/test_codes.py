@@ -13,6 +13,9 @@ def test_codes_are_added_listed_and_checked(type_in: Type, node: Path) -> None:
     added = type_in(*CODES, "add", "LOCAL//CHOL", "LOINC//2093-3", "--by", "A. Berg", *at)
     assert added.status == 0, added.err
     assert "LOCAL//CHOL is read as LOINC//2093-3 (total cholesterol, kept in mmol/L)" in added.out
+    again = type_in(*CODES, "add", "LOCAL//CHOL", "LOINC//2085-9", "--by", "CD", *at)
+    assert "and no longer as LOINC//2093-3, which A. Berg wrote on " in again.out
+    added = type_in(*CODES, "add", "LOCAL//CHOL", "LOINC//2093-3", "--by", "A. Berg", *at)
     assert type_in(*CODES, "add-unit", "mg/dl-ser", "mg/dL", "--by", "AB", *at).status == 0
     ranged = type_in(*CODES, "add-range", "LOINC//2345-7", "0.4", "70", "--by", "AB", *at)
     assert "glucose (LOINC//2345-7) is plausible from 0.4 to 70 mmol/L" in ranged.out
@@ -20,7 +23,7 @@ def test_codes_are_added_listed_and_checked(type_in: Type, node: Path) -> None:
     for text in ("LOCAL//CHOL", "A. Berg", "mg/dl-ser", "0.4 to 70", "MIMIC-Extract", "3 rows"):
         assert text in listed, text
     checked = type_in(*CODES, "check", *at)
-    assert "in order: 304 codes" in checked.out
+    assert "in order: 306 codes" in checked.out
     assert "1 local codes" in checked.out
 
 

@@ -201,6 +201,11 @@ def measure(text: str) -> tuple[str, str]:
         (alias("A//1,LOINC//2093-3,,2026-11-28"), "line 2: expected the name or initials"),
         (alias("A//1,LOINC//2093-3,AB,28.11.26"), "line 2: expected a date such as 2026-11-28"),
         (alias("A//1,A//1,AB,2026-11-28"), "line 2: A//1 is itself the standard code"),
+        (
+            alias("LOINC//2345-7,LOINC//2160-0,AB,2026-11-28"),
+            "LOINC//2345-7 is known as glucose, and LOINC//2160-0 as creatinine",
+        ),
+        (alias("LOINC//2345-7,B//1,AB,2026-11-28"), "and B//1 is not known"),
         (alias("A//1,B//1,AB,2026-11-28\nA//1,B//2,AB,2026-11-28"), "line 3: A//1 comes twice"),
         (alias("A//1,B//1,AB,2026-11-28\nB//1,C//2,AB,2026-11-28"), "line 2: B//1 is itself read"),
         (alias("A//1"), "line 2: expected 4 cells, found 1"),

@@ -1,4 +1,4 @@
-"""Proposed mappings: realistic tables in five languages, what stays open, and wrong input."""
+"""Proposed mappings: realistic tables in six languages, what stays open, and wrong input."""
 
 import random
 import re
@@ -319,6 +319,9 @@ def test_numbers_that_stand_for_nothing_are_asked_about(tmp_path: Path) -> None:
         (";", ("1.234,5", "1,234.5", "2,5"), (",", None), {"decimal"}),
         (";", ("1.234", "98,5", "7,5"), (",", None), {"decimal"}),
         (";", ("1.234", "98.5", "7.5"), (".", None), set()),
+        (";", ("1.234", "12.500", "980"), (".", None), {"decimal"}),
+        (";", ("1,234", "12,500", "980"), (",", None), {"decimal"}),
+        (";", ("1.234", "0.125", "980"), (".", None), set()),
     ],
 )
 def test_marks_between_thousands_are_proposed_where_a_number_tells_them(
@@ -334,6 +337,58 @@ def test_marks_between_thousands_are_proposed_where_a_number_tells_them(
     assert (written.get("decimal", "."), written.get("thousands")) == figures
     if "98,5" in cells:
         assert "three figures" in found.table.unsure["decimal"]
+
+
+@pytest.mark.parametrize(
+    ("names", "time", "known", "asked"),
+    [
+        ("Collection Date,Result Date", "Collection Date", "Result Date", False),
+        ("Afnamedatum,Uitslagdatum", "Afnamedatum", "Uitslagdatum", False),
+        ("Order Date,Result Date", "Order Date", "Result Date", True),
+        ("Result Date,Note", "Result Date", None, False),
+        ("Geboortedatum,Afnamedatum", "Afnamedatum", None, False),
+        ("Issued,Note", None, None, True),
+    ],
+)
+def test_the_date_of_a_result_is_when_it_became_known(
+    tmp_path: Path, names: str, time: str | None, known: str | None, asked: bool
+) -> None:
+    second = "x" if "Note" in names else "2023-05-17"
+    lines = [f"P{number},2023-05-{number % 20 + 1:02d},{second}" for number in range(60)]
+    found = proposed(tmp_path, f"mrn,{names}\n" + "\n".join(lines) + "\n")
+    roles = {item.role: item.profile.name for item in found.columns}
+    assert (roles.get("time"), roles.get("known")) == (time, known)
+    assert ("time" in found.unsure) == asked
+
+
+DUTCH = lines_of(
+    "Patiëntnummer;Geboortedatum;Geslacht;Afnamedatum;Kreatinine µmol/l;Natrium;Roker",
+    lambda drawn, n: ";".join(
+        [
+            str(4711 + n),
+            f"{drawn.randint(1, 28):02}-{drawn.randint(1, 12):02}-19{drawn.randint(30, 89)}",
+            drawn.choice(["man", "vrouw"]),
+            f"{drawn.randint(13, 28)}-{drawn.randint(1, 12):02}-2023",
+            f"{drawn.gauss(85, 15):.1f}".replace(".", ","),
+            f"{drawn.gauss(140, 3):.0f}",
+            drawn.choice(["ja", "nee"]),
+        ]
+    ),
+)
+
+
+def test_a_dutch_table_is_understood(tmp_path: Path) -> None:
+    found = proposed(tmp_path, DUTCH)
+    roles = {item.role: item.profile.name for item in found.columns if item.role != "value"}
+    assert roles == {"patient": "Patiëntnummer", "birth": "Geboortedatum", "sex": "Geslacht",
+                     "time": "Afnamedatum"}  # fmt: skip
+    assert (found.male, found.female) == (("man",), ("vrouw",))
+    meant = {item.profile.name: (item.code, item.unit) for item in found.columns if item.code}
+    assert meant == {
+        "Kreatinine µmol/l": ("LOINC//14682-9", "umol/L"),
+        "Natrium": ("LOINC//2951-2", "mmol/L"),
+        "Roker": ("SNOMED//77176002", None),
+    }
 
 
 def test_dates_that_fit_two_formats_are_asked_about(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from fedtwin_client.records.omop_codes import (
     Concepts,
     Said,
 )
+from fedtwin_client.records.omop_rows import SOURCE_BOUND
 from fedtwin_client.records.pseudonyms import Identity, pseudonym
 from fedtwin_client.records.report import Tally
 from fedtwin_client.store.imports import import_source
@@ -81,6 +82,12 @@ VALUES: list[tuple[dict[str, Any], float, str | None, str | None]] = [
     ({"concept": 3000001, "number": 7, "operator": 4171756}, 7, None, "<"),
     ({"concept": 3000001, "number": 7, "operator": 4172704}, 7, None, ">"),
     ({"concept": 3000001, "number": 7, "operator": 4172703}, 7, None, None),
+    ({"concept": 3000001, "number": 7, "source_text": "< 7.0"}, 7, None, "<"),
+    ({"concept": 3000001, "number": 7, "operator": 0, "source_text": ">=7"}, 7, None, ">="),
+    ({"concept": 3000001, "number": 7, "operator": 4172703, "source_text": "<7"}, 7, None, None),
+    ({"concept": 3000001, "number": 7, "operator": 4172704, "source_text": "<7"}, 7, None, ">"),
+    ({"concept": 3000001, "number": 7, "source_text": "<8"}, 7, None, None),
+    ({"concept": 3000001, "number": 7, "source_text": "<7 or so"}, 7, None, None),
     ({"concept": 3000001, "answer": 45877994}, 1.0, None, None),
 ]
 UNUSABLE: list[tuple[dict[str, Any], str]] = [
@@ -176,6 +183,13 @@ def test_values_and_units(cases: Any, number: int) -> None:
     assert event.numeric_value == pytest.approx(value, rel=1e-10)
     assert (event.unit, event.comparator) == (unit, comparator)
     assert number not in cases[1]
+
+
+def test_a_comparator_of_the_source_alone_is_counted(tmp_path: Path) -> None:
+    cells = {"concept": 3000001, "number": 7, "source_text": "<7"}
+    rows = [clinical("measurement", id=1, **cells), clinical("measurement", id=2, **cells)]
+    _, tally = changed(tmp_path, "measurement", *rows)
+    assert tally.notes[SOURCE_BOUND] == 2
 
 
 @pytest.mark.parametrize("number", range(1001, len(UNUSABLE) + 1001))
@@ -369,6 +383,18 @@ def test_persons(tmp_path: Path) -> None:
     }
     assert tally.notes["a person without a sex that is known"] == 1
     assert tally.notes["birth known only to the month"] == 1
+
+
+def test_whole_numbers_with_decimals_mean_the_same(tmp_path: Path) -> None:
+    """A column with gaps becomes one of floating-point numbers in some tools."""
+    expected, _ = read(as_csv(tmp_path / "plain", small()))
+    tables = small()
+    for rows in tables.values():
+        for row in rows:
+            row.update({name: f"{cell}.00" for name, cell in row.items() if isinstance(cell, int)})
+    events, tally = read(as_csv(tmp_path / "decimals", tables))
+    assert events == expected
+    assert not tally.reasons
 
 
 def test_deaths(tmp_path: Path) -> None:

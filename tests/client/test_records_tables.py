@@ -151,6 +151,8 @@ def test_the_same_line_twice_counts_once(tmp_path: Path) -> None:
         ("2024-03-01", datetime(2024, 3, 1)),  # as the line, of which all is known together
         ("2024-03-04", datetime(2024, 3, 4, 23, 59, 59)),
         ("2024-03-04T08:30", datetime(2024, 3, 4, 8, 30)),
+        ("2024-03-04 00:00:00.000", datetime(2024, 3, 4, 23, 59, 59)),  # a date, as databases do
+        ("2024-03-01T00:00", datetime(2024, 3, 1)),
     ],
 )
 def test_a_line_is_known_by_the_end_of_the_day_that_it_names(
@@ -218,6 +220,32 @@ def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
     report = import_table(file, map_file, tmp_path / "store", secret=SECRET, now=NOW)
     assert report.reasons == {"chol: not recorded": 1, "diabetes: no, which makes no event": 1}
     assert report.events == 14
+
+
+def test_a_number_in_a_column_with_gaps_is_the_same_patient(tmp_path: Path) -> None:
+    """Tools make floating-point numbers of whole ones where some are missing."""
+    columns = {"mrn": [4711.0, None], "date": ["2024-05-01"] * 2, "chol": [5.0, 6.0]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    mapping = """
+name: visits
+subject: {column: mrn, system: "http://h/mrn"}
+time: {column: date}
+columns: {chol: {code: LOINC//2093-3, unit: mmol/L}}
+"""
+    (tmp_path / "map.yaml").write_text(mapping)
+    report = import_table(
+        tmp_path / "t.parquet", tmp_path / "map.yaml", tmp_path / "store", secret=SECRET, now=NOW
+    )
+    assert report.reasons == {"no patient": 1}
+    (event,) = Timeline.open(tmp_path / "store").events().to_pylist()
+    assert event["subject_id"] == pseudonym(SECRET, Identity("http://h/mrn", "4711"))
+    assert event["numeric_value"] == 5.0
+
+
+def test_further_columns_of_a_spreadsheet_need_no_name(tmp_path: Path) -> None:
+    text = HEADER.replace("\n", ",,\n") + "7,2020-05-01,60,F,200,2.0,yes,y,3,,\n"
+    report, _ = load(tmp_path, text)
+    assert (report.events, report.unused) == (8, 0)
 
 
 def test_a_missing_column_is_named_with_those_found(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def site_tables(store: Path) -> CodeTables:
     dates: list[date] = []
     units = _site_units(folder / UNITS, base, dates)
     analytes = _site_analytes(folder / ANALYTES, base, units, dates)
-    aliases = _site_aliases(folder / CODES, dates)
+    aliases = _site_aliases(folder / CODES, analytes, dates)
     assumed = _site_assumed(folder / ASSUMED, units, analytes, dates)
     newest = f"{max(dates).isoformat()} " if dates else ""
     version = f"{base.version}; site {newest}{_digest(files)}, {len(dates)} rows"
@@ -263,7 +263,9 @@ def _with_range(line: Line, known: Analyte) -> Analyte:
     return replace(known, low=low, high=high, source=line.get("source") or line.get("reviewer"))
 
 
-def _site_aliases(file: Path, dates: list[date]) -> Mapping[str, Alias]:
+def _site_aliases(
+    file: Path, analytes: Mapping[str, Analyte], dates: list[date]
+) -> Mapping[str, Alias]:
     if not file.exists():
         return {}
     found: dict[str, Alias] = {}
@@ -272,6 +274,13 @@ def _site_aliases(file: Path, dates: list[date]) -> Mapping[str, Alias]:
         alias = alias_of(line)
         if alias.local in found:
             raise line.fault(f"{alias.local} comes twice")
+        shown, meant = analytes.get(alias.local), analytes.get(alias.standard)
+        if shown is not None and (meant is None or meant.name != shown.name):
+            raise line.fault(
+                f"{alias.local} is known as {shown.name}, and {alias.standard} "
+                f"{'is not known' if meant is None else f'as {meant.name}'}; a known code can only "
+                "be read as another of the same measure"
+            )
         found[alias.local], lines[alias.local] = alias, line
         dates.append(alias.date)
     for alias in found.values():

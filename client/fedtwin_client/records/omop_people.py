@@ -111,7 +111,7 @@ class People:
         place = Place(PERSON, place_number(number))
         origin = f"{self._reading.source}:{PERSON}#{number}"
         self._birth(row, person, origin, place)
-        sex = _SEXES.get(row["gender_concept_id"] or "")
+        sex = _SEXES.get(whole_number(row["gender_concept_id"]) or "")
         if sex is None:
             self._reading.tally.note("a person without a sex that is known", place)
             return

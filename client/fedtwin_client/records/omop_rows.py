@@ -21,6 +21,7 @@ from fedtwin_client.records.reading import TOO_LARGE, Reading
 
 BEFORE_BIRTH = "lies before birth"
 AFTER_DEATH = "lies after death"
+SOURCE_BOUND = "a comparator that value_source_value alone has"
 TWO_DAYS = "the date and the datetime are of different days"
 UNKNOWN_PERSON = "refers to a person that is not known"
 PERSON_NOT_USED = "of a person who is not used"
@@ -54,9 +55,17 @@ PEOPLE = pa.schema(
 )
 _SAME_SAYING = " AND ".join(f"b.{name} IS NOT DISTINCT FROM s.{name}" for name in Said._fields)
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+# `<5` beside the number 5, where no operator says so: a bound that would be read as a value.
+_SOURCE_BOUND = f"""
+CASE WHEN ltrim(b.source_text)[1] IN ('<', '>') AND coalesce(b.operator, '0') = '0'
+  AND try_cast(regexp_extract(b.source_text, '^\\s*[<>]=?\\s*({_NUMBER})\\s*$', 1) AS DOUBLE)
+    = try_cast(trim(b.number) AS DOUBLE)
+  THEN regexp_extract(b.source_text, '[<>]=?') END
+"""
 _MAP = f"""
 WITH said AS (
   SELECT b.row, b.key, b.person, b.number, coalesce(b.text, b.source_text) AS answer_text,
+    {_SOURCE_BOUND} AS source_bound,
     p.person AS found, p.subject_id, p.birth, p.death,
     coalesce(e.time, d.time) AS time, coalesce(e.available_time, d.available_time)
       AS available_time, coalesce(e.time, d.latest) AS latest,
@@ -79,7 +88,7 @@ SELECT row, key, subject_id, time, available_time, code, saying,
   coalesce(answer_code, CASE WHEN number IS NULL THEN answer_text END) AS text_value,
   CASE WHEN number IS NOT NULL THEN unit_kept END AS unit,
   CASE WHEN number IS NOT NULL THEN src_unit END AS src_unit,
-  CASE WHEN number IS NOT NULL THEN comparator END AS comparator,
+  CASE WHEN number IS NOT NULL THEN coalesce(comparator, source_bound) END AS comparator,
   CASE
     WHEN person IS NULL THEN 'no patient'
     WHEN found IS NULL THEN '{UNKNOWN_PERSON}'
@@ -95,7 +104,8 @@ SELECT row, key, subject_id, time, available_time, code, saying,
   END AS reason,
   coalesce(latest < birth, false) AS before_birth,
   coalesce(time > death, false) AS after_death,
-  coalesce(two_days, false) AS two_days
+  coalesce(two_days, false) AS two_days,
+  source_bound IS NOT NULL AS source_bound
 FROM valued ORDER BY row
 """  # noqa: S608 - of constants
 
@@ -197,6 +207,7 @@ def _notes(events: pa.Table, understood: list[Understood]) -> dict[str, tuple[in
         ("before_birth", BEFORE_BIRTH),
         ("after_death", AFTER_DEATH),
         ("two_days", TWO_DAYS),
+        ("source_bound", SOURCE_BOUND),
     ):
         some = events.filter(events[name])
         if some.num_rows:

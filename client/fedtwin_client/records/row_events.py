@@ -7,7 +7,7 @@ rest of the row is used.
 
 import hashlib
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from fedtwin_client.records.cells import cell_event, columns_of
@@ -138,14 +138,19 @@ class RowReader:
     def _known(self, row: Row, moment: Moment) -> datetime:
         """What stands in one line belongs together: a day's line is known as the day begins.
 
-        A FHIR resource that a view reads stands by itself, as it does without one.
+        A FHIR resource that a view reads stands by itself, as it does without one. Midnight stands
+        for a time of day that is not known: databases write dates so.
         """
         block = self._mapping.known
         known = moment
         if block is not None and not self._absent(row.cells[block.column]):
             known = self._moment(row.cells[block.column], block.format)
-        whole_line = self._mapping.view is None and known.precision == "day"
-        same_day = whole_line and known.start <= moment.start
+        if self._mapping.view is not None:
+            return known.known
+        local = known.start.astimezone(self._zone).replace(tzinfo=None)
+        if known.precision == "time" and local.time() == time.min:
+            known = self._reading.past(whole_day(local, self._zone))
+        same_day = known.precision == "day" and known.start <= moment.start
         return known.start if same_day else known.known
 
     def _time(self, row: Row) -> Moment:

@@ -24,6 +24,7 @@ from fedtwin_protocol.errors import RecordError
 _LINE_ENDS = ("\n", "\r")
 _SHOWN = 800_000  # more characters than a quarantine keeps, which then says so
 _LONGEST_SIGN = 16
+_EXACT = 2.0**53  # whole numbers up to it are exact
 _FOREIGN = {
     b"PK\x03\x04": "is an Excel workbook or an archive; save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "is an old Excel workbook; save the sheet as CSV",
@@ -98,6 +99,8 @@ def spell_cell(cell: Any) -> str:
         return "true" if cell else "false"
     if isinstance(cell, datetime | date):
         return cell.isoformat()
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < _EXACT:
+        return str(int(cell))  # a patient's number in a column with gaps is no 4711.0
     return str(cell).strip()
 
 
@@ -209,7 +212,8 @@ def _header(reader: Any, path: Path) -> list[str]:
         raise RecordError(f"the first line of {path} is longer than 16 MiB: no table") from error
     if not names:
         raise RecordError(f"expected the names of the columns in the first line of {path}")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    # A spreadsheet's further columns often have no name, and then no mapping asks for them.
+    twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         # Named only where the line is one of names: without it a patient's row stands there.
         named = "the same" if any(_FIGURE.fullmatch(name) for name in names) else ", ".join(twice)

@@ -1,10 +1,10 @@
-"""What laboratories and wards measure, and what its columns are called in five languages.
+"""What laboratories and wards measure, and what its columns are called in six languages.
 
-The languages are English, German, French, Spanish and Italian. Codes are LOINC's (loinc.org), one
-for each kind of unit where LOINC tells mass from amount. The two ranges only order units and flag
-columns for a person, they reject no value: `usual` is where the median of a cohort of adults is
-expected, around the reference intervals that laboratories print, widened by us; `plausible` is
-ours, wide enough for intensive care.
+The languages are English, German, French, Spanish, Italian and Dutch. Codes are LOINC's
+(loinc.org), one for each kind of unit where LOINC tells mass from amount. The two ranges only order
+units and flag columns for a person, they reject no value: `usual` is where the median of a cohort
+of adults is expected, around the reference intervals that laboratories print, widened by us;
+`plausible` is ours, wide enough for intensive care.
 """
 
 from dataclasses import dataclass
@@ -94,7 +94,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     _of(
         "umol/L=14682-9 mg/dL=2160-0", (50.0, 220.0), (8.0, 3000.0),
-        "creatinine, creat, crea, scr, cr, serum creatinine, kreatinin, creatinina",
+        "creatinine, creat, crea, scr, cr, serum creatinine, kreatinin, creatinina, kreatinine",
     ),
     _of(
         "mmol/L=22664-7 mg/dL=3094-0", (2.5, 15.0), (0.3, 110.0),

@@ -1,4 +1,4 @@
-"""What columns and marks are called: English, German, French, Spanish and Italian.
+"""What columns and marks are called: English, German, French, Spanish, Italian, Dutch.
 
 Spellings are lower case and without accents, the surest first. Codes of diseases are SNOMED CT's.
 """
@@ -24,7 +24,9 @@ CONDITIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (
         "SNOMED//77176002",
-        _names("smoker, smoking, current smoker, raucher, fumeur, fumador, fumatore, tabagisme"),
+        _names(
+            "smoker, smoking, current smoker, raucher, fumeur, fumador, fumatore, tabagisme, roker"
+        ),
     ),
     (
         "SNOMED//49436004",
@@ -63,26 +65,29 @@ CONDITIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
 )
 
-SEX = _names("sex, gender, geschlecht, sexe, sexo, sesso, genero, genere, genre, m f, m w")
+SEX = _names(
+    "sex, gender, geschlecht, sexe, sexo, sesso, genero, genere, genre, m f, m w, geslacht"
+)
 MALE = _names("m, male, man, mann, mannlich, homme, masculin, h, hombre, varon, masculino, maschio")
 FEMALE = _names(
     "f, female, woman, w, frau, weiblich, femme, feminin, mujer, femenino, donna, femmina, "
-    "femminile"
+    "femminile, vrouw"
 )
 AGE = _names(
-    "age, alter, edad, eta, age years, age at visit, alter jahre, alter in jahren, ageyears"
+    "age, alter, edad, eta, age years, age at visit, alter jahre, alter in jahren, "
+    "ageyears, leeftijd"
 )
 BIRTH = _names(
     "birth date, birthdate, date of birth, dob, birth, birth dt, brthdt, brthdtc, geburtsdatum, "
     "geb datum, gebdatum, date de naissance, naissance, fecha de nacimiento, nacimiento, "
-    "data di nascita, nascita"
+    "data di nascita, nascita, geboortedatum"
 )
 PATIENT = _names(
     "patient id, patientid, mrn, usubjid, patient, medical record number, patient number, ptnum, "
     "pat id, patid, pid, subject id, subject, subjectid, subjid, person id, personid, seqn, id, "
     "patientennummer, patnr, patienten id, pat nr, patienten nr, numero patient, ipp, nip, "
     "no patient, numero de historia, nhc, paciente, id paciente, paziente, id paziente, "
-    "codice paziente, unique id, study id"
+    "codice paziente, unique id, study id, patientnummer, patientnr"
 )
 TIME = _names(
     "date, datum, fecha, data, visit date, visit, date of visit, visit dt, visitdate, sample date, "
@@ -90,17 +95,24 @@ TIME = _names(
     "timestamp, datetime, date time, observation date, result date, admission date, index date, "
     "untersuchungsdatum, abnahmedatum, besuchsdatum, zeitpunkt, date de visite, date prelevement, "
     "date de prelevement, fecha de visita, fecha visita, fecha de extraccion, data visita, "
-    "data prelievo, effective date, accept dt, randdt, trtsdt, rfstdtc"
+    "data prelievo, effective date, accept dt, randdt, trtsdt, rfstdtc, afnamedatum, bezoekdatum"
 )
-DEATH = _words("dth death died deceased tod todesdatum deces muerte fallecimiento morte")
+DEATH = _words(
+    "dth death died deceased tod todesdatum deces muerte fallecimiento morte overleden"
+    " overlijdensdatum"
+)
 KNOWN = _names(
     "issued, reported, report date, released, validated, validation date, available, "
-    "freigabe, freigabedatum, befunddatum, date validation, fecha de validacion, data validazione"
+    "freigabe, freigabedatum, befunddatum, date validation, fecha de validacion, data validazione, "
+    "result date, result time, result datetime, resulted, date resulted, ergebnisdatum, "
+    "date de resultat, fecha de resultado, data risultato, uitslagdatum"
 )
-UNIT = _names("unit, units, uom, einheit, einheiten, unite, unites, unidad, unidades, unita")
+UNIT = _names(
+    "unit, units, uom, einheit, einheiten, unite, unites, unidad, unidades, unita, eenheid"
+)
 VALUE = _names(
     "value, result, result value, numeric value, wert, ergebnis, messwert, valeur, resultat, "
-    "valor, resultado, valore, risultato, aval"
+    "valor, resultado, valore, risultato, aval, uitslag, waarde"
 )
 LINE_NUMBERS = _names("rownames, row, row number, index, line, zeile, unnamed 0, nr, lfd nr")
 NEUTRAL = _words(
@@ -118,4 +130,4 @@ TELLTALE = _words(
 YES = _names(
     "yes, y, true, t, ja, j, oui, o, si, s, vrai, verdadero, vero, pos, positive, 1 yes, present"
 )
-NO = _names("no, n, false, f, nein, non, faux, falso, neg, negative, 0 no, absent")
+NO = _names("no, n, false, f, nein, nee, non, faux, falso, neg, negative, 0 no, absent")

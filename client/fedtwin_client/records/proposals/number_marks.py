@@ -43,9 +43,13 @@ def figures_of(columns: Sequence[Sequence[str]], unsure: dict[str, str]) -> Figu
         return Figures(decimal, mark)
     if found:
         unsure["decimal"] = "there are numbers with different marks between thousands"
+        return Figures("," if commas > points else ".")
+    three = _count(_MAYBE_THOUSANDS, cells)
+    if three and three == commas + points and not (commas and points):
+        unsure["decimal"] = f"all {three:,} numbers with a mark have it before three figures: "
+        unsure["decimal"] += "decimals, or thousands?"
     elif commas and points:
         unsure["decimal"] = f"{points:,} numbers have a point and {commas:,} a comma"
-        three = _count(_MAYBE_THOUSANDS, cells)
         if three:
             unsure["decimal"] += (
                 f"; {three:,} have it before three figures: if for thousands, write 'thousands'"

@@ -157,24 +157,31 @@ def _find_times(proposal: Proposal) -> None:
         and item not in knowns
     ]
     named = _named(rest, TIME, _is_date)
+    if not rest and (both := _named(knowns, TIME, _is_date)):
+        # A result's date is the line's where nothing says when the specimen was taken.
+        named, knowns = both, [item for item in knowns if item is not both[0]]
     choices = named or rest
     if not choices:
         proposal.unsure["time"] = "no column looks like the date of a line; give one for all lines"
         return
     proposal.time = choices[0]
     _take(proposal, choices[0], "time", "a date" + (", by its name the line's" if named else ""))
+    if not named and len(rest) == 1:
+        _ask(proposal, "time", "its name does not say that it is the line's date: is it?")
     others = [item.profile.name for item in rest if item is not choices[0]]
     if others and (not named or len(named) > 1):
-        note = f"or is it {' or '.join(others[:6])}?"
-        before = proposal.unsure.get("time")
-        proposal.unsure["time"] = f"{before}; {note}" if before else note
+        _ask(proposal, "time", f"or is it {' or '.join(others[:6])}?")
     if choices[0].profile.missing:
-        note = f"{choices[0].profile.missing:,} lines have no date and would be put aside"
-        before = proposal.unsure.get("time")
-        proposal.unsure["time"] = f"{before}; {note}" if before else note
+        missing = choices[0].profile.missing
+        _ask(proposal, "time", f"{missing:,} lines have no date and would be put aside")
     if knowns:
         proposal.known = knowns[0]
         _take(proposal, knowns[0], "known", "named like the date when it became known")
+
+
+def _ask(proposal: Proposal, role: str, note: str) -> None:
+    before = proposal.unsure.get(role)
+    proposal.unsure[role] = f"{before}; {note}" if before else note
 
 
 def _take(proposal: Proposal, item: Judgement, role: str, why: str) -> None:
