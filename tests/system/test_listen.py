@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -172,6 +173,30 @@ def test_what_was_acknowledged_survives_kills_and_compaction(listening: Listenin
         compact(listening.home.records, datetime.now(UTC))
     assert acknowledged
     check_held(listening, acknowledged)
+
+
+def test_a_full_disk_is_said_and_what_is_sent_again_is_kept(listening: Listening) -> None:
+    """A limit on the size of a file stands for the disk."""
+    listening.start()
+    assert listening.process is not None
+
+    def limit(size: int) -> None:
+        resource.prlimit(listening.process.pid, resource.RLIMIT_FSIZE, (size, -1))  # type: ignore[union-attr]
+
+    with line_to(listening) as line:
+        line.sendall(result(1, 4711, 7.8))
+        assert b"MSA|AA|m1" in answers(line, 1)[0]
+        limit(16_384)  # more than the log has, and less than the live records'
+        line.sendall(result(2, 4711, 8.8) + result(3, 4712, 9.8))
+        said = answers(line, 2)
+        assert [b"MSA|AR|m2" in said[0], b"MSA|AR|m3" in said[1]] == [True, True], said
+        assert list(listening.values().values()) == [7.8]
+        limit(-1)
+        line.sendall(result(2, 4711, 8.8) + result(3, 4712, 9.8))
+        assert [b"|AA|" in one for one in answers(line, 2)] == [True, True]
+    assert sorted(listening.values().values()) == [7.8, 8.8, 9.8]
+    assert "could not store a message" in listening.log
+    assert "Traceback" not in listening.log
 
 
 @pytest.mark.slow

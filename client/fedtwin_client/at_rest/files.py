@@ -125,16 +125,21 @@ def write_whole(path: Path, data: bytes, keyring: Keyring | None) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
-    if keyring is not None:
-        writer = SealedWriter(draft, keyring, name=path.name)
-        writer.write(data)
-        writer.close()
-    else:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        if keyring is not None:
+            writer = SealedWriter(draft, keyring, name=path.name)
+            writer.write(data)
+            writer.close()
+        else:
+            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def read_whole(path: Path, keyring: Keyring | None) -> bytes:

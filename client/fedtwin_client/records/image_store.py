@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -167,6 +168,8 @@ class ImageStore:
             draft.replace(path)
             settle(path.parent)
         except OSError as error:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
             raise RecordError(
                 f"cannot keep an image in {self.folder}: {error.strerror}; free space or mend the "
                 "disk, then import or send it again"

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from fedtwin_client.at_rest.database import ERRORS, connect
+from fedtwin_client.at_rest.room import how_to_mend
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 _AT_ONCE = 500
@@ -121,7 +122,8 @@ class IdentityMap:
                     " (address TEXT PRIMARY KEY, system TEXT, value TEXT)"
                 )
         except (OSError, *ERRORS) as error:
-            raise RecordError(f"cannot open the identity map {path}: {error}") from error
+            mend = how_to_mend(error, path, "check the disk, the file's owner and its rights")
+            raise RecordError(f"cannot open the identity map {path} ({error}): {mend}") from error
 
     def record(self, identities: dict[int, Identity], addresses: dict[str, Identity]) -> None:
         """Add patients and addresses; durable on return.
@@ -142,7 +144,8 @@ class IdentityMap:
                 )
         except ERRORS as error:
             raise RecordError(
-                f"cannot write the identity map {self._path}: {error}; nothing was imported"
+                f"cannot write the identity map {self._path}: {error}; nothing was imported: "
+                + how_to_mend(error, self._path, "check the disk, and import again")
             ) from error
 
     def addresses(self) -> dict[str, Identity]:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring
+from fedtwin_client.at_rest.room import how_to_mend
 from fedtwin_client.at_rest.tables import open_tables, open_writer
 from fedtwin_client.records.blocks import REPEATED, coded
 from fedtwin_client.store import unit_counts
@@ -236,8 +237,8 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise RecordError(
-            f"cannot write the timeline store {folder}: {error}; it is what it was before, "
-            "so free disk space or mend the fault and import again"
+            f"cannot write the timeline store {folder}: {error}; it is what it was before: "
+            + how_to_mend(error, folder, "free disk space or mend the fault, and import again")
         ) from error
 
 

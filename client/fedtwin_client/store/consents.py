@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 from fedtwin_client.at_rest.database import ERRORS, connect, prepare
 from fedtwin_client.at_rest.keyring import Keyring
+from fedtwin_client.at_rest.room import how_to_mend
 from fedtwin_client.records.consent import Statement
 from fedtwin_protocol.errors import RecordError
 
@@ -52,6 +53,9 @@ class Standing:
     takes_part: bool
 
 
+_MEND: Final = "check its owner, its rights and the disk, or restore the folder from a backup"
+
+
 class Consents:
     """One site's consents.
 
@@ -73,7 +77,7 @@ class Consents:
         except (OSError, *ERRORS) as error:
             raise RecordError(
                 f"the consents {self._path} cannot be used ({error}), so nobody can take part: "
-                "check its owner, its rights and the disk, or restore the folder from a backup"
+                + how_to_mend(error, self._path, _MEND)
             ) from error
         self._mark: tuple[int, Rule] | None = None
         self._since = self._until = _BEFORE
@@ -275,8 +279,8 @@ class Consents:
 
     def _fault(self, error: Exception) -> RecordError:
         return RecordError(
-            f"the consents {self._path} cannot be read or written ({error}); nothing was changed. "
-            "Check the disk, and other commands on this folder"
+            f"the consents {self._path} cannot be read or written ({error}); nothing was changed: "
+            + how_to_mend(error, self._path, "check the disk, and other commands on this folder")
         )
 
 

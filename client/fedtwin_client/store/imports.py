@@ -37,12 +37,16 @@ from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.merging import finish_merges, pseudonyms_of
 from fedtwin_client.store.staging import Staging
 from fedtwin_client.store.tail import OUTDATED, Tail
-from fedtwin_protocol.errors import ConfigurationError
+from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 _OUTDATED = "an older version of a resource that comes twice"
 _ERASED = "events of patients who are erased here"
 _ERASED_CONSENT = "consents of patients who are erased here"
 _MERGED = "patients found to be one with another"
+_NOT_FINISHED = (
+    "the records are in the timelines, but not all that belongs to them (which versions they are, "
+    "who is one person): import the same once more when what is wrong is mended"
+)
 _NOT_RESEARCH = "a Consent that says nothing of research"
 
 
@@ -235,9 +239,12 @@ class _Job:
                 now=self._now,
                 remembered=tail.remembered(*source_and_zone),
             )
-            if not isinstance(records, BlockSource):
-                tail.remember(self.staging.named(), self._now)
-        finish_merges(self._folder, read_manifest(self._folder) or self._previous)
+            try:
+                if not isinstance(records, BlockSource):
+                    tail.remember(self.staging.named(), self._now)
+                finish_merges(self._folder, read_manifest(self._folder) or self._previous)
+            except RecordError as error:
+                raise RecordError(f"{_NOT_FINISHED}. What is wrong: {error}") from error
         if self.staging.refused:
             self.tally.reasons[_ERASED] += self.staging.refused
         if taken.outdated:

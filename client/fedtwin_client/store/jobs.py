@@ -2,11 +2,12 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fedtwin_client.at_rest.room import how_to_mend
 from fedtwin_client.store.erasure import finish_erasures
-from fedtwin_client.store.locking import clear, lock_store
+from fedtwin_client.store.locking import clear, clear_but, lock_store
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_protocol.errors import RecordError
 
@@ -29,7 +30,14 @@ def job_in(store: Path) -> Iterator[Manifest]:
         try:
             yield previous
         except OSError as error:
-            raise RecordError(f"cannot write to {store}: {error}; nothing was imported") from error
+            _clear_up(store, previous)
+            mend = how_to_mend(error, store, "mend that and import again")
+            raise RecordError(
+                f"cannot write to {store}: {error}; nothing was imported: {mend}"
+            ) from error
+        except BaseException:
+            _clear_up(store, previous)
+            raise
 
 
 @contextmanager
@@ -43,8 +51,17 @@ def staging_in(store: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _clear_up(store: Path, previous: Manifest) -> None:
+    """Remove what was written for nothing, which would keep a full disk full."""
+    with suppress(OSError, RecordError):
+        now = read_manifest(store) or previous
+        listed = {file.path for manifest in (previous, now) for file in manifest.files}
+        clear_but(store, listed | set(now.retired))
+
+
 def _attempt(store: Path, action: Callable[[], None]) -> None:
     try:
         action()
     except OSError as error:
-        raise RecordError(f"cannot write to {store}: {error.strerror}") from error
+        mend = how_to_mend(error, store, "check the disk, the folder's owner and its rights")
+        raise RecordError(f"cannot write to {store} ({error.strerror}): {mend}") from error

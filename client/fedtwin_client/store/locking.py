@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -52,7 +52,12 @@ def hold(folder: Path, name: str, what: str) -> Iterator[None]:
 def clear(folder: Path, manifest: Manifest) -> None:
     """Remove files that no reader can need: unlisted ones, and those retired before."""
     shutil.rmtree(folder / "staging", ignore_errors=True)
-    live = {folder / file.path for file in manifest.files}
+    clear_but(folder, {file.path for file in manifest.files})
+
+
+def clear_but(folder: Path, kept: Collection[str]) -> None:
+    """Remove all files of timelines but some, named as manifests name them."""
+    paths = {folder / path for path in kept}
     for file in (folder / "events").glob("*.parquet"):
-        if file not in live:
+        if file not in paths:
             file.unlink()

@@ -31,6 +31,7 @@ from fedtwin_client.at_rest.database import (
     prepare,
 )
 from fedtwin_client.at_rest.keyring import Keyring
+from fedtwin_client.at_rest.room import how_to_mend
 from fedtwin_client.records.source import Version
 from fedtwin_client.store import asides, newest
 from fedtwin_client.store.asides import Aside
@@ -343,9 +344,10 @@ class Tail:
                 "an import or a backup that works on them is done, and try again; nothing that was "
                 "acknowledged is lost"
             )
+        mend = how_to_mend(error, self.path, "check the disk, the file's owner and its rights")
         return RecordError(
-            f"the live records {self.path} cannot be used ({error}): check the disk, the file's "
-            "owner and its rights; nothing that was acknowledged is lost"
+            f"the live records {self.path} cannot be used ({error}): {mend}; nothing that was "
+            "acknowledged is lost"
         )
 
 
