@@ -1,6 +1,7 @@
 """Taking an import over into the store: all of it or nothing.
 
-1. Of several versions of a record in one import the newest counts.
+1. Of several versions of a record in one import the newest counts, and none that is older than
+   what the store holds of it (`versions`).
 2. Buckets that get new events, or hold events of a record that has a new version, are written anew
    under new names: the old events without those records, and the new ones.
 3. The new manifest takes the old one's place.
@@ -12,7 +13,7 @@ successor's key.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,16 +29,18 @@ from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.at_rest.tables import open_tables, open_writer
 from fedtwin_client.records.blocks import REPEATED, coded
-from fedtwin_client.store import unit_counts
+from fedtwin_client.store import unit_counts, versions
 from fedtwin_client.store.manifest import (
     EventFile,
     Manifest,
     PastImport,
+    VersionFile,
     sync_folder,
     write_manifest,
 )
 from fedtwin_client.store.ordering import in_order
-from fedtwin_client.store.replacing import Renewed
+from fedtwin_client.store.origins import Hashes, hashes
+from fedtwin_client.store.replacing import Renewed, origins_of, parts_of
 from fedtwin_client.store.staging import SCHEMA, Staging
 from fedtwin_protocol.errors import RecordError
 
@@ -58,7 +61,7 @@ class Taken:
         subjects: different patients among them.
         withdrawn: earlier records that have no events any more.
         outdated: versions of a record that a newer one in the same import replaced.
-        late: versions of a record that are older than one that came before this import.
+        late: versions of a record that are older than what the store has.
     """
 
     events: int
@@ -77,7 +80,8 @@ def take_over(  # noqa: PLR0913 - what an import and a compaction say
     origin: str,
     now: datetime,
     live_through: int | None = None,
-    remembered: Iterable[pa.Table] = (),
+    zone: tuple[str, str] | None = None,
+    even_older: bool = False,
 ) -> Taken:
     """Make staged events part of the store.
 
@@ -89,24 +93,36 @@ def take_over(  # noqa: PLR0913 - what an import and a compaction say
         origin: what was imported, in words, for the history.
         now: for the history.
         live_through: if they are of the live tail, the number of its last version.
-        remembered: when records were changed that came before (`Tail.remembered`).
+        zone: the source, and the zone that its times were read in; none: of several. What was
+            read in another zone before is older or newer by that alone, and always replaced.
+        even_older: replace also what is newer.
 
     Raises:
         RecordError: the disk is full or another fault; the store is then what it was.
     """
     with _explained(folder):
         writing = _Writing(folder, staging, keyring, previous)
-        late = writing.renewed.pass_over(staging, remembered)
+        zones = previous.zones | ({} if zone is None else dict([zone]))
+        late = 0
+        if not even_older and zones == zones | previous.zones:
+            with versions.Held(folder, previous.versions, keyring) as held:
+                late = writing.renewed.pass_over(held)
         files = writing.all_buckets()
+        remembered = writing.renewed.to_remember(*writing.gone())
         history = PastImport(time=now, origin=origin, events=writing.events)
-        following = _next(previous, files, history if live_through is None else None)
+        following = _next(
+            previous,
+            files,
+            history if live_through is None else None,
+            versions.added(folder, previous, remembered, keyring),
+        ).model_copy(update={"zones": zones})
         if live_through is not None:
             following = following.model_copy(update={"live_through": live_through})
         write_manifest(folder, following)
         return Taken(
             events=writing.events,
             subjects=writing.subjects,
-            withdrawn=writing.withdrawn(),
+            withdrawn=len(writing.gone()[0]),
             outdated=int(writing.renewed.outdated.sum()) - late,
             late=late,
         )
@@ -130,6 +146,7 @@ def rewrite(
         RecordError: the disk is full or another fault; the store is then what it was.
     """
     kept: list[EventFile] = []
+    gone = hashes(pa.array([], pa.string()))
     with _explained(folder):
         for file in previous.files:
             if without is not None and file.bucket != without % 64:
@@ -137,15 +154,26 @@ def rewrite(
                 continue
             rows = open_tables([file.opened(folder, keyring)], SCHEMA).to_table()
             if without is not None:
-                rows = rows.filter(pc.not_equal(rows["subject_id"], without))
+                theirs = pc.equal(rows["subject_id"], without)
+                gone = _records_of(rows["source"].filter(theirs))
+                rows = rows.filter(pc.invert(theirs))
             path = f"events/{previous.generation + 1:06d}-{file.bucket:02d}.parquet"
             written = _write_bucket(rows, path, folder, keyring)
             if written.rows:
                 kept.append(written.model_copy(update={"bucket": file.bucket}))
         sync_folder(folder / "events")
-        following = _next(previous, tuple(kept), None)
+        held = versions.rewritten(
+            folder, previous, keyring, None if without is None else gone, without
+        )
+        following = _next(previous, tuple(kept), None, held)
         write_manifest(folder, following)
     return following
+
+
+def _records_of(sources: pa.ChunkedArray) -> Hashes:
+    """The records that events are of, and the parts of them."""
+    names = pa.concat_tables([origins_of(sources), parts_of(sources)])["origin"]
+    return hashes(pc.unique(names.drop_null()))
 
 
 def move(folder: Path, previous: Manifest, keyring: Keyring | None, moves: pa.Table) -> Manifest:
@@ -181,7 +209,8 @@ def move(folder: Path, previous: Manifest, keyring: Keyring | None, moves: pa.Ta
             if written.rows:
                 files[bucket] = written.model_copy(update={"bucket": bucket})
         sync_folder(folder / "events")
-        following = _next(previous, tuple(files[bucket] for bucket in sorted(files)), None)
+        kept = tuple(files[bucket] for bucket in sorted(files))
+        following = _next(previous, kept, None, previous.versions)
         write_manifest(folder, following)
     return following
 
@@ -219,14 +248,22 @@ def _given_away(events: pa.Table, moves: pa.Table) -> pa.Table:
     return events
 
 
-def _next(previous: Manifest, files: tuple[EventFile, ...], history: PastImport | None) -> Manifest:
-    live = {file.path for file in files}
+def _next(
+    previous: Manifest,
+    files: tuple[EventFile, ...],
+    history: PastImport | None,
+    held: tuple[VersionFile, ...],
+) -> Manifest:
+    live = {file.path for file in (*files, *held)}
+    before = (*previous.files, *previous.versions)
     return Manifest(
         generation=previous.generation + 1,
         files=files,
-        retired=tuple(file.path for file in previous.files if file.path not in live),
+        retired=tuple(file.path for file in before if file.path not in live),
         imports=previous.imports if history is None else (*previous.imports, history),
         live_through=previous.live_through,
+        versions=held,
+        zones=previous.zones,
     )
 
 
@@ -261,7 +298,7 @@ class _Writing:
         self._previous = previous
         self.renewed = Renewed(staging)
         self.events = self.subjects = 0
-        self._gone: list[NDArray[np.int64]] = []
+        self._gone: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
 
     def all_buckets(self) -> tuple[EventFile, ...]:
         """The store's files."""
@@ -275,10 +312,14 @@ class _Writing:
         sync_folder(self._folder / "events")
         return tuple(kept)
 
-    def withdrawn(self) -> int:
-        """How many records had events and have none any more."""
-        versions = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *self._gone]))
-        return int((~self.renewed.made[versions]).sum())
+    def gone(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The versions whose records had events and have none any more, and whose they were."""
+        nothing = np.zeros(0, np.int64)
+        columns = zip((nothing, nothing), *self._gone, strict=True)
+        numbers, whose = (np.concatenate(column) for column in columns)
+        numbers, first = np.unique(numbers, return_index=True)
+        left = ~self.renewed.made[numbers]
+        return numbers[left], whose[first][left]
 
     def _bucket(self, bucket: int, old: EventFile | None) -> EventFile | None:
         fresh = self._fresh(bucket)
@@ -311,9 +352,11 @@ class _Writing:
         if old is None:
             return SCHEMA.empty_table(), False
         events = open_tables([old.opened(self._folder, self._keyring)], SCHEMA)
-        places = self.renewed.places(events.to_table(columns=["source"])["source"])
+        columns = events.to_table(columns=["source", "subject_id"])
+        places = self.renewed.places(columns["source"])
         replaced = places >= 0
-        self._gone.append(np.unique(places[replaced]))
+        gone, first = np.unique(places[replaced], return_index=True)
+        self._gone.append((gone, columns["subject_id"].to_numpy()[replaced][first]))
         if not replaced.any():
             return events.to_table() if read else SCHEMA.empty_table(), False
         return events.to_table().filter(pa.array(~replaced)), True

@@ -11,6 +11,7 @@ something that was put aside stands in two quarantine files.
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -69,8 +70,10 @@ def compact_within(store: Path, previous: Manifest, now: datetime) -> int:
                     store, staging, previous, keyring, origin=_TITLE, now=now, live_through=through
                 )
             events = taken.events
+            if taken.late:
+                tail.count_late(_TITLE, taken.late)
         kept = _keep_asides(store, tail, keyring, now)
-        tail.forget(previous.live_through, kept, now)
+        tail.forget(previous.live_through, through, kept, now)
     return events
 
 
@@ -92,14 +95,16 @@ def _staged(
     staging = Staging(folder, None if keyring is None else fresh_key(), erased)
     # Whoever holds the tail may not know yet of a merge that an import has made.
     events = moved(tail.events(after, through), Merges(store).wholes())
-    staging.add_block(_block(tail.origins(after, through), events))
+    origins = tail.origins(after, through)
+    staging.add_block(_block(origins, tail.updated(origins), events))
     staging.flush()
     return staging
 
 
-def _block(origins: list[str], events: pa.Table) -> Block:
+def _block(origins: list[str], updated: Mapping[str, int | None], events: pa.Table) -> Block:
     """Each origin as a version that makes its events."""
-    versions = rows_table([(number, origin, 0) for number, origin in enumerate(origins)], VERSIONS)
+    rows = [(number, origin, updated.get(origin) or 0) for number, origin in enumerate(origins)]
+    versions = rows_table(rows, VERSIONS)
     made_by = pc.index_in(
         origins_of(events["source"])["origin"], versions["origin"].combine_chunks()
     )

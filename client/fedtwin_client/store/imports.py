@@ -36,7 +36,7 @@ from fedtwin_client.store.jobs import job_in, staging_in
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.merging import finish_merges, pseudonyms_of
 from fedtwin_client.store.staging import Staging
-from fedtwin_client.store.tail import OUTDATED, Tail
+from fedtwin_client.store.tail import OUTDATED
 from fedtwin_protocol.errors import ConfigurationError
 
 _OUTDATED = "an older version of a resource that comes twice"
@@ -56,6 +56,7 @@ def import_fhir(  # noqa: PLR0913 - what a person says on the command line
     identifier_system: Systems = None,
     zone: str = "UTC",
     progress: Progress | None = None,
+    even_older: bool = False,
 ) -> ImportReport:
     """Import FHIR R4 records.
 
@@ -69,6 +70,7 @@ def import_fhir(  # noqa: PLR0913 - what a person says on the command line
             has; none: the server's own id.
         zone: IANA time zone of dates without one.
         progress: is told how many bytes more of the files were read.
+        even_older: replace also what is newer in the store.
 
     Returns:
         The account of the import.
@@ -80,12 +82,25 @@ def import_fhir(  # noqa: PLR0913 - what a person says on the command line
     opening = fhir_files(paths, server, identifier_system, progress)
     recipe = fhir_recipe(server, identifier_system, zone)
     return import_source(
-        opening, store, secret=secret, now=now, source=server, zone=zone, recipe=recipe
+        opening,
+        store,
+        secret=secret,
+        now=now,
+        source=server,
+        zone=zone,
+        recipe=recipe,
+        even_older=even_older,
     )
 
 
 def import_table(
-    path: Path, mapping: Path, store: Path, *, secret: bytes, now: datetime
+    path: Path,
+    mapping: Path,
+    store: Path,
+    *,
+    secret: bytes,
+    now: datetime,
+    even_older: bool = False,
 ) -> ImportReport:
     """Import a CSV or Parquet table, or FHIR resources through a view that the mapping names.
 
@@ -95,6 +110,7 @@ def import_table(
         store: the timeline store's folder; made where there is none.
         secret: the site's 32 bytes that pseudonyms are made with.
         now: aware; rows that lie after it are put aside.
+        even_older: replace also what is newer in the store; of rows through a view.
 
     Returns:
         The account of the import.
@@ -113,10 +129,11 @@ def import_table(
         source=recipe.source,
         zone=meaning.timezone,
         recipe=recipe,
+        even_older=even_older,
     )
 
 
-def import_source(
+def import_source(  # noqa: PLR0913 - what a person says on the command line
     opening: OpenSource,
     store: Path,
     *,
@@ -125,6 +142,7 @@ def import_source(
     source: str,
     zone: str,
     recipe: Recipe | None = None,
+    even_older: bool = False,
 ) -> ImportReport:
     """Import the records of any source.
 
@@ -136,6 +154,7 @@ def import_source(
         source: the name of the source, with which every event's `source` starts.
         zone: IANA time zone of dates without one.
         recipe: how to read mended lines of it again; none: they cannot be replayed.
+        even_older: replace also what is newer in the store.
 
     Returns:
         The account of the import.
@@ -158,7 +177,9 @@ def import_source(
                 )
                 records = opening(desk)
                 job.gather(records)
-                return job.finish(records, pseudonyms, secret, (source, zone))
+                return job.finish(
+                    records, pseudonyms, secret, (source, zone), even_older=even_older
+                )
     raise AssertionError("a source starts anew only where it may")
 
 
@@ -207,14 +228,16 @@ class _Job:
         records: Source,
         pseudonyms: Pseudonyms,
         secret: bytes,
-        source_and_zone: tuple[str, str],
+        zone: tuple[str, str],
+        *,
+        even_older: bool,
     ) -> ImportReport:
         """Consents first, then the way back to patients, then what they are about."""
         title = records.title
         self.staging.flush()
         for looker in self._lookers:
             looker.tell(self.tally)
-        self._take_consents(records.consents)
+        self._take_consents(records.consents, even_older=even_older)
         known = {
             address: identity
             for address, identity in records.learned.items()
@@ -225,18 +248,16 @@ class _Job:
         if merges:
             self._merges.record(merges, secret, self._now)
             self.tally.notes[_MERGED] += len(merges)
-        with Tail(self._folder, self._keyring) as tail:
-            taken = take_over(
-                self._folder,
-                self.staging,
-                self._previous,
-                self._keyring,
-                origin=title,
-                now=self._now,
-                remembered=tail.remembered(*source_and_zone),
-            )
-            if not isinstance(records, BlockSource):
-                tail.remember(self.staging.named(), self._now)
+        taken = take_over(
+            self._folder,
+            self.staging,
+            self._previous,
+            self._keyring,
+            origin=title,
+            now=self._now,
+            zone=zone,
+            even_older=even_older,
+        )
         finish_merges(self._folder, read_manifest(self._folder) or self._previous)
         if self.staging.refused:
             self.tally.reasons[_ERASED] += self.staging.refused
@@ -255,14 +276,17 @@ class _Job:
         for looker in self._lookers:
             looker.see(events)
 
-    def _take_consents(self, found: Mapping[str, Consent]) -> None:
+    def _take_consents(self, found: Mapping[str, Consent], *, even_older: bool) -> None:
         said = {origin: (item.subject_id, item.statements) for origin, item in found.items()}
         if not said:
             return
         with Consents(self._folder) as consents:
-            _, refused = consents.replace(said)
-        if refused:
-            self.tally.reasons[_ERASED_CONSENT] += refused
+            updated = {origin: item.updated for origin, item in found.items()}
+            done = consents.replace(said, updated, even_older=even_older)
+        if done.erased:
+            self.tally.reasons[_ERASED_CONSENT] += done.erased
+        if done.late:
+            self.tally.reasons[OUTDATED] += len(done.late)
         silent = sum(not item.statements for item in found.values())
         if silent:
             self.tally.reasons[_NOT_RESEARCH] += silent

@@ -52,7 +52,7 @@ def hold(folder: Path, name: str, what: str) -> Iterator[None]:
 def clear(folder: Path, manifest: Manifest) -> None:
     """Remove files that no reader can need: unlisted ones, and those retired before."""
     shutil.rmtree(folder / "staging", ignore_errors=True)
-    live = {folder / file.path for file in manifest.files}
-    for file in (folder / "events").glob("*.parquet"):
+    live = {folder / file.path for file in (*manifest.files, *manifest.versions)}
+    for file in (*folder.glob("events/*.parquet"), *folder.glob("versions/*.parquet")):
         if file not in live:
             file.unlink()

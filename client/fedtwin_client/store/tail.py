@@ -5,14 +5,16 @@ the highest number. What the timelines have taken over (`Manifest.live_through`)
 later, so that a reader who holds the list of files of before still finds it here. One process adds
 rows; others read beside it (write-ahead log).
 
-A version that the source says is older than one that came before is dropped, and counted.
+A version that the source says is older than one that came before, live or by an import, is dropped,
+and counted. One that comes while an import brings a newer one is dropped when the timelines are
+written next.
 """
 
 import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,16 +31,17 @@ from fedtwin_client.at_rest.database import (
     patiently,
     prepare,
 )
-from fedtwin_client.at_rest.keyring import Keyring
+from fedtwin_client.at_rest.keyring import Keyring, keyring_of
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
 from fedtwin_client.store import asides, newest
 from fedtwin_client.store.asides import Aside
+from fedtwin_client.store.held_live import HeldLive
 from fedtwin_client.store.staging import SCHEMA
 from fedtwin_protocol.errors import RecordError
 
 FILE: Final = "live.sqlite"
-OUTDATED: Final = "an older version of a record than one that came before"
+OUTDATED: Final = "older than what the store has of the record"
 ERASED: Final = "events of patients who are erased here"
 _SCHEMA: Final = """
 PRAGMA secure_delete=ON;
@@ -118,6 +121,7 @@ class Tail:
             store.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = connect(self.path, keyring=keyring)
+            self._held = HeldLive(store, keyring or keyring_of(store))
             prepare(self._db, newest.TABLES + _SCHEMA)
             patiently(lambda: asides.make_table(self._db))
         except (OSError, *ERRORS) as error:
@@ -131,6 +135,7 @@ class Tail:
 
     def shut(self) -> None:
         """Close the file."""
+        self._held.shut()
         self._db.close()
 
     def add(self, batches: Iterable[Batch], erased: frozenset[int], now: datetime) -> None:
@@ -146,7 +151,7 @@ class Tail:
         """
         batches = list(batches)
         with self._written() as db:
-            rows = _Rows(self._last(db), newest.of(db, _origins(batches)), erased, _us(now) or 0)
+            rows = _Rows(self._last(db), self._newest(db, batches), erased, _us(now) or 0)
             for batch in batches:
                 account = Counter(batch.account)
                 for version in batch.versions:
@@ -199,28 +204,10 @@ class Tail:
             schema=SCHEMA,
         )
 
-    def changed(self, origin: str) -> datetime | None:
-        """When the newest live version of a record was changed, as its source says, if it does."""
+    def updated(self, origins: Collection[str]) -> dict[str, int | None]:
+        """When live records were changed, as their sources say, if they do, in microseconds."""
         with self._read() as db:
-            found = db.execute("SELECT updated FROM newest WHERE origin = ?", (origin,)).fetchone()
-        return None if not found or found[0] is None else _EPOCH + found[0] * _MICROSECOND
-
-    def remembered(self, source: str, zone: str) -> Iterator[pa.Table]:
-        """What `newest.of_source` knows, unless the source's times were read in another zone."""
-        with self._written() as db:
-            newest.forget_other_zone(db, source, zone)
-        with self._read() as db:
-            yield from newest.of_source(db, source)
-
-    def remember(self, pieces: Iterable[pa.Table], now: datetime) -> None:
-        """Keep in mind when records of an import were changed, as `newest.keep` does.
-
-        Raises:
-            RecordError: the disk is full or another fault.
-        """
-        for piece in pieces:  # one after the other: doors wait meanwhile
-            with self._written() as db:
-                newest.keep(db, piece, _us(now) or 0)
+            return newest.of(db, origins)
 
     def rows(self, after: int) -> int:
         """How many events came after a number, of older versions too."""
@@ -250,20 +237,35 @@ class Tail:
             found = db.execute("SELECT door, kind, what, number FROM account ORDER BY 1, 2, 3")
             return {(door, kind, what): number for door, kind, what, number in found.fetchall()}
 
-    def forget(self, through: int, asides: Iterable[int], now: datetime) -> None:
-        """Remove what the timelines have, and what was put aside and lies elsewhere now.
+    def count_late(self, door: str, times: int) -> None:
+        """Count versions that turned out to be older than what the timelines have.
 
         Raises:
             RecordError: the file cannot be written.
         """
         with self._written() as db:
+            add_rows(db, *_counted({(door, "reason", OUTDATED): times}))
+
+    def forget(self, through: int, written: int, asides: Iterable[int], now: datetime) -> None:
+        """Remove what the timelines have, and what was put aside and lies elsewhere now.
+
+        Args:
+            through: the number of the last version that they had a step before.
+            written: the number of the last one that they have now.
+            asides: what lies elsewhere.
+            now: when.
+
+        Raises:
+            RecordError: the file cannot be written.
+        """
+        with self._written() as db:
+            newest.forget(db, written, _us(now) or 0)
             db.execute("DELETE FROM events WHERE seq <= ?", (through,))
             # The last one stays, so that its number is not given out again.
             db.execute(
                 "DELETE FROM versions WHERE seq <= ? AND seq < (SELECT max(seq) FROM versions)",
                 (through,),
             )
-            db.execute("DELETE FROM newest WHERE seen < ?", (_us(now - newest.REMEMBERED),))
             db.executemany("DELETE FROM aside WHERE number = ?", [(one,) for one in asides])
 
     def erase(self, subject_id: int, after: int) -> int:
@@ -279,6 +281,7 @@ class Tail:
             (gone,) = db.execute(
                 "SELECT count(*) FROM events WHERE subject_id = ? AND seq > ?", (subject_id, after)
             ).fetchone()
+            newest.erase(db, subject_id)
             db.execute("DELETE FROM events WHERE subject_id = ?", (subject_id,))
             db.execute("DELETE FROM aside")
         try:
@@ -294,6 +297,16 @@ class Tail:
             (origin, seq),
         )
         return frozenset(int(subject) for (subject,) in found)
+
+    def _newest(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[str, int | None]:
+        """When what there is of the records of batches was changed, live or in the files."""
+        dated = {
+            version.origin for batch in batches for version in batch.versions if version.updated
+        }
+        found = newest.of(db, _origins(batches))
+        for origin, updated in self._held.updated(dated).items():
+            found[origin] = max(updated, found.get(origin) or 0)
+        return found
 
     def _last(self, db: sqlite3.Connection) -> int:
         return int(db.execute("SELECT coalesce(max(seq), 0) FROM versions").fetchone()[0])
@@ -350,15 +363,16 @@ class _Rows:
         if before is not None and updated is not None and before > updated:
             account["reason", OUTDATED] += 1
             return
-        self._newest[origin] = before if updated is None else updated
         self._changed.add(origin)
         self._seq += 1
         self._versions.append((self._seq, origin))
-        for event in version.events:
-            if event.subject_id in self._erased:
-                account["reason", ERASED] += 1
-            else:
-                self._events.append((self._seq, *_row(event)))
+        events = list(version.events)
+        kept = [event for event in events if event.subject_id not in self._erased]
+        self._events += [(self._seq, *_row(event)) for event in kept]
+        self._newest[origin] = before if updated is None else updated
+        if len(kept) < len(events):
+            account["reason", ERASED] += len(events) - len(kept)
+            self._newest[origin] = None  # nothing is kept of an erased patient's records
 
     def written(self) -> Iterator[tuple[str, Sequence[tuple[object, ...]], str]]:
         """Where rows go, the rows, and what happens where there is such a row."""
@@ -369,11 +383,18 @@ class _Rows:
             "ON CONFLICT DO UPDATE SET updated = excluded.updated, seen = excluded.seen",
         )
         yield "INSERT INTO events", self._events, ""
-        yield (
-            "INSERT INTO account",
-            [(*key, times) for key, times in self.account.items()],
-            "ON CONFLICT DO UPDATE SET number = number + excluded.number",
-        )
+        yield _counted(self.account)
+
+
+def _counted(
+    account: Mapping[tuple[str, str, str], int],
+) -> tuple[str, Sequence[tuple[object, ...]], str]:
+    """As `_Rows.written`, of how often what happened."""
+    return (
+        "INSERT INTO account",
+        [(*key, times) for key, times in account.items()],
+        "ON CONFLICT DO UPDATE SET number = number + excluded.number",
+    )
 
 
 def _origins(batches: Iterable[Batch]) -> set[str]:
