@@ -15,6 +15,7 @@ from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.sealing import make_keys, rotate
 from fedtwin_client.records.events import Event
+from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.pseudonyms import Identity, Pseudonyms
 from fedtwin_client.records.source import ByNumber, Desk, Version
 from fedtwin_client.store import versions
@@ -23,6 +24,7 @@ from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.erasure import erase_patient
 from fedtwin_client.store.imports import import_fhir, import_source
 from fedtwin_client.store.manifest import Manifest, read_manifest
+from fedtwin_client.store.merging import unmerge
 from fedtwin_client.store.origins import hashes
 from fedtwin_client.store.tail import OUTDATED, Batch, Tail
 from fedtwin_client.store.timeline import Timeline
@@ -229,6 +231,35 @@ def test_what_is_known_lies_encrypted_and_survives_new_keys(tmp_path: Path) -> N
     file.write_bytes(file.read_bytes()[:-100] + bytes(100))
     with pytest.raises(RecordError, match="it is what it was before"):
         load(store, version("a", 0, 60.0, 9))
+
+
+def test_an_import_that_fails_at_its_end_has_learned_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tmp_path, version("a", 0, 50.0, 5))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fedtwin_client.store.commit.write_manifest", full)
+        with pytest.raises(RecordError, match="No space left"):
+            load(tmp_path, version("a", 0, 60.0, 9))
+    assert load(tmp_path, version("a", 0, 70.0, 7)) == 0
+    assert values(tmp_path) == {"a": 70.0}
+    load(tmp_path, version("a", 0, 80.0, 8))
+    assert len(list((tmp_path / "versions").iterdir())) == 2  # the newest, and the one before
+
+
+def test_patients_who_are_one_or_two_again_keep_what_is_known(tmp_path: Path) -> None:
+    load(tmp_path, version("a", 0, 50.0, 5), version("b", 1, 50.0, 5))
+    Merges(tmp_path).record({Identity("mrn", "1"): Identity("mrn", "0")}, SECRET, NOW)
+    compact(tmp_path, NOW)
+    assert set(Timeline.open(tmp_path).events()["subject_id"].to_pylist()) == {whose(0)}
+    assert load(tmp_path, version("a", 0, 60.0, 4), version("b", 0, 60.0, 4)) == 2
+    unmerge(tmp_path, whose(1), NOW)
+    assert load(tmp_path, version("a", 0, 60.0, 4), version("b", 1, 60.0, 4)) == 2
+    assert values(tmp_path) == {"a": 50.0, "b": 50.0}
 
 
 def test_a_door_says_what_it_cannot_read_and_keeps_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ successor's key.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +30,7 @@ from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.at_rest.tables import open_tables, open_writer
 from fedtwin_client.records.blocks import REPEATED, coded
 from fedtwin_client.store import unit_counts, versions
+from fedtwin_client.store.known_later import known_later
 from fedtwin_client.store.manifest import (
     EventFile,
     Manifest,
@@ -38,6 +39,7 @@ from fedtwin_client.store.manifest import (
     sync_folder,
     write_manifest,
 )
+from fedtwin_client.store.moving import given_away
 from fedtwin_client.store.ordering import in_order
 from fedtwin_client.store.origins import Hashes, hashes
 from fedtwin_client.store.replacing import Renewed, origins_of, parts_of
@@ -82,6 +84,7 @@ def take_over(  # noqa: PLR0913 - what an import and a compaction say
     live_through: int | None = None,
     zone: tuple[str, str] | None = None,
     even_older: bool = False,
+    resent: bool = False,
 ) -> Taken:
     """Make staged events part of the store.
 
@@ -96,6 +99,7 @@ def take_over(  # noqa: PLR0913 - what an import and a compaction say
         zone: the source, and the zone that its times were read in; none: of several. What was
             read in another zone before is older or newer by that alone, and always replaced.
         even_older: replace also what is newer.
+        resent: mind that values may be sent anew under an old time (`known_later`).
 
     Raises:
         RecordError: the disk is full or another fault; the store is then what it was.
@@ -107,6 +111,8 @@ def take_over(  # noqa: PLR0913 - what an import and a compaction say
         if not even_older and zones == zones | previous.zones:
             with versions.Held(folder, previous.versions, keyring) as held:
                 late = writing.renewed.pass_over(held)
+            if resent and staging.dated:
+                writing.changed = writing.renewed.updated()
         files = writing.all_buckets()
         remembered = writing.renewed.to_remember(*writing.gone())
         history = PastImport(time=now, origin=origin, events=writing.events)
@@ -200,7 +206,7 @@ def move(folder: Path, previous: Manifest, keyring: Keyring | None, moves: pa.Ta
         return previous
     with _explained(folder):
         opened = open_tables([file.opened(folder, keyring) for file in affected], SCHEMA)
-        rows = _given_away(opened.to_table(), moves)
+        rows = given_away(opened.to_table(), moves)
         into = rows["subject_id"].to_numpy() % 64
         for bucket in sorted(buckets):
             mine = in_order(coded(rows.filter(pa.array(into == bucket))))
@@ -213,39 +219,6 @@ def move(folder: Path, previous: Manifest, keyring: Keyring | None, moves: pa.Ta
         following = _next(previous, kept, None, previous.versions)
         write_manifest(folder, following)
     return following
-
-
-def moved(events: pa.Table, into: Mapping[int, int]) -> pa.Table:
-    """The events, those of some pseudonyms with the ones that now stand for them."""
-    if not into:
-        return events
-    places = pc.index_in(events["subject_id"], pa.array(list(into), type=pa.int64()))
-    wholes = pa.array(list(into.values()), type=pa.int64()).take(places.combine_chunks())
-    at = events.schema.get_field_index("subject_id")
-    subjects = pc.coalesce(wholes, events["subject_id"].combine_chunks())
-    return events.set_column(at, events.schema.field(at), subjects)
-
-
-def _given_away(events: pa.Table, moves: pa.Table) -> pa.Table:
-    """The events under the pseudonyms that `moves` gives them."""
-    one_by_one = moves["moving_source"].is_valid()
-    whole = moves.filter(pc.invert(one_by_one))
-    events = moved(
-        events, dict(zip(whole["moving"].to_pylist(), whole["moving_to"].to_pylist(), strict=True))
-    )
-    single = moves.filter(one_by_one)
-    for subject, target in sorted(
-        set(zip(single["moving"].to_pylist(), single["moving_to"].to_pylist(), strict=True))
-    ):
-        chosen = single.filter(pc.equal(single["moving"], subject))["moving_source"]
-        leaves = pc.and_(
-            pc.equal(events["subject_id"], subject),
-            pc.is_in(events["source"], chosen.combine_chunks()),
-        )
-        at = events.schema.get_field_index("subject_id")
-        subjects = pc.if_else(leaves, pa.scalar(target, pa.int64()), events["subject_id"])
-        events = events.set_column(at, events.schema.field(at), subjects)
-    return events
 
 
 def _next(
@@ -285,6 +258,8 @@ class _Writing:
         renewed: the records that the import has versions of.
         events: new rows so far.
         subjects: different patients among them.
+        changed: (versions,) when each was changed, microseconds, if values are to be looked at that
+            are sent anew (`known_later`).
     """
 
     def __init__(
@@ -298,6 +273,7 @@ class _Writing:
         self._previous = previous
         self.renewed = Renewed(staging)
         self.events = self.subjects = 0
+        self.changed: NDArray[np.int64] | None = None
         self._gone: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
 
     def all_buckets(self) -> tuple[EventFile, ...]:
@@ -322,10 +298,22 @@ class _Writing:
         return numbers[left], whose[first][left]
 
     def _bucket(self, bucket: int, old: EventFile | None) -> EventFile | None:
-        fresh = self._fresh(bucket)
-        staying, replaced = self._staying(old, read=fresh.num_rows > 0)
-        if not fresh.num_rows and not replaced:
+        staged = self._staging.bucket(bucket)
+        numbers = staged["version"].to_numpy()
+        newest = ~self.renewed.outdated[numbers]
+        self.renewed.made[numbers[newest]] = True
+        staying, replaced, by = self._staying(old, read=bool(newest.any()))
+        if not newest.any() and not len(by):
             return old
+        fresh = staged.select(SCHEMA.names)
+        if self.changed is not None:
+            fresh = known_later(
+                pa.concat_tables([coded(replaced), coded(fresh)]),
+                np.concatenate([self.renewed.held[by], self.changed[numbers]]),
+                np.concatenate([np.zeros(len(by), np.bool_), newest]),
+            )
+        elif not newest.all():
+            fresh = fresh.filter(pa.array(newest))
         self.events += fresh.num_rows
         self.subjects += len(pc.unique(fresh["subject_id"]))
         rows = in_order(pa.concat_tables([coded(fresh), coded(staying)]))
@@ -333,33 +321,30 @@ class _Writing:
         written = _write_bucket(rows, path, self._folder, self._keyring)
         return written.model_copy(update={"bucket": bucket}) if written.rows else None
 
-    def _fresh(self, bucket: int) -> pa.Table:
-        staged = self._staging.bucket(bucket)
-        versions = staged["version"].to_numpy()
-        newest = ~self.renewed.outdated[versions]
-        self.renewed.made[versions[newest]] = True
-        if not newest.all():
-            staged = staged.filter(pa.array(newest))
-        return staged.select(SCHEMA.names)
-
-    def _staying(self, old: EventFile | None, *, read: bool) -> tuple[pa.Table, bool]:
-        """The rows of a file whose records are not renewed, and whether others are.
+    def _staying(
+        self, old: EventFile | None, *, read: bool
+    ) -> tuple[pa.Table, pa.Table, NDArray[np.int64]]:
+        """The rows of a file whose records are not renewed, those that are, and the versions by.
 
         Args:
             old: the file; none where there is none yet.
             read: whether the rows are wanted also if none is renewed.
         """
+        nothing = SCHEMA.empty_table()
         if old is None:
-            return SCHEMA.empty_table(), False
+            return nothing, nothing, np.zeros(0, np.int64)
         events = open_tables([old.opened(self._folder, self._keyring)], SCHEMA)
         columns = events.to_table(columns=["source", "subject_id"])
         places = self.renewed.places(columns["source"])
         replaced = places >= 0
-        gone, first = np.unique(places[replaced], return_index=True)
+        by = places[replaced]
+        gone, first = np.unique(by, return_index=True)
         self._gone.append((gone, columns["subject_id"].to_numpy()[replaced][first]))
-        if not replaced.any():
-            return events.to_table() if read else SCHEMA.empty_table(), False
-        return events.to_table().filter(pa.array(~replaced)), True
+        if not len(by):
+            return events.to_table() if read else nothing, nothing, by
+        whole = events.to_table()
+        before = nothing if self.changed is None else whole.filter(pa.array(replaced))
+        return whole.filter(pa.array(~replaced)), before, by
 
 
 def _write_bucket(rows: pa.Table, path: str, folder: Path, keyring: Keyring | None) -> EventFile:

@@ -24,11 +24,12 @@ from fedtwin_client.records.blocks import VERSION, VERSIONS, Block, rows_table
 from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.report import Place, Recipe, Tally
 from fedtwin_client.store.asides import Aside
-from fedtwin_client.store.commit import moved, take_over
+from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.jobs import job_in, staging_in
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.merging import finish_merges
+from fedtwin_client.store.moving import moved
 from fedtwin_client.store.replacing import origins_of
 from fedtwin_client.store.staging import Staging
 from fedtwin_client.store.tail import FILE, Tail
@@ -67,7 +68,14 @@ def compact_within(store: Path, previous: Manifest, now: datetime) -> int:
             with staging_in(store) as folder:
                 staging = _staged(store, folder, tail, (previous.live_through, through), keyring)
                 taken = take_over(
-                    store, staging, previous, keyring, origin=_TITLE, now=now, live_through=through
+                    store,
+                    staging,
+                    previous,
+                    keyring,
+                    origin=_TITLE,
+                    now=now,
+                    live_through=through,
+                    resent=True,
                 )
             events = taken.events
             if taken.late:

@@ -27,7 +27,7 @@ from fedtwin_client.records.plausible import Plausibility
 from fedtwin_client.records.pseudonyms import IdentityMap, Pseudonyms
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import ImportReport, Recipe, Tally
-from fedtwin_client.records.source import Desk, OpenSource, ReadAgainError, Source
+from fedtwin_client.records.source import Desk, OpenSource, ReadAgainError, ResendingSource, Source
 from fedtwin_client.records.subjects import Systems
 from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.compaction import compact_within
@@ -257,6 +257,7 @@ class _Job:
             now=self._now,
             zone=zone,
             even_older=even_older,
+            resent=isinstance(records, ResendingSource),
         )
         finish_merges(self._folder, read_manifest(self._folder) or self._previous)
         if self.staging.refused:

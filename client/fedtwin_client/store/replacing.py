@@ -22,6 +22,8 @@ class Renewed:
 
     Attributes:
         outdated: (versions,) whether a newer version of the same record is in the import.
+        held: (versions,) when what the store has of the record was changed, microseconds, 0 where
+            that is not known or was not asked (`pass_over`).
         made: (versions,) whether the version has events in the store; for the one who writes it.
     """
 
@@ -34,6 +36,7 @@ class Renewed:
         self._staging = staging
         self._parts = staging.renews_parts
         self.outdated = np.zeros(staging.count, dtype=np.bool_)
+        self.held = np.zeros(staging.count, dtype=np.int64)
         self.made = np.zeros(staging.count, dtype=np.bool_)
         self._ones = np.zeros(staging.count, dtype=np.uint64)
         self._twos = np.zeros(staging.count, dtype=np.uint32)
@@ -52,10 +55,18 @@ class Renewed:
         """
         if not self._staging.dated:
             return 0
-        updated = _updated(self._staging)
-        late = (updated > 0) & (updated < held.updated((self._ones, self._twos))) & ~self.outdated
+        updated = self.updated()
+        self.held = held.updated((self._ones, self._twos))
+        late = (updated > 0) & (updated < self.held) & ~self.outdated
         self.outdated |= late
         return int(late.sum())
+
+    def updated(self) -> NDArray[np.int64]:
+        """(versions,) when each was changed, microseconds; 0 where its source does not say."""
+        found = np.zeros(self._staging.count, dtype=np.int64)
+        for piece in self._staging.versions():
+            found[piece["version"].to_numpy()] = piece["updated"].to_numpy()
+        return found
 
     def to_remember(self, withdrawn: NDArray[np.int64], subjects: NDArray[np.int64]) -> pa.Table:
         """When the newest versions were changed, where their sources say: `versions.SCHEMA`.
@@ -66,7 +77,7 @@ class Renewed:
         """
         if not self._staging.dated:
             return versions.SCHEMA.empty_table()
-        updated = _updated(self._staging)
+        updated = self.updated()
         updated[self._staging.of_erased()] = 0  # of them nothing is kept
         whose = np.full(len(updated), -1, np.int64)
         whose[withdrawn] = subjects
@@ -136,14 +147,6 @@ class Renewed:
             same = one[order][1:] == one[order][:-1]
             same &= two[order][1:] == two[order][:-1]
             self.outdated[version[order][:-1][same]] = True
-
-
-def _updated(staging: Staging) -> NDArray[np.int64]:
-    """(versions,) when each was changed, microseconds; 0 where its source does not say."""
-    found = np.zeros(staging.count, dtype=np.int64)
-    for piece in staging.versions():
-        found[piece["version"].to_numpy()] = piece["updated"].to_numpy()
-    return found
 
 
 def origins_of(sources: pa.ChunkedArray) -> pa.Table:

@@ -14,10 +14,10 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -32,17 +32,17 @@ from fedtwin_client.at_rest.database import (
     prepare,
 )
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
-from fedtwin_client.records.events import Event
+from fedtwin_client.records.blocks import microseconds
 from fedtwin_client.records.source import Version
 from fedtwin_client.store import asides, newest
 from fedtwin_client.store.asides import Aside
 from fedtwin_client.store.held_live import HeldLive
 from fedtwin_client.store.staging import SCHEMA
+from fedtwin_client.store.tail_rows import ERASED, OUTDATED, Rows, Said, counted
 from fedtwin_protocol.errors import RecordError
 
+__all__ = ["ERASED", "FILE", "OUTDATED", "Batch", "Change", "Tail"]
 FILE: Final = "live.sqlite"
-OUTDATED: Final = "older than what the store has of the record"
-ERASED: Final = "events of patients who are erased here"
 _SCHEMA: Final = """
 PRAGMA secure_delete=ON;
 CREATE TABLE IF NOT EXISTS versions (seq INTEGER PRIMARY KEY, origin TEXT NOT NULL);
@@ -57,14 +57,18 @@ CREATE TABLE IF NOT EXISTS account (
     door TEXT NOT NULL, kind TEXT NOT NULL, what TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (door, kind, what));
 """
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _EVENTS: Final = f"SELECT {', '.join(SCHEMA.names)} FROM events JOIN versions USING (seq)"  # noqa: S608
 _ORIGINS: Final = "SELECT DISTINCT origin FROM versions WHERE seq > ? AND seq <= ? ORDER BY origin"
 _THESE_ORIGINS: Final = (
     "SELECT value FROM json_each(?) WHERE EXISTS"
     " (SELECT 1 FROM versions WHERE origin = value AND seq > ? AND seq <= ?)"
 )
+_SAID: Final = """
+SELECT source, code, available_time, numeric_value, comparator, unit, text_value
+    FROM (SELECT origin, max(seq) AS seq FROM versions
+        WHERE origin IN (SELECT value FROM json_each(?)) GROUP BY origin)
+    JOIN events USING (seq) WHERE status IS NOT NULL AND available_time IS NOT NULL
+"""
 _NEWEST: Final = (
     "seq > ? AND seq <= ? AND NOT EXISTS (SELECT 1 FROM versions AS later"
     " WHERE later.origin = versions.origin AND later.seq > versions.seq AND later.seq <= ?)"
@@ -151,7 +155,13 @@ class Tail:
         """
         batches = list(batches)
         with self._written() as db:
-            rows = _Rows(self._last(db), self._newest(db, batches), erased, _us(now) or 0)
+            rows = Rows(
+                self._last(db),
+                self._newest(db, batches),
+                self._said(db, _origins(batches)),
+                erased,
+                microseconds(now) or 0,
+            )
             for batch in batches:
                 account = Counter(batch.account)
                 for version in batch.versions:
@@ -244,7 +254,7 @@ class Tail:
             RecordError: the file cannot be written.
         """
         with self._written() as db:
-            add_rows(db, *_counted({(door, "reason", OUTDATED): times}))
+            add_rows(db, *counted({(door, "reason", OUTDATED): times}))
 
     def forget(self, through: int, written: int, asides: Iterable[int], now: datetime) -> None:
         """Remove what the timelines have, and what was put aside and lies elsewhere now.
@@ -259,7 +269,7 @@ class Tail:
             RecordError: the file cannot be written.
         """
         with self._written() as db:
-            newest.forget(db, written, _us(now) or 0)
+            newest.forget(db, written, microseconds(now) or 0)
             db.execute("DELETE FROM events WHERE seq <= ?", (through,))
             # The last one stays, so that its number is not given out again.
             db.execute(
@@ -308,6 +318,12 @@ class Tail:
             found[origin] = max(updated, found.get(origin) or 0)
         return found
 
+    def _said(
+        self, db: sqlite3.Connection, origins: Collection[str]
+    ) -> dict[tuple[str, str], Said]:
+        found = db.execute(_SAID, (json.dumps(sorted(origins)),))
+        return {(source, code): Said(tuple(value), known) for source, code, known, *value in found}
+
     def _last(self, db: sqlite3.Connection) -> int:
         return int(db.execute("SELECT coalesce(max(seq), 0) FROM versions").fetchone()[0])
 
@@ -343,79 +359,5 @@ class Tail:
         )
 
 
-class _Rows:
-    """Rows to be added, made of versions in order."""
-
-    def __init__(
-        self, last: int, newest: dict[str, int | None], erased: frozenset[int], now: int
-    ) -> None:
-        self._seq, self._newest, self._erased, self._now = last, newest, erased, now
-        self._versions: list[tuple[int, str]] = []
-        self._events: list[tuple[object, ...]] = []
-        self._changed: set[str] = set()
-        self.asides: list[tuple[object, ...]] = []
-        self.account: Counter[tuple[str, str, str]] = Counter()
-
-    def take(self, version: Version, account: Counter[tuple[str, str]]) -> None:
-        """Add a version, unless it is older than one that came before."""
-        origin, updated = version.origin, _us(version.updated)
-        before = self._newest.get(origin)
-        if before is not None and updated is not None and before > updated:
-            account["reason", OUTDATED] += 1
-            return
-        self._changed.add(origin)
-        self._seq += 1
-        self._versions.append((self._seq, origin))
-        events = list(version.events)
-        kept = [event for event in events if event.subject_id not in self._erased]
-        self._events += [(self._seq, *_row(event)) for event in kept]
-        self._newest[origin] = before if updated is None else updated
-        if len(kept) < len(events):
-            account["reason", ERASED] += len(events) - len(kept)
-            self._newest[origin] = None  # nothing is kept of an erased patient's records
-
-    def written(self) -> Iterator[tuple[str, Sequence[tuple[object, ...]], str]]:
-        """Where rows go, the rows, and what happens where there is such a row."""
-        yield "INSERT INTO versions", self._versions, ""
-        yield (
-            "INSERT INTO newest",
-            [(origin, self._newest[origin], self._now) for origin in sorted(self._changed)],
-            "ON CONFLICT DO UPDATE SET updated = excluded.updated, seen = excluded.seen",
-        )
-        yield "INSERT INTO events", self._events, ""
-        yield _counted(self.account)
-
-
-def _counted(
-    account: Mapping[tuple[str, str, str], int],
-) -> tuple[str, Sequence[tuple[object, ...]], str]:
-    """As `_Rows.written`, of how often what happened."""
-    return (
-        "INSERT INTO account",
-        [(*key, times) for key, times in account.items()],
-        "ON CONFLICT DO UPDATE SET number = number + excluded.number",
-    )
-
-
 def _origins(batches: Iterable[Batch]) -> set[str]:
     return {version.origin for batch in batches for version in batch.versions}
-
-
-def _row(event: Event) -> tuple[object, ...]:
-    return (
-        event.subject_id,
-        _us(event.time),
-        event.code,
-        event.numeric_value,
-        event.text_value,
-        _us(event.available_time),
-        event.unit,
-        event.src_unit,
-        event.comparator,
-        event.source,
-        event.status,
-    )
-
-
-def _us(time: datetime | None) -> int | None:
-    return None if time is None else (time - _EPOCH) // _MICROSECOND
