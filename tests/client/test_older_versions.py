@@ -187,6 +187,16 @@ def test_an_archive_of_resources_undoes_nothing_unless_it_is_meant_to(tmp_path: 
     assert numbers(tmp_path) == [170, 150]
 
 
+def test_a_source_read_in_another_zone_is_taken_as_it_is(tmp_path: Path) -> None:
+    load(tmp_path, version("a", 0, 50.0, 5), version("b", 0, 50.0, 5))
+    assert load(tmp_path, version("a", 0, 60.0, 4), zone="Europe/Oslo") == 0
+    with Tail(tmp_path) as tail:
+        tail.add([Batch(door="lab", versions=[version("b", 0, 70.0, 4)])], frozenset(), NOW)
+    again = load(tmp_path, version("a", 0, 70.0, 3), version("b", 0, 70.0, 4), zone="Europe/Oslo")
+    assert again == 2
+    assert values(tmp_path) == {"a": 60.0, "b": 50.0}
+
+
 def test_a_store_from_before_has_no_times_and_learns_them(tmp_path: Path) -> None:
     load(tmp_path, version("a", 0, 50.0, 9))
     file = tmp_path / "manifest.json"
@@ -279,7 +289,7 @@ def test_files_stay_few_and_say_what_the_newest_said(
     monkeypatch.setattr(versions, "_ROW_GROUP", 16)
     chance = np.random.default_rng(1)
     said: dict[str, int] = {}
-    state = Manifest()
+    state, door = Manifest(), None
     for turn in range(30):
         names = sorted({f"lab:{number}" for number in chance.integers(0, 300, turn % 7 * 9 + 1)})
         times = chance.integers(1, 1000, len(names))
@@ -290,10 +300,13 @@ def test_files_stay_few_and_say_what_the_newest_said(
         files = versions.added(tmp_path, state, pa.table(columns, schema=versions.SCHEMA), None)
         state = Manifest(generation=turn + 1, versions=files)
         assert len(files) < 8
+        door = versions.Held(tmp_path, files, None, few=True, before=door)
     asked = [f"lab:{number}" for number in range(400)]
-    with versions.Held(tmp_path, state.versions, None) as held:
-        found = held.updated(hashes(pa.array(asked)))
-    assert found.tolist() == [said.get(name, 0) for name in asked]
+    with versions.Held(tmp_path, state.versions, None) as whole, door:
+        for held in (whole, door):
+            found = held.updated(hashes(pa.array(asked)))
+            assert found.tolist() == [said.get(name, 0) for name in asked]
+    assert not any(versions.Held(tmp_path, (), None).updated(hashes(pa.array(asked))))
 
 
 def murmur(text: bytes, seed: int) -> int:

@@ -96,8 +96,8 @@ def take_over(  # noqa: PLR0913 - what an import and a compaction say
         origin: what was imported, in words, for the history.
         now: for the history.
         live_through: if they are of the live tail, the number of its last version.
-        zone: the source, and the zone that its times were read in; none: of several. What was
-            read in another zone before is older or newer by that alone, and always replaced.
+        zone: the source, and the zone that its times were read in; none: that does not matter. What
+            was read in another zone before is older or newer by that alone, and always replaced.
         even_older: replace also what is newer.
         resent: mind that values may be sent anew under an old time (`known_later`).
 

@@ -62,20 +62,22 @@ class HeldLive:
             return None
         mark = (found.st_ino, found.st_mtime_ns)
         if mark != self._mark:
-            self.shut()
-            self._held, self._mark = self._opened(), mark
+            # What fails is tried again at the next record, from the beginning.
+            before, self._held, self._mark = self._held, None, None
+            self._held, self._mark = self._opened(before), mark
         return self._held
 
-    def _opened(self) -> Held | None:
+    def _opened(self, before: Held | None) -> Held | None:
         for last in (False, True):
             state = read_manifest(self._store)
-            if state is None or not state.versions:
-                return None
+            files = () if state is None else state.versions
             try:
-                return Held(self._store, state.versions, self._keyring)
+                held = Held(self._store, files, self._keyring, few=True, before=before)
+                return held if files else None
             except FileNotFoundError as error:
                 if last:  # two jobs ended while it was opened; once more is enough
                     raise self._fault(error) from error
+                before = None  # it is closed
             except (OSError, pa.ArrowException) as error:
                 raise self._fault(error) from error
         raise AssertionError("the last turn returns or raises")

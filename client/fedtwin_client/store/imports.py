@@ -143,6 +143,7 @@ def import_source(  # noqa: PLR0913 - what a person says on the command line
     zone: str,
     recipe: Recipe | None = None,
     even_older: bool = False,
+    replayed: bool = False,
 ) -> ImportReport:
     """Import the records of any source.
 
@@ -155,6 +156,7 @@ def import_source(  # noqa: PLR0913 - what a person says on the command line
         zone: IANA time zone of dates without one.
         recipe: how to read mended lines of it again; none: they cannot be replayed.
         even_older: replace also what is newer in the store.
+        replayed: these are mended lines, whose zone says nothing of the rest of the source.
 
     Returns:
         The account of the import.
@@ -163,6 +165,7 @@ def import_source(  # noqa: PLR0913 - what a person says on the command line
         RecordError: nothing can be read or the store cannot be written; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
+    read_in = None if replayed else (source, zone)
     with using(site_tables(store)):
         for may_start_anew in (True, False):
             with suppress(ReadAgainError), _job(store, now) as job:
@@ -177,9 +180,7 @@ def import_source(  # noqa: PLR0913 - what a person says on the command line
                 )
                 records = opening(desk)
                 job.gather(records)
-                return job.finish(
-                    records, pseudonyms, secret, (source, zone), even_older=even_older
-                )
+                return job.finish(records, pseudonyms, secret, read_in, even_older=even_older)
     raise AssertionError("a source starts anew only where it may")
 
 
@@ -228,7 +229,7 @@ class _Job:
         records: Source,
         pseudonyms: Pseudonyms,
         secret: bytes,
-        zone: tuple[str, str],
+        zone: tuple[str, str] | None,
         *,
         even_older: bool,
     ) -> ImportReport:

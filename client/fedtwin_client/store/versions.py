@@ -40,25 +40,48 @@ SCHEMA: Final = pa.schema(
 _ROW_GROUP: Final = 16_384
 _ALWAYS_JOINED: Final = 65_536
 _AT_ONCE: Final = 1_000_000
+_BITS_A_ROW: Final = 16
+_MOST_BITS: Final = 29
 _KEYS: Final = ("one", "two")
 
 
 class Held:
     """What some files say; the caller closes it.
 
+    Args:
+        folder: the store's.
+        files: as its manifest has them.
+        keyring: the node's; none: nothing is encrypted.
+        few: few records are asked for at a time, most of them new: those are known by a table of
+            bits, of two bytes a record and at most 64 MB a file, without reading.
+        before: with the same settings, of an earlier state; what it has open of the same files goes
+            over to this one, and it is closed.
+
     Raises:
         OSError: a file does not open: it is absent, was changed, or its key is another's.
     """
 
-    def __init__(self, folder: Path, files: Sequence[VersionFile], keyring: Keyring | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        files: Sequence[VersionFile],
+        keyring: Keyring | None,
+        *,
+        few: bool = False,
+        before: "Held | None" = None,
+    ) -> None:
         self._files: list[_Opened] = []
+        there = {} if before is None else {file.path: file for file in before._files}
         try:
             for file in files:
-                reader = open_reader(*file.opened(folder, keyring))
-                self._files.append(_Opened(reader, *_spans(reader.metadata)))
+                opened = there.pop(file.path, None)
+                self._files.append(opened or _opened(folder, file, keyring, few=few))
         except BaseException:
             self.shut()
             raise
+        finally:
+            for left in there.values():
+                left.reader.close()
 
     def __enter__(self) -> "Held":
         return self
@@ -85,18 +108,34 @@ class Held:
         one, two = records[0][order], records[1][order]
         there = found[order]
         for file in self._files:
-            firsts, lasts = (
-                np.searchsorted(one, file.lowest),
-                np.searchsorted(one, file.highest, "right"),
-            )
-            for group in np.flatnonzero(firsts < lasts).tolist():
-                asked = slice(firsts[group], lasts[group])
-                piece = file.reader.read_row_group(
-                    group, columns=[*_KEYS, "updated"], use_threads=False
-                )
-                _look_up(piece, one[asked], two[asked], there[asked])
+            if file.bits is not None:
+                some = _may_be(one, file.bits)
+                if not len(some):
+                    continue
+                into = np.zeros(len(some), np.int64)
+                self._read(file, one[some], two[some], into)
+                there[some] = np.where(into > 0, into, there[some])
+            else:
+                self._read(file, one, two, there)
         found[order] = there
         return found
+
+    def _read(
+        self,
+        file: "_Opened",
+        one: NDArray[np.uint64],
+        two: NDArray[np.uint32],
+        into: NDArray[np.int64],
+    ) -> None:
+        """Write down what a file says of records in the order of their numbers."""
+        firsts = np.searchsorted(one, file.lowest)
+        lasts = np.searchsorted(one, file.highest, "right")
+        for group in np.flatnonzero(firsts < lasts).tolist():
+            asked = slice(firsts[group], lasts[group])
+            piece = file.reader.read_row_group(
+                group, columns=[*_KEYS, "updated"], use_threads=False
+            )
+            _look_up(piece, one[asked], two[asked], into[asked])
 
 
 def added(
@@ -117,6 +156,10 @@ def added(
     while kept and kept[-1].rows <= max(2 * total, _ALWAYS_JOINED):
         joined.insert(0, kept.pop())
         total += joined[0].rows
+    if not joined:
+        with _Written(folder, previous, 0, keyring) as file:
+            file.add(fresh)
+        return (*kept, *file.found)
     sources = [_Sorted(_pieces(folder, file, keyring)) for file in joined]
     sources.append(_Sorted(iter([fresh])))
     with _Written(folder, previous, 0, keyring) as file:
@@ -156,9 +199,43 @@ def rewritten(
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
+    path: str
     reader: pq.ParquetFile
     lowest: NDArray[np.uint64]
     highest: NDArray[np.uint64]
+    bits: NDArray[np.uint8] | None
+
+
+def _opened(folder: Path, file: VersionFile, keyring: Keyring | None, *, few: bool) -> _Opened:
+    reader = open_reader(*file.opened(folder, keyring))
+    bits = _bits(reader, file.rows) if few else None
+    return _Opened(file.path, reader, *_spans(reader.metadata), bits)
+
+
+def _bits(reader: pq.ParquetFile, rows: int) -> NDArray[np.uint8]:
+    """A table of bits, set where the first numbers of a file's records lie."""
+    places = min(max((_BITS_A_ROW * rows).bit_length(), 3), _MOST_BITS)
+    bits = np.zeros(1 << (places - 3), np.uint8)
+    for group in range(reader.num_row_groups):
+        ones = reader.read_row_group(group, columns=["one"], use_threads=False)["one"].to_numpy()
+        byte, bit = _place(ones, bits)
+        starts = np.flatnonzero(np.append(True, byte[1:] != byte[:-1]))
+        bits[byte[starts]] |= np.bitwise_or.reduceat(bit, starts)
+    return bits
+
+
+def _may_be(one: NDArray[np.uint64], bits: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The rows whose record a file may hold, as its table of bits says."""
+    byte, bit = _place(one, bits)
+    return np.flatnonzero(bits[byte] & bit)
+
+
+def _place(
+    one: NDArray[np.uint64], bits: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Which byte of a table of bits stands for each number, and which bit of it."""
+    place = (one >> np.uint64(64 - 3 - (len(bits).bit_length() - 1))).astype(np.int64)
+    return place >> 3, np.left_shift(1, place & 7).astype(np.uint8)
 
 
 class _Sorted:
@@ -275,7 +352,10 @@ def _newest(rows: pa.Table) -> pa.Table:
         rows: older ones first.
     """
     one, two = (rows[name].to_numpy() for name in _KEYS)
-    order = np.lexsort((two, one))  # stable
+    order = np.argsort(one, kind="stable")
+    same = one[order[1:]] == one[order[:-1]]
+    if (two[order[1:]] != two[order[:-1]])[same].any():
+        order = np.lexsort((two, one))  # stable, too
     one, two = one[order], two[order]
     last = np.append((one[1:] != one[:-1]) | (two[1:] != two[:-1]), True)[: len(one)]
     return rows.take(pa.array(order[last]))
