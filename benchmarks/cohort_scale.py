@@ -94,6 +94,7 @@ def make(folder: Path) -> dict[str, float]:
     from fedtwin_client.node.sealing import make_keys
     from fedtwin_client.store.commit import take_over
     from fedtwin_client.store.manifest import Manifest
+    from fedtwin_client.store.origins import Origins
     from fedtwin_client.store.staging import Staging
 
     home = NodeHome(folder=folder)
@@ -102,7 +103,8 @@ def make(folder: Path) -> dict[str, float]:
     if folder.name == "sealed":
         make_keys(home)
     (home.records / "staging").mkdir(parents=True)
-    staging = Staging(home.records / "staging", fresh_key() if folder.name == "sealed" else None)
+    state, key = Manifest(), fresh_key() if folder.name == "sealed" else None
+    staging = Staging(home.records / "staging", Origins(state.names_key), key)
     random = np.random.default_rng(1)
     subjects = np.unique(random.integers(0, 2**62, PATIENTS))
     staging.add_block(_births(subjects))
@@ -110,7 +112,7 @@ def make(folder: Path) -> dict[str, float]:
         staging.add_block(_values(random, subjects, start))
     staging.flush()
     keyring = keyring_of(home.records)
-    taken = take_over(home.records, staging, Manifest(), keyring, origin="made up", now=NOW)
+    taken = take_over(home.records, staging, state, keyring, origin="made up", now=NOW)
     return {"events": taken.events}
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedtwin.client_patients import DEFAULT_HOME, Folder
+from fedtwin.client_patients import DEFAULT_HOME, EvenOlder, Folder
 from fedtwin.paper import console, now, say
 from fedtwin.reading_bar import reading_bar
 
@@ -50,6 +50,7 @@ def fhir(
     server: Annotated[str, typer.Option(help="A name for where they come from.")] = "fhir",
     zone: Zone = "UTC",
     identifier_system: Systems = None,
+    even_older: EvenOlder = False,
 ) -> None:
     """Import FHIR R4 records; what was not used is counted with its reason.
 
@@ -71,6 +72,7 @@ def fhir(
             identifier_system=identifier_system,
             zone=zone,
             progress=progress,
+            even_older=even_older,
         )
     say(*report.lines())
 

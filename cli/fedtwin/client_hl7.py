@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fedtwin.client_patients import DEFAULT_HOME, Folder
+from fedtwin.client_patients import DEFAULT_HOME, EvenOlder, Folder
 from fedtwin.paper import console, now, say
 
 
@@ -33,6 +33,7 @@ def hl7(
     encoding: Annotated[
         str, typer.Option(help="Character set of messages that name none (MSH-18).")
     ] = "utf-8",
+    even_older: EvenOlder = False,
 ) -> None:
     """Import HL7 v2 messages from files; what was not used is counted with its reason.
 
@@ -68,5 +69,6 @@ def hl7(
             source=feed,
             zone=zone,
             recipe=hl7_recipe(feed, whose, zone, encoding),
+            even_older=even_older,
         )
     say(*report.lines())

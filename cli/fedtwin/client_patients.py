@@ -10,6 +10,12 @@ from fedtwin.paper import console, data_folder, now, refuse_misplaced, say
 Folder = Annotated[
     Path, typer.Option("--home", envvar="FEDTWIN_CLIENT_HOME", help="The node's folder.")
 ]
+EvenOlder = Annotated[
+    bool,
+    typer.Option(
+        "--even-older", help="Replace also what is newer in the store, to go back on purpose."
+    ),
+]
 Number = Annotated[str, typer.Argument(help="The patient's number; it is written down nowhere.")]
 System = Annotated[
     str | None,

@@ -13,7 +13,7 @@ from fedtwin.client_hl7 import hl7
 from fedtwin.client_images import add_image_commands
 from fedtwin.client_live import live
 from fedtwin.client_meds import export, meds
-from fedtwin.client_patients import DEFAULT_HOME, Folder, erase, merged, unmerge
+from fedtwin.client_patients import DEFAULT_HOME, EvenOlder, Folder, erase, merged, unmerge
 from fedtwin.client_tables import propose, view
 from fedtwin.paper import console, now, say
 
@@ -46,6 +46,7 @@ def records_table(
     ],
     mapping: Annotated[Path, typer.Option(help="What its columns mean, YAML.")],
     home: Folder = DEFAULT_HOME,
+    even_older: EvenOlder = False,
 ) -> None:
     """Import a table with a mapping file; what was not used is counted with its reason.
 
@@ -58,5 +59,7 @@ def records_table(
     place = NodeHome(folder=home)
     secret = site_secret(place)
     with console.status("reading"):
-        report = import_table(table, mapping, place.records, secret=secret, now=now())
+        report = import_table(
+            table, mapping, place.records, secret=secret, now=now(), even_older=even_older
+        )
     say(*report.lines())

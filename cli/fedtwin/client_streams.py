@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fedtwin.client_patients import EvenOlder
 from fedtwin.paper import console, data_folder, now, say
 
 Folder = Annotated[
@@ -86,6 +87,7 @@ def apple_health(
             help="A source that comes first where two count at once; several, best first."
         ),
     ] = None,
+    even_older: EvenOlder = False,
 ) -> None:
     """Import an Apple Health export; a newer one replaces it. What was not used is counted.
 
@@ -109,6 +111,7 @@ def apple_health(
             now=now(),
             source="apple-health",
             zone="UTC",
+            even_older=even_older,
         )
     say(*report.lines())
 

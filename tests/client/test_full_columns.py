@@ -9,6 +9,7 @@ from fedtwin_client.at_rest.tables import open_tables
 from fedtwin_client.records.events import Event
 from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.manifest import Manifest
+from fedtwin_client.store.origins import Origins
 from fedtwin_client.store.patient import patient_events
 from fedtwin_client.store.pieces import PatientColumns
 from fedtwin_client.store.staging import SCHEMA, Staging
@@ -33,11 +34,12 @@ def store_of(folder: Path) -> Timeline:
         for day in (1, 2, 3)
     ]
     (folder / "staging").mkdir()
-    staging = Staging(folder / "staging")
+    before = Manifest()
+    staging = Staging(folder / "staging", Origins(before.names_key))
     for origin, theirs in (("file:1", events[:3]), ("file:2", events[3:])):
         staging.add(staging.version(origin, None), theirs)
     staging.flush()
-    take_over(folder, staging, Manifest(), None, origin="made up", now=NOW)
+    take_over(folder, staging, before, None, origin="made up", now=NOW)
     return Timeline.open(folder)
 
 

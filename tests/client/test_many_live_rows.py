@@ -3,12 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
+from fedtwin_client.records.blocks import microseconds
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
-from fedtwin_client.store import newest, tail
+from fedtwin_client.store import tail
 from fedtwin_client.store.tail import OUTDATED, Batch, Tail
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -59,29 +59,18 @@ class Doors:
 def test_doors_get_a_turn_while_much_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = NOW - newest.REMEMBERED - timedelta(days=1)
     many = 5 * tail._AT_ONCE
+    old = microseconds(NOW - timedelta(days=31))
     with Tail(tmp_path) as store:
         for start in range(0, many, 1000):
             versions = [version(one, 1.0) for one in range(start, start + 1000)]
-            store.add([Batch(door="ward", versions=versions)], frozenset(), old)
+            store.add([Batch(door="ward", versions=versions)], frozenset(), NOW)
+        rows = [(f"lab:{one}", 1, old) for one in range(many)]
+        store._db.executemany("INSERT INTO newest VALUES (?, ?, ?)", rows)
         doors = Doors(tmp_path, monkeypatch)
-        store.forget(many - 1, [], NOW)
-        assert doors.number >= 10, "five turns for the versions, five for what is remembered"
+        store.forget(many - 1, many, [], NOW)
+        assert doors.number >= 10, "five turns for the versions, five for what is known of them"
         assert store.last() == many + doors.number
         assert store.rows(0) == 1 + doors.number
         kept = store._db.execute("SELECT count(*) FROM newest").fetchone()
         assert kept == (doors.number,)
-
-
-def test_doors_get_a_turn_while_an_import_is_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    many = 5 * tail._AT_ONCE
-    names, updated = [f"lab:{one}" for one in range(many)], list(range(1, many + 1))
-    with Tail(tmp_path) as store:
-        doors = Doors(tmp_path, monkeypatch)
-        store.remember([pa.table({"origin": names, "updated": updated})], NOW)
-        assert doors.number == 5
-        (found,) = store.remembered("lab", "UTC")
-        assert sorted(found["updated"].to_pylist()) == updated

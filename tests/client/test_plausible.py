@@ -13,6 +13,7 @@ from fedtwin_client.records.plausible import Plausibility, implausible
 from fedtwin_client.records.reading import checked_number
 from fedtwin_client.records.report import Tally
 from fedtwin_client.store.imports import import_fhir, import_table
+from fedtwin_client.store.origins import Origins
 from fedtwin_client.store.staging import Staging
 from fedtwin_client.store.timeline import Timeline
 
@@ -26,7 +27,7 @@ def looked_over(
 ) -> dict[str, int]:
     """Notes on values of `code, number, unit, comparator`."""
     found = Plausibility()
-    staging = Staging(folder, look=found.see)
+    staging = Staging(folder, Origins("0" * 32), look=found.see)
     for number, (code, value, unit, comparator) in enumerate(values):
         kept = checked_number(code, value, unit)
         event = Event(

@@ -246,7 +246,8 @@ def _seal_records(store: Path, keyring: Keyring) -> None:
         if manifest is None:
             return
         mark = f"{keyring.current}:"
-        if any(not (file.key or "").startswith(mark) for file in manifest.files):
+        listed = (*manifest.files, *manifest.versions)
+        if any(not (file.key or "").startswith(mark) for file in listed):
             manifest = rewrite(store, manifest, keyring, without=None)
         clear(store, manifest)
 

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast
 
 from fedtwin_client.records.fhir_files import check_server
 from fedtwin_client.records.hl7_patients import Whose
@@ -105,7 +105,10 @@ class Hl7Files(ByNumber):
 
     Attributes:
         title: what is imported, in words.
+        resends: a result may come anew under its old times.
     """
+
+    resends: Literal[True] = True
 
     def __init__(
         self,

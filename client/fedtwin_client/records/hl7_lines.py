@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
+from typing import Literal
 
 from fedtwin_client.records.fhir_files import check_server
 from fedtwin_client.records.hl7_files import check_encoding
@@ -46,7 +47,10 @@ class Hl7Lines(ByNumber):
 
     Attributes:
         title: what is imported, in words.
+        resends: a result may come anew under its old times.
     """
+
+    resends: Literal[True] = True
 
     def __init__(self, lines: Sequence[MendedLine], recipe: Recipe, desk: Desk) -> None:
         self.title = f"{len(lines)} mended messages from {recipe.source}"

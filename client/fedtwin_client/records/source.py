@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import Event
@@ -56,6 +56,17 @@ class Source(Protocol):
             RecordError: nothing of it can be used, or it cannot be read to its end; nothing is
                 imported.
         """
+
+
+@runtime_checkable
+class ResendingSource(Source, Protocol):
+    """A source that may send a value anew under the time of the value before.
+
+    Attributes:
+        resends: true.
+    """
+
+    resends: Literal[True]
 
 
 class ReadAgainError(Exception):

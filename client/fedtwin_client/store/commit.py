@@ -1,6 +1,7 @@
 """Taking an import over into the store: all of it or nothing.
 
-1. Of several versions of a record in one import the newest counts.
+1. Of several versions of a record in one import the newest counts, and none that is older than
+   what the store holds of it (`versions`).
 2. Buckets that get new events, or hold events of a record that has a new version, are written anew
    under new names: the old events without those records, and the new ones.
 3. The new manifest takes the old one's place.
@@ -12,7 +13,7 @@ successor's key.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,16 +30,20 @@ from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.at_rest.room import how_to_mend
 from fedtwin_client.at_rest.tables import open_tables, open_writer
 from fedtwin_client.records.blocks import REPEATED, coded
-from fedtwin_client.store import unit_counts
+from fedtwin_client.store import unit_counts, versions
+from fedtwin_client.store.known_later import known_later
 from fedtwin_client.store.manifest import (
     EventFile,
     Manifest,
     PastImport,
+    VersionFile,
     sync_folder,
     write_manifest,
 )
+from fedtwin_client.store.moving import given_away
 from fedtwin_client.store.ordering import in_order
-from fedtwin_client.store.replacing import Renewed
+from fedtwin_client.store.origins import Origins
+from fedtwin_client.store.replacing import Renewed, origins_of, parts_of
 from fedtwin_client.store.staging import SCHEMA, Staging
 from fedtwin_protocol.errors import RecordError
 
@@ -59,7 +64,7 @@ class Taken:
         subjects: different patients among them.
         withdrawn: earlier records that have no events any more.
         outdated: versions of a record that a newer one in the same import replaced.
-        late: versions of a record that are older than one that came before this import.
+        late: versions of a record that are older than what the store has.
     """
 
     events: int
@@ -78,7 +83,9 @@ def take_over(  # noqa: PLR0913 - what an import and a compaction say
     origin: str,
     now: datetime,
     live_through: int | None = None,
-    remembered: Iterable[pa.Table] = (),
+    zone: tuple[str, str] | None = None,
+    even_older: bool = False,
+    resent: bool = False,
 ) -> Taken:
     """Make staged events part of the store.
 
@@ -90,24 +97,39 @@ def take_over(  # noqa: PLR0913 - what an import and a compaction say
         origin: what was imported, in words, for the history.
         now: for the history.
         live_through: if they are of the live tail, the number of its last version.
-        remembered: when records were changed that came before (`Tail.remembered`).
+        zone: the source, and the zone that its times were read in; none: that does not matter. What
+            was read in another zone before is older or newer by that alone, and always replaced.
+        even_older: replace also what is newer.
+        resent: mind that values may be sent anew under an old time (`known_later`).
 
     Raises:
         RecordError: the disk is full or another fault; the store is then what it was.
     """
     with _explained(folder):
         writing = _Writing(folder, staging, keyring, previous)
-        late = writing.renewed.pass_over(staging, remembered)
+        zones = previous.zones | ({} if zone is None else dict([zone]))
+        late = 0
+        if not even_older and zones == zones | previous.zones:
+            with versions.Held(folder, previous.versions, keyring) as held:
+                late = writing.renewed.pass_over(held)
+            if resent and staging.dated:
+                writing.changed = writing.renewed.updated()
         files = writing.all_buckets()
+        remembered = writing.renewed.to_remember(*writing.gone())
         history = PastImport(time=now, origin=origin, events=writing.events)
-        following = _next(previous, files, history if live_through is None else None)
+        following = _next(
+            previous,
+            files,
+            history if live_through is None else None,
+            versions.added(folder, previous, remembered, keyring),
+        ).model_copy(update={"zones": zones})
         if live_through is not None:
             following = following.model_copy(update={"live_through": live_through})
         write_manifest(folder, following)
         return Taken(
             events=writing.events,
             subjects=writing.subjects,
-            withdrawn=writing.withdrawn(),
+            withdrawn=len(writing.gone()[0]),
             outdated=int(writing.renewed.outdated.sum()) - late,
             late=late,
         )
@@ -131,6 +153,8 @@ def rewrite(
         RecordError: the disk is full or another fault; the store is then what it was.
     """
     kept: list[EventFile] = []
+    origins = Origins(previous.names_key)
+    gone = origins.hashes(pa.array([], pa.string()))
     with _explained(folder):
         for file in previous.files:
             if without is not None and file.bucket != without % 64:
@@ -138,15 +162,26 @@ def rewrite(
                 continue
             rows = open_tables([file.opened(folder, keyring)], SCHEMA).to_table()
             if without is not None:
-                rows = rows.filter(pc.not_equal(rows["subject_id"], without))
+                theirs = pc.equal(rows["subject_id"], without)
+                gone = origins.hashes(_records_of(rows["source"].filter(theirs)))
+                rows = rows.filter(pc.invert(theirs))
             path = f"events/{previous.generation + 1:06d}-{file.bucket:02d}.parquet"
             written = _write_bucket(rows, path, folder, keyring)
             if written.rows:
                 kept.append(written.model_copy(update={"bucket": file.bucket}))
         sync_folder(folder / "events")
-        following = _next(previous, tuple(kept), None)
+        held = versions.rewritten(
+            folder, previous, keyring, None if without is None else gone, without
+        )
+        following = _next(previous, tuple(kept), None, held)
         write_manifest(folder, following)
     return following
+
+
+def _records_of(sources: pa.ChunkedArray) -> pa.Array:
+    """The names of the records that events are of, and of the parts of them."""
+    names = pa.concat_tables([origins_of(sources), parts_of(sources)])["origin"]
+    return pc.unique(names.drop_null())
 
 
 def move(folder: Path, previous: Manifest, keyring: Keyring | None, moves: pa.Table) -> Manifest:
@@ -173,7 +208,7 @@ def move(folder: Path, previous: Manifest, keyring: Keyring | None, moves: pa.Ta
         return previous
     with _explained(folder):
         opened = open_tables([file.opened(folder, keyring) for file in affected], SCHEMA)
-        rows = _given_away(opened.to_table(), moves)
+        rows = given_away(opened.to_table(), moves)
         into = rows["subject_id"].to_numpy() % 64
         for bucket in sorted(buckets):
             mine = in_order(coded(rows.filter(pa.array(into == bucket))))
@@ -182,52 +217,29 @@ def move(folder: Path, previous: Manifest, keyring: Keyring | None, moves: pa.Ta
             if written.rows:
                 files[bucket] = written.model_copy(update={"bucket": bucket})
         sync_folder(folder / "events")
-        following = _next(previous, tuple(files[bucket] for bucket in sorted(files)), None)
+        kept = tuple(files[bucket] for bucket in sorted(files))
+        following = _next(previous, kept, None, previous.versions)
         write_manifest(folder, following)
     return following
 
 
-def moved(events: pa.Table, into: Mapping[int, int]) -> pa.Table:
-    """The events, those of some pseudonyms with the ones that now stand for them."""
-    if not into:
-        return events
-    places = pc.index_in(events["subject_id"], pa.array(list(into), type=pa.int64()))
-    wholes = pa.array(list(into.values()), type=pa.int64()).take(places.combine_chunks())
-    at = events.schema.get_field_index("subject_id")
-    subjects = pc.coalesce(wholes, events["subject_id"].combine_chunks())
-    return events.set_column(at, events.schema.field(at), subjects)
-
-
-def _given_away(events: pa.Table, moves: pa.Table) -> pa.Table:
-    """The events under the pseudonyms that `moves` gives them."""
-    one_by_one = moves["moving_source"].is_valid()
-    whole = moves.filter(pc.invert(one_by_one))
-    events = moved(
-        events, dict(zip(whole["moving"].to_pylist(), whole["moving_to"].to_pylist(), strict=True))
-    )
-    single = moves.filter(one_by_one)
-    for subject, target in sorted(
-        set(zip(single["moving"].to_pylist(), single["moving_to"].to_pylist(), strict=True))
-    ):
-        chosen = single.filter(pc.equal(single["moving"], subject))["moving_source"]
-        leaves = pc.and_(
-            pc.equal(events["subject_id"], subject),
-            pc.is_in(events["source"], chosen.combine_chunks()),
-        )
-        at = events.schema.get_field_index("subject_id")
-        subjects = pc.if_else(leaves, pa.scalar(target, pa.int64()), events["subject_id"])
-        events = events.set_column(at, events.schema.field(at), subjects)
-    return events
-
-
-def _next(previous: Manifest, files: tuple[EventFile, ...], history: PastImport | None) -> Manifest:
-    live = {file.path for file in files}
+def _next(
+    previous: Manifest,
+    files: tuple[EventFile, ...],
+    history: PastImport | None,
+    held: tuple[VersionFile, ...],
+) -> Manifest:
+    live = {file.path for file in (*files, *held)}
+    before = (*previous.files, *previous.versions)
     return Manifest(
         generation=previous.generation + 1,
         files=files,
-        retired=tuple(file.path for file in previous.files if file.path not in live),
+        retired=tuple(file.path for file in before if file.path not in live),
         imports=previous.imports if history is None else (*previous.imports, history),
         live_through=previous.live_through,
+        names_key=previous.names_key,
+        versions=held,
+        zones=previous.zones,
     )
 
 
@@ -249,6 +261,8 @@ class _Writing:
         renewed: the records that the import has versions of.
         events: new rows so far.
         subjects: different patients among them.
+        changed: (versions,) when each was changed, microseconds, if values are to be looked at that
+            are sent anew (`known_later`).
     """
 
     def __init__(
@@ -262,7 +276,8 @@ class _Writing:
         self._previous = previous
         self.renewed = Renewed(staging)
         self.events = self.subjects = 0
-        self._gone: list[NDArray[np.int64]] = []
+        self.changed: NDArray[np.int64] | None = None
+        self._gone: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
 
     def all_buckets(self) -> tuple[EventFile, ...]:
         """The store's files."""
@@ -276,16 +291,32 @@ class _Writing:
         sync_folder(self._folder / "events")
         return tuple(kept)
 
-    def withdrawn(self) -> int:
-        """How many records had events and have none any more."""
-        versions = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *self._gone]))
-        return int((~self.renewed.made[versions]).sum())
+    def gone(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The versions whose records had events and have none any more, and whose they were."""
+        nothing = np.zeros(0, np.int64)
+        columns = zip((nothing, nothing), *self._gone, strict=True)
+        numbers, whose = (np.concatenate(column) for column in columns)
+        numbers, first = np.unique(numbers, return_index=True)
+        left = ~self.renewed.made[numbers]
+        return numbers[left], whose[first][left]
 
     def _bucket(self, bucket: int, old: EventFile | None) -> EventFile | None:
-        fresh = self._fresh(bucket)
-        staying, replaced = self._staying(old, read=fresh.num_rows > 0)
-        if not fresh.num_rows and not replaced:
+        staged = self._staging.bucket(bucket)
+        numbers = staged["version"].to_numpy()
+        newest = ~self.renewed.outdated[numbers]
+        self.renewed.made[numbers[newest]] = True
+        staying, replaced, by = self._staying(old, read=bool(newest.any()))
+        if not newest.any() and not len(by):
             return old
+        fresh = staged.select(SCHEMA.names)
+        if self.changed is not None:
+            fresh = known_later(
+                pa.concat_tables([coded(replaced), coded(fresh)]),
+                np.concatenate([self.renewed.held[by], self.changed[numbers]]),
+                np.concatenate([np.zeros(len(by), np.bool_), newest]),
+            )
+        elif not newest.all():
+            fresh = fresh.filter(pa.array(newest))
         self.events += fresh.num_rows
         self.subjects += len(pc.unique(fresh["subject_id"]))
         rows = in_order(pa.concat_tables([coded(fresh), coded(staying)]))
@@ -293,31 +324,30 @@ class _Writing:
         written = _write_bucket(rows, path, self._folder, self._keyring)
         return written.model_copy(update={"bucket": bucket}) if written.rows else None
 
-    def _fresh(self, bucket: int) -> pa.Table:
-        staged = self._staging.bucket(bucket)
-        versions = staged["version"].to_numpy()
-        newest = ~self.renewed.outdated[versions]
-        self.renewed.made[versions[newest]] = True
-        if not newest.all():
-            staged = staged.filter(pa.array(newest))
-        return staged.select(SCHEMA.names)
-
-    def _staying(self, old: EventFile | None, *, read: bool) -> tuple[pa.Table, bool]:
-        """The rows of a file whose records are not renewed, and whether others are.
+    def _staying(
+        self, old: EventFile | None, *, read: bool
+    ) -> tuple[pa.Table, pa.Table, NDArray[np.int64]]:
+        """The rows of a file whose records are not renewed, those that are, and the versions by.
 
         Args:
             old: the file; none where there is none yet.
             read: whether the rows are wanted also if none is renewed.
         """
+        nothing = SCHEMA.empty_table()
         if old is None:
-            return SCHEMA.empty_table(), False
+            return nothing, nothing, np.zeros(0, np.int64)
         events = open_tables([old.opened(self._folder, self._keyring)], SCHEMA)
-        places = self.renewed.places(events.to_table(columns=["source"])["source"])
+        columns = events.to_table(columns=["source", "subject_id"])
+        places = self.renewed.places(columns["source"])
         replaced = places >= 0
-        self._gone.append(np.unique(places[replaced]))
-        if not replaced.any():
-            return events.to_table() if read else SCHEMA.empty_table(), False
-        return events.to_table().filter(pa.array(~replaced)), True
+        by = places[replaced]
+        gone, first = np.unique(by, return_index=True)
+        self._gone.append((gone, columns["subject_id"].to_numpy()[replaced][first]))
+        if not len(by):
+            return events.to_table() if read else nothing, nothing, by
+        whole = events.to_table()
+        before = nothing if self.changed is None else whole.filter(pa.array(replaced))
+        return whole.filter(pa.array(~replaced)), before, by
 
 
 def _write_bucket(rows: pa.Table, path: str, folder: Path, keyring: Keyring | None) -> EventFile:

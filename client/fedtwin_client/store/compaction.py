@@ -11,6 +11,7 @@ something that was put aside stands in two quarantine files.
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,11 +25,13 @@ from fedtwin_client.records.blocks import VERSION, VERSIONS, Block
 from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.report import Place, Recipe, Tally
 from fedtwin_client.store.asides import Aside
-from fedtwin_client.store.commit import moved, take_over
+from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.jobs import job_in, staging_in
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.merging import finish_merges
+from fedtwin_client.store.moving import moved
+from fedtwin_client.store.origins import Origins
 from fedtwin_client.store.replacing import origins_of
 from fedtwin_client.store.staging import Staging
 from fedtwin_client.store.tail import FILE, Tail
@@ -65,13 +68,23 @@ def compact_within(store: Path, previous: Manifest, now: datetime) -> int:
         events = 0
         if through > previous.live_through:
             with staging_in(store) as folder:
-                staging = _staged(store, folder, tail, (previous.live_through, through), keyring)
+                names = Origins(previous.names_key)
+                staging = _staged(store, folder, tail, names, (previous.live_through, through))
                 taken = take_over(
-                    store, staging, previous, keyring, origin=_TITLE, now=now, live_through=through
+                    store,
+                    staging,
+                    previous,
+                    keyring,
+                    origin=_TITLE,
+                    now=now,
+                    live_through=through,
+                    resent=True,
                 )
             events = taken.events
+            if taken.late:
+                tail.count_late(_TITLE, taken.late)
         kept = _keep_asides(store, tail, keyring, now)
-        tail.forget(previous.live_through, kept, now)
+        tail.forget(previous.live_through, through, kept, now)
     return events
 
 
@@ -85,23 +98,26 @@ def waiting(store: Path) -> int:
 
 
 def _staged(
-    store: Path, folder: Path, tail: Tail, span: tuple[int, int], keyring: Keyring | None
+    store: Path, folder: Path, tail: Tail, names: Origins, span: tuple[int, int]
 ) -> Staging:
     after, through = span
+    keyring = keyring_of(store)
     with Consents(store) as consents:
         erased = consents.erased()
-    staging = Staging(folder, None if keyring is None else fresh_key(), erased)
+    staging = Staging(folder, names, None if keyring is None else fresh_key(), erased)
     # Whoever holds the tail may not know yet of a merge that an import has made.
     events = moved(tail.events(after, through), Merges(store).wholes())
-    staging.add_block(_block(tail.origins(after, through), events))
+    origins = tail.origins(after, through)
+    staging.add_block(_block(origins, tail.updated(origins), events))
     staging.flush()
     return staging
 
 
-def _block(origins: list[str], events: pa.Table) -> Block:
+def _block(origins: list[str], updated: Mapping[str, int | None], events: pa.Table) -> Block:
     """Each origin as a version that makes its events."""
-    numbers = np.arange(len(origins))
-    versions = pa.table([numbers, pa.array(origins, pa.string()), 0 * numbers], schema=VERSIONS)
+    numbers = pa.array(np.arange(len(origins)))
+    when = pa.array([updated.get(origin) or 0 for origin in origins], pa.int64())
+    versions = pa.table([numbers, pa.array(origins, pa.string()), when], schema=VERSIONS)
     made_by = pc.index_in(
         origins_of(events["source"])["origin"], versions["origin"].combine_chunks()
     )

@@ -8,11 +8,13 @@ The rule is the hospital's policy: `opt_out`, everybody takes part but who objec
 who permitted. In both, a denial and an objection win over every permission.
 """
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from fedtwin_client.at_rest.database import ERRORS, connect, prepare
@@ -30,6 +32,9 @@ CREATE TABLE IF NOT EXISTS statements (
     origin TEXT NOT NULL, number INTEGER NOT NULL, subject_id INTEGER NOT NULL,
     verdict TEXT NOT NULL, starts INTEGER, ends INTEGER, PRIMARY KEY (origin, number));
 CREATE INDEX IF NOT EXISTS statements_of ON statements (subject_id);
+CREATE TABLE IF NOT EXISTS versions (
+    origin TEXT PRIMARY KEY, updated INTEGER NOT NULL, subject_id INTEGER);
+CREATE INDEX IF NOT EXISTS versions_of ON versions (subject_id);
 CREATE TABLE IF NOT EXISTS erased (subject_id INTEGER PRIMARY KEY, since TEXT NOT NULL);
 """
 _FOREVER: Final = 2**62
@@ -51,6 +56,21 @@ class Standing:
     erased: str | None
     verdicts: tuple[str, ...]
     takes_part: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replaced:
+    """What became of Consents.
+
+    Attributes:
+        live: how many of them say something now.
+        erased: how many are of erased patients, and were dropped.
+        late: those that are older than what was there, and were dropped.
+    """
+
+    live: int
+    erased: int
+    late: frozenset[str]
 
 
 _MEND: Final = "check its owner, its rights and the disk, or restore the folder from a backup"
@@ -107,17 +127,23 @@ class Consents:
         return bool(self._write("DELETE FROM objections WHERE subject_id = ?", [(subject_id,)]))
 
     def replace(
-        self, consents: Mapping[str, tuple[int | None, Sequence[Statement]]]
-    ) -> tuple[int, int]:
+        self,
+        consents: Mapping[str, tuple[int | None, Sequence[Statement]]],
+        updated: Mapping[str, datetime | None] = MappingProxyType({}),
+        *,
+        even_older: bool = False,
+    ) -> Replaced:
         """Take Consents over, all of them or none; each replaces what it said before.
 
         Args:
             consents: by origin, whose it is (none: nobody's any more), and what it says.
-
-        Returns:
-            How many Consents say something now, and how many are of erased patients (dropped).
+            updated: by origin, when its source says it was last changed. One that is older than
+                what is there is not taken.
+            even_older: it is taken nevertheless.
         """
         gone = self.erased()
+        late = frozenset() if even_older else self._late(updated)
+        consents = {origin: said for origin, said in consents.items() if origin not in late}
         kept = {o: said for o, said in consents.items() if said[0] is not None and said[1]}
         live = {o: said for o, said in kept.items() if said[0] not in gone}
         rows = [
@@ -131,13 +157,32 @@ class Consents:
                 "DELETE FROM statements WHERE origin = ?", [(origin,) for origin in consents]
             )
             self._db.executemany("INSERT INTO statements VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany(
+                "INSERT INTO versions VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
+                " updated = excluded.updated,"
+                " subject_id = ifnull(excluded.subject_id, subject_id)",
+                [
+                    (origin, _us(updated[origin]), subject)
+                    for origin, (subject, _) in consents.items()
+                    if updated.get(origin) is not None and subject not in gone
+                ],
+            )
             self._db.execute("COMMIT")
         except ERRORS as error:
             raise self._fault(error) from error
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-        return len(live), len(kept) - len(live)
+        return Replaced(live=len(live), erased=len(kept) - len(live), late=late)
+
+    def _late(self, updated: Mapping[str, datetime | None]) -> frozenset[str]:
+        """The Consents of which there is a newer version."""
+        times = {origin: _us(time) for origin, time in updated.items() if time is not None}
+        found = self._rows(
+            "SELECT origin, updated FROM versions WHERE origin IN (SELECT value FROM json_each(?))",
+            (json.dumps(sorted(times)),),
+        )
+        return frozenset(str(origin) for origin, newest in found if newest > (times[origin] or 0))
 
     def erase(self, subject_id: int, now: datetime) -> None:
         """Keep nothing of a patient but the pseudonym and that it is erased."""
@@ -147,7 +192,7 @@ class Consents:
                 "INSERT OR IGNORE INTO erased VALUES (?, ?)",
                 (subject_id, now.astimezone(UTC).isoformat()),
             )
-            for table in ("objections", "statements"):
+            for table in ("objections", "statements", "versions"):
                 self._db.execute(f"DELETE FROM {table} WHERE subject_id = ?", (subject_id,))  # noqa: S608 - constants
             self._db.execute("COMMIT")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -160,8 +205,9 @@ class Consents:
     def hand_over(self, subject_id: int, into: int) -> None:
         """What is said of one pseudonym holds for another, which is the same person."""
         self._copy_objection(subject_id, into)
-        change = "UPDATE statements SET subject_id = ? WHERE subject_id = ?"
-        self._write(change, [(into, subject_id)])
+        for table in ("statements", "versions"):
+            change = f"UPDATE {table} SET subject_id = ? WHERE subject_id = ?"  # noqa: S608 - so
+            self._write(change, [(into, subject_id)])
 
     def part(self, subject_id: int, other: int, now: datetime) -> None:
         """Two pseudonyms are two people again: who may have objected or denied stays out."""

@@ -27,7 +27,7 @@ from fedtwin_client.records.plausible import Plausibility
 from fedtwin_client.records.pseudonyms import IdentityMap, Pseudonyms
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import ImportReport, Recipe, Tally
-from fedtwin_client.records.source import Desk, OpenSource, ReadAgainError, Source
+from fedtwin_client.records.source import Desk, OpenSource, ReadAgainError, ResendingSource, Source
 from fedtwin_client.records.subjects import Systems
 from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.compaction import compact_within
@@ -35,8 +35,9 @@ from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.jobs import job_in, staging_in
 from fedtwin_client.store.manifest import Manifest, read_manifest
 from fedtwin_client.store.merging import finish_merges, pseudonyms_of
+from fedtwin_client.store.origins import Origins
 from fedtwin_client.store.staging import Staging
-from fedtwin_client.store.tail import OUTDATED, Tail
+from fedtwin_client.store.tail import OUTDATED
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
 _OUTDATED = "an older version of a resource that comes twice"
@@ -60,6 +61,7 @@ def import_fhir(  # noqa: PLR0913 - what a person says on the command line
     identifier_system: Systems = None,
     zone: str = "UTC",
     progress: Progress | None = None,
+    even_older: bool = False,
 ) -> ImportReport:
     """Import FHIR R4 records.
 
@@ -73,6 +75,7 @@ def import_fhir(  # noqa: PLR0913 - what a person says on the command line
             has; none: the server's own id.
         zone: IANA time zone of dates without one.
         progress: is told how many bytes more of the files were read.
+        even_older: replace also what is newer in the store.
 
     Returns:
         The account of the import.
@@ -84,12 +87,25 @@ def import_fhir(  # noqa: PLR0913 - what a person says on the command line
     opening = fhir_files(paths, server, identifier_system, progress)
     recipe = fhir_recipe(server, identifier_system, zone)
     return import_source(
-        opening, store, secret=secret, now=now, source=server, zone=zone, recipe=recipe
+        opening,
+        store,
+        secret=secret,
+        now=now,
+        source=server,
+        zone=zone,
+        recipe=recipe,
+        even_older=even_older,
     )
 
 
 def import_table(
-    path: Path, mapping: Path, store: Path, *, secret: bytes, now: datetime
+    path: Path,
+    mapping: Path,
+    store: Path,
+    *,
+    secret: bytes,
+    now: datetime,
+    even_older: bool = False,
 ) -> ImportReport:
     """Import a CSV or Parquet table, or FHIR resources through a view that the mapping names.
 
@@ -99,6 +115,7 @@ def import_table(
         store: the timeline store's folder; made where there is none.
         secret: the site's 32 bytes that pseudonyms are made with.
         now: aware; rows that lie after it are put aside.
+        even_older: replace also what is newer in the store; of rows through a view.
 
     Returns:
         The account of the import.
@@ -117,10 +134,11 @@ def import_table(
         source=recipe.source,
         zone=meaning.timezone,
         recipe=recipe,
+        even_older=even_older,
     )
 
 
-def import_source(
+def import_source(  # noqa: PLR0913 - what a person says on the command line
     opening: OpenSource,
     store: Path,
     *,
@@ -129,6 +147,8 @@ def import_source(
     source: str,
     zone: str,
     recipe: Recipe | None = None,
+    even_older: bool = False,
+    replayed: bool = False,
 ) -> ImportReport:
     """Import the records of any source.
 
@@ -140,6 +160,8 @@ def import_source(
         source: the name of the source, with which every event's `source` starts.
         zone: IANA time zone of dates without one.
         recipe: how to read mended lines of it again; none: they cannot be replayed.
+        even_older: replace also what is newer in the store.
+        replayed: these are mended lines, whose zone says nothing of the rest of the source.
 
     Returns:
         The account of the import.
@@ -148,6 +170,7 @@ def import_source(
         RecordError: nothing can be read or the store cannot be written; nothing was imported.
         ConfigurationError: the secret or the time handed in is not usable.
     """
+    read_in = None if replayed else (source, zone)
     with using(site_tables(store)):
         for may_start_anew in (True, False):
             with suppress(ReadAgainError), _job(store, now) as job:
@@ -162,7 +185,7 @@ def import_source(
                 )
                 records = opening(desk)
                 job.gather(records)
-                return job.finish(records, pseudonyms, secret, (source, zone))
+                return job.finish(records, pseudonyms, secret, read_in, even_older=even_older)
     raise AssertionError("a source starts anew only where it may")
 
 
@@ -182,7 +205,8 @@ class _Job:
         self.tally = Tally(quarantine=folder / "quarantine" / name, keyring=self._keyring)
         staging_key = None if self._keyring is None else fresh_key()
         self._lookers = (Plausibility(), CodeCheck(folder))
-        self.staging = Staging(staging, staging_key, self._erased, self._look)
+        origins = Origins(previous.names_key)
+        self.staging = Staging(staging, origins, staging_key, self._erased, self._look)
 
     def pseudonyms(self, secret: bytes) -> Pseudonyms:
         """Those of this import, with who is known to be one person."""
@@ -211,14 +235,16 @@ class _Job:
         records: Source,
         pseudonyms: Pseudonyms,
         secret: bytes,
-        source_and_zone: tuple[str, str],
+        zone: tuple[str, str] | None,
+        *,
+        even_older: bool,
     ) -> ImportReport:
         """Consents first, then the way back to patients, then what they are about."""
         title = records.title
         self.staging.flush()
         for looker in self._lookers:
             looker.tell(self.tally)
-        self._take_consents(records.consents)
+        self._take_consents(records.consents, even_older=even_older)
         known = {
             address: identity
             for address, identity in records.learned.items()
@@ -229,22 +255,21 @@ class _Job:
         if merges:
             self._merges.record(merges, secret, self._now)
             self.tally.notes[_MERGED] += len(merges)
-        with Tail(self._folder, self._keyring) as tail:
-            taken = take_over(
-                self._folder,
-                self.staging,
-                self._previous,
-                self._keyring,
-                origin=title,
-                now=self._now,
-                remembered=tail.remembered(*source_and_zone),
-            )
-            try:
-                if not isinstance(records, BlockSource):
-                    tail.remember(self.staging.named(), self._now)
-                finish_merges(self._folder, read_manifest(self._folder) or self._previous)
-            except RecordError as error:
-                raise RecordError(f"{_NOT_FINISHED}. What is wrong: {error}") from error
+        taken = take_over(
+            self._folder,
+            self.staging,
+            self._previous,
+            self._keyring,
+            origin=title,
+            now=self._now,
+            zone=zone,
+            even_older=even_older,
+            resent=isinstance(records, ResendingSource),
+        )
+        try:
+            finish_merges(self._folder, read_manifest(self._folder) or self._previous)
+        except RecordError as error:
+            raise RecordError(f"{_NOT_FINISHED}. What is wrong: {error}") from error
         if self.staging.refused:
             self.tally.reasons[_ERASED] += self.staging.refused
         if taken.outdated:
@@ -262,14 +287,17 @@ class _Job:
         for looker in self._lookers:
             looker.see(events)
 
-    def _take_consents(self, found: Mapping[str, Consent]) -> None:
+    def _take_consents(self, found: Mapping[str, Consent], *, even_older: bool) -> None:
         said = {origin: (item.subject_id, item.statements) for origin, item in found.items()}
         if not said:
             return
         with Consents(self._folder) as consents:
-            _, refused = consents.replace(said)
-        if refused:
-            self.tally.reasons[_ERASED_CONSENT] += refused
+            updated = {origin: item.updated for origin, item in found.items()}
+            done = consents.replace(said, updated, even_older=even_older)
+        if done.erased:
+            self.tally.reasons[_ERASED_CONSENT] += done.erased
+        if done.late:
+            self.tally.reasons[OUTDATED] += len(done.late)
         silent = sum(not item.statements for item in found.values())
         if silent:
             self.tally.reasons[_NOT_RESEARCH] += silent

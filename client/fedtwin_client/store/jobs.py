@@ -55,7 +55,8 @@ def _clear_up(store: Path, previous: Manifest) -> None:
     """Remove what was written for nothing, which would keep a full disk full."""
     with suppress(OSError, RecordError):
         now = read_manifest(store) or previous
-        listed = {file.path for manifest in (previous, now) for file in manifest.files}
+        states = (previous, now)
+        listed = {file.path for state in states for file in (*state.files, *state.versions)}
         clear_but(store, listed | set(now.retired))
 
 

@@ -9,7 +9,7 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -29,7 +29,7 @@ from fedtwin_client.records.source import Desk, Version
 from fedtwin_client.store.asides import Aside
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.merging import pseudonyms_of
-from fedtwin_client.store.tail import Batch, Tail
+from fedtwin_client.store.tail import OUTDATED, Batch, Tail
 from fedtwin_protocol.errors import FedtwinError, RecordError
 
 _MOST_AT_ONCE: Final = 2000
@@ -220,13 +220,7 @@ class LiveStore:
             _tell(calls, None)
 
     def _write_together(self, tail: Tail, said: Consents, calls: list[_Call]) -> None:
-        consents = {
-            origin: (item.subject_id, item.statements)
-            for call in calls
-            for origin, item in call.consents.items()
-        }
-        if consents:
-            said.replace(consents)
+        batches = [_keep_consents(said, call) for call in calls]
         erased = said.erased()
         subjects = {
             event.subject_id
@@ -236,7 +230,7 @@ class LiveStore:
         }
         self._keep_merges(said)
         self._keep_identities(subjects - erased, calls, erased)
-        tail.add((call.batch for call in calls), erased, self._clock())
+        tail.add(batches, erased, self._clock())
 
     def _keep_merges(self, said: Consents) -> None:
         """Who is one person: what one of them has said of research holds at once.
@@ -267,6 +261,18 @@ class LiveStore:
             self._identities.record(fresh, learned)
             self._known |= fresh.keys()
             self._addresses |= learned
+
+
+def _keep_consents(said: Consents, call: _Call) -> Batch:
+    """Keep a call's Consents; its batch, with those in the account that are older than others."""
+    if not call.consents:
+        return call.batch
+    done = said.replace(
+        {origin: (item.subject_id, item.statements) for origin, item in call.consents.items()},
+        {origin: item.updated for origin, item in call.consents.items()},
+    )
+    late = Counter({("reason", OUTDATED): len(done.late)} if done.late else {})
+    return replace(call.batch, account=call.batch.account + late)
 
 
 def _settled(version: Version) -> Version:

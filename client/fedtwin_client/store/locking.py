@@ -52,12 +52,12 @@ def hold(folder: Path, name: str, what: str) -> Iterator[None]:
 def clear(folder: Path, manifest: Manifest) -> None:
     """Remove files that no reader can need: unlisted ones, and those retired before."""
     shutil.rmtree(folder / "staging", ignore_errors=True)
-    clear_but(folder, {file.path for file in manifest.files})
+    clear_but(folder, {file.path for file in (*manifest.files, *manifest.versions)})
 
 
 def clear_but(folder: Path, kept: Collection[str]) -> None:
     """Remove all files of timelines but some, named as manifests name them."""
     paths = {folder / path for path in kept}
-    for file in (folder / "events").glob("*.parquet"):
+    for file in (*folder.glob("events/*.parquet"), *folder.glob("versions/*.parquet")):
         if file not in paths:
             file.unlink()

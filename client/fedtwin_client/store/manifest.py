@@ -7,32 +7,31 @@ hold the old list.
 """
 
 import os
+import secrets
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
-_NAME = "manifest.json"
+NAME = "manifest.json"
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class EventFile(_Part):
-    """One bucket's events.
+class _File(_Part):
+    """A file of the store.
 
     Attributes:
-        bucket: subject_id modulo the number of buckets.
         path: relative to the store's folder.
-        rows: number of events.
+        rows: how many it has.
         key: the file's own key in a box; none if the file is not encrypted.
     """
 
-    bucket: int
     path: str
     rows: int
     key: str | None = None
@@ -60,6 +59,20 @@ class EventFile(_Part):
         return path, keyring.open(self.key, self.path)
 
 
+class EventFile(_File):
+    """One bucket's events.
+
+    Attributes:
+        bucket: subject_id modulo the number of buckets.
+    """
+
+    bucket: int
+
+
+class VersionFile(_File):
+    """When versions of records were changed: `versions`."""
+
+
 class PastImport(_Part):
     """A line of the store's history."""
 
@@ -77,6 +90,9 @@ class Manifest(_Part):
         retired: files that the last import replaced; the next one deletes them.
         imports: all imports, oldest first.
         live_through: number of the last version of the live tail that the files hold.
+        names_key: of the hashes of records' names (`origins`), 32 hexadecimal digits.
+        versions: when what the store holds of each record was changed; newer files come last.
+        zones: by source, the zone that its times were read in.
     """
 
     format: Literal["fedtwin-timeline-1"] = "fedtwin-timeline-1"
@@ -85,6 +101,11 @@ class Manifest(_Part):
     retired: tuple[str, ...] = ()
     imports: tuple[PastImport, ...] = ()
     live_through: int = 0
+    names_key: str = Field(
+        default_factory=lambda: secrets.token_hex(16), pattern=r"^[0-9a-f]{32}$"
+    )
+    versions: tuple[VersionFile, ...] = ()
+    zones: dict[str, str] = {}
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -93,7 +114,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     Raises:
         RecordError: the manifest cannot be read or is damaged.
     """
-    path = folder / _NAME
+    path = folder / NAME
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -109,7 +130,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Make a state the store's state, durably and in one step."""
-    path, fresh = folder / _NAME, folder / f"{_NAME}.new"
+    path, fresh = folder / NAME, folder / f"{NAME}.new"
     try:
         with fresh.open("w", encoding="utf-8") as file:
             file.write(manifest.model_dump_json(indent=1))

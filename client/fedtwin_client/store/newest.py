@@ -1,29 +1,23 @@
-"""When the newest version of each record was changed, for thirty days: the tail's table `newest`.
+"""When the newest version of each live record was changed: the tail's table `newest`.
 
-By it a late older version is known, whichever way either came: a correction that came live is not
-undone by an archive of the night before, and a result that was taken back is not revived.
+What the timelines have taken over they know themselves (`versions`), and it is removed here.
 """
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-REMEMBERED: Final = timedelta(days=30)
+_REMEMBERED: Final = timedelta(days=30)
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS newest (origin TEXT PRIMARY KEY, updated INTEGER, seen INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS newest_by_age ON newest (seen);
-CREATE TABLE IF NOT EXISTS zones (source TEXT PRIMARY KEY, zone TEXT NOT NULL);
 """
-_AT_ONCE: Final = 100_000
 
 
 def of(db: sqlite3.Connection, origins: Collection[str]) -> dict[str, int | None]:
-    """For those of some records that are remembered, microseconds since 1970."""
+    """For those of some records that are known here, microseconds since 1970."""
     asked = sorted(set(origins))
     # One row of numbers: fetching many rows is as slow as `add_rows` says adding them is.
     ((found,),) = db.execute(
@@ -34,57 +28,39 @@ def of(db: sqlite3.Connection, origins: Collection[str]) -> dict[str, int | None
     return {asked[number]: updated for number, updated in json.loads(found)}
 
 
-def of_source(db: sqlite3.Connection, source: str) -> Iterator[pa.Table]:
-    """Pieces with `origin` and `updated` of the records whose names start with a source's name."""
-    found = db.execute(
-        "SELECT origin, updated FROM newest"
-        " WHERE origin >= ? AND origin < ? AND updated IS NOT NULL",
-        _span(source),
-    )
-    while rows := found.fetchmany(_AT_ONCE):
-        origins, updated = zip(*rows, strict=True)
-        yield pa.table({"origin": pa.array(origins), "updated": pa.array(updated, pa.int64())})
-
-
-def forget_other_zone(db: sqlite3.Connection, source: str, zone: str) -> None:
-    """Forget a source's records if its times were read in another zone: they can't be compared.
-
-    Whoever finds that the zone was wrong imports the same files again with the right one.
-    """
-    found = db.execute("SELECT zone FROM zones WHERE source = ?", (source,)).fetchone()
-    if found is not None and found[0] != zone:
-        db.execute("DELETE FROM newest WHERE origin >= ? AND origin < ?", _span(source))
-    db.execute("INSERT OR REPLACE INTO zones VALUES (?, ?)", (source, zone))
-
-
-def forget_some(db: sqlite3.Connection, before: int, most: int) -> int:
-    """Forget records that were seen last before a time, so many at most; how many it were.
+def forget_span(db: sqlite3.Connection, span: tuple[int, int], written: int) -> None:
+    """Forget records that the timelines have, and of which nothing newer came.
 
     Args:
         db: within a transaction.
-        before: microseconds.
+        span: the numbers of the first and the last of some versions.
+        written: the number of the last one that the timelines have.
+    """
+    db.execute(
+        "DELETE FROM newest WHERE origin IN (SELECT origin FROM versions WHERE seq BETWEEN ? AND ?)"
+        " AND NOT EXISTS"
+        " (SELECT 1 FROM versions WHERE versions.origin = newest.origin AND seq > ?)",
+        (*span, written),
+    )
+
+
+def forget_old(db: sqlite3.Connection, now: int, most: int) -> int:
+    """Forget what an older program has left here for thirty days; how many it were.
+
+    Args:
+        db: within a transaction.
+        now: microseconds.
         most: at once.
     """
     old = "SELECT origin FROM newest WHERE seen < ? LIMIT ?"
+    before = now - _REMEMBERED // timedelta(microseconds=1)
     return db.execute(f"DELETE FROM newest WHERE origin IN ({old})", (before, most)).rowcount  # noqa: S608
 
 
-def _span(source: str) -> tuple[str, str]:
-    return f"{source}:", f"{source};"
-
-
-def keep(db: sqlite3.Connection, piece: pa.Table, now: int) -> None:
-    """Remember versions.
-
-    Args:
-        db: within a transaction.
-        piece: with `origin` and `updated`, microseconds; 0 says nothing.
-        now: microseconds.
-    """
-    known = piece.filter(pc.greater(piece["updated"], 0))
-    columns = (known["origin"].to_pylist(), known["updated"].to_pylist())
-    db.executemany(
-        "INSERT INTO newest VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
-        " updated = max(ifnull(updated, 0), excluded.updated), seen = excluded.seen",
-        [(*row, now) for row in zip(*columns, strict=True)],
+def erase(db: sqlite3.Connection, subject_id: int) -> None:
+    """Remove the records of a patient, whose events are still there."""
+    db.execute(
+        "DELETE FROM newest WHERE origin IN"
+        " (SELECT origin FROM versions JOIN events USING (seq) WHERE subject_id = ?)",
+        (subject_id,),
     )

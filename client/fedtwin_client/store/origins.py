@@ -1,22 +1,23 @@
-"""Origins of records as two hashes of 64 bits each, however long their names are.
+"""Origins of records as two numbers, of 64 and 32 bits, however long their names are.
 
 So ten thousand million records on either side are told apart, whatever they are called: two records
 that were taken for one would cost a patient a result. Names of records are much alike (`…/f52/…/4`
 and `…/f56/…/0`), and senders choose them. Hashes made for tables in memory, as databases have them,
-give such names the same value often enough to be seen; the multilinear hash with keys of its own
-each time (Lemire and Kaser, Strongly universal string hashing is fast, Comput. J. 57, 2014,
-https://doi.org/10.1093/comjnl/bxt070) gives any two names the same with a chance of 2**-128.
+give such names the same value often enough to be seen; the multilinear hash (Lemire and Kaser,
+Strongly universal string hashing is fast, Comput. J. 57, 2014,
+https://doi.org/10.1093/comjnl/bxt070) gives any two names the same with a chance of 2**-96. Its
+keys are the store's own, so that no sender can look for names that would be taken for another's;
+the store writes the numbers down.
 """
 
-import os
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-Hashes = tuple[NDArray[np.uint64], NDArray[np.uint64]]
-_SUMS: Final = 4
+Hashes = tuple[NDArray[np.uint64], NDArray[np.uint32]]
+_SUMS: Final = 3
 """Of 64 bits each, of which the upper half is used."""
 _WORD: Final = 8
 _AT_ONCE: Final = 16_384
@@ -26,17 +27,23 @@ _LOWER: Final = np.uint64(0xFFFFFFFF)
 
 
 class Origins:
-    """Hashes names; the keys never leave this object, so the hashes are of use to it alone."""
+    """Hashes names by one store's keys."""
 
-    def __init__(self) -> None:
-        self._keys = np.empty((0, _SUMS, 1), dtype=np.uint64)
+    def __init__(self, secret: str) -> None:
+        """Hash as the store does.
+
+        Args:
+            secret: 32 hexadecimal digits, `Manifest.names_key`.
+        """
+        self._secret = int(secret, 16)
+        self._keys = self._made(64)
 
     def hashes(self, origins: Any) -> Hashes:
-        """Both hashes of each name.
+        """Both numbers of each name.
 
         Args:
             origins: names, an array of pyarrow's, of strings or large strings; where there is none
-                the hashes are anything.
+                the numbers are anything.
         """
         chunks = origins.chunks if isinstance(origins, pa.ChunkedArray) else [origins]
         sums = np.empty((_SUMS, len(origins)), dtype=np.uint64)
@@ -49,7 +56,7 @@ class Origins:
                 sums[:, done:end] = self._summed(words, some[:-1], np.diff(some))
                 done = end
         sums >>= _HALF
-        return (sums[0] << _HALF) | sums[1], (sums[2] << _HALF) | sums[3]
+        return (sums[0] << _HALF) | sums[1], sums[2].astype(np.uint32)
 
     def _summed(
         self, words: NDArray[np.uint64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
@@ -76,9 +83,14 @@ class Origins:
 
     def _enough_keys(self, number: int) -> NDArray[np.uint64]:
         if number > len(self._keys):
-            fresh = np.frombuffer(os.urandom(_WORD * _SUMS * number), dtype=np.uint64)
-            self._keys = np.concatenate([self._keys, fresh.reshape(number, _SUMS, 1)])
+            self._keys = self._made(max(number, 2 * len(self._keys)))
         return self._keys[:number]
+
+    def _made(self, number: int) -> NDArray[np.uint64]:
+        """The first so many keys, the same in every version of numpy (its NEP 19)."""
+        drawn = np.random.Philox(key=self._secret).random_raw(number * _SUMS)
+        found: NDArray[np.uint64] = drawn.reshape(number, _SUMS, 1)
+        return found
 
 
 def _edges(names: pa.Array) -> NDArray[np.int64]:

@@ -140,6 +140,7 @@ def replay(
             source=recipe.source,
             zone=recipe.zone,
             recipe=recipe,
+            replayed=True,
         )
         done.reports.append(report)
         _drop(store, name, frozenset(ids), now)

@@ -1,17 +1,16 @@
 """Which records an import renews: a set of origins that is small however long their names are.
 
 A version of `<origin>#<part>` renews that part alone: the events whose source is it, or goes on
-with `/` after it. An origin is known by two hashes of 64 bits each, so that ten thousand million
-records on either side are told apart; memory is 20 bytes for each version of the import.
+with `/` after it. An origin is known by the two numbers of `origins`; memory is some 20 bytes for
+each version of the import.
 """
-
-from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from fedtwin_client.store import versions
 from fedtwin_client.store.staging import Staging
 
 _AT_ONCE = 500_000
@@ -22,6 +21,8 @@ class Renewed:
 
     Attributes:
         outdated: (versions,) whether a newer version of the same record is in the import.
+        held: (versions,) when what the store has of the record was changed, microseconds, 0 where
+            that is not known or was not asked (`pass_over`).
         made: (versions,) whether the version has events in the store; for the one who writes it.
     """
 
@@ -31,12 +32,13 @@ class Renewed:
         Args:
             staging: flushed.
         """
-        self._origins = staging.origins
+        self._staging = staging
         self._parts = staging.renews_parts
         self.outdated = np.zeros(staging.count, dtype=np.bool_)
+        self.held = np.zeros(staging.count, dtype=np.int64)
         self.made = np.zeros(staging.count, dtype=np.bool_)
         self._ones = np.zeros(staging.count, dtype=np.uint64)
-        self._twos = np.zeros(staging.count, dtype=np.uint64)
+        self._twos = np.zeros(staging.count, dtype=np.uint32)
         for piece in staging.versions():
             numbers = piece["version"].to_numpy()
             self._ones[numbers] = piece["one"].to_numpy()
@@ -44,34 +46,53 @@ class Renewed:
         self._mark_outdated(staging)
         self._versions: NDArray[np.uint32] | None = None
 
-    def pass_over(self, staging: Staging, remembered: Iterable[pa.Table]) -> int:
-        """Leave out versions that are older than what is remembered of their records.
-
-        Args:
-            staging: as at the start.
-            remembered: pieces with `origin`, each once, and `updated`, microseconds.
+    def pass_over(self, held: versions.Held) -> int:
+        """Leave out versions that are older than what is held of their records.
 
         Returns:
             How many versions that were not outdated before.
         """
-        before = int(self.outdated.sum())
-        order: NDArray[np.int64] | None = None
-        for piece in remembered:
-            if order is None:
-                order = np.argsort(self._ones)
-                updated = _updated(staging)
-            one, two = self._origins.hashes(piece["origin"])
-            first, last = (
-                np.searchsorted(self._ones, one, side, sorter=order) for side in ("left", "right")
-            )
-            counts = last - first
-            rows = np.repeat(np.arange(len(one)), counts)
-            within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-            versions = order[first[rows] + within]
-            older = updated[versions] < piece["updated"].to_numpy()[rows]
-            older &= (self._twos[versions] == two[rows]) & (updated[versions] > 0)
-            self.outdated[versions[older]] = True
-        return int(self.outdated.sum()) - before
+        if not self._staging.dated:
+            return 0
+        updated = self.updated()
+        self.held = held.updated((self._ones, self._twos))
+        late = (updated > 0) & (updated < self.held) & ~self.outdated
+        self.outdated |= late
+        return int(late.sum())
+
+    def updated(self) -> NDArray[np.int64]:
+        """(versions,) when each was changed, microseconds; 0 where its source does not say."""
+        found = np.zeros(self._staging.count, dtype=np.int64)
+        for piece in self._staging.versions():
+            found[piece["version"].to_numpy()] = piece["updated"].to_numpy()
+        return found
+
+    def to_remember(self, withdrawn: NDArray[np.int64], subjects: NDArray[np.int64]) -> pa.Table:
+        """When the newest versions were changed, where their sources say: `versions.SCHEMA`.
+
+        Args:
+            withdrawn: versions that have taken out all events of their record.
+            subjects: (withdrawn,) whose the events were.
+        """
+        if not self._staging.dated:
+            return versions.SCHEMA.empty_table()
+        updated = self.updated()
+        updated[self._staging.of_erased()] = 0  # of them nothing is kept
+        whose = np.full(len(updated), -1, np.int64)
+        whose[withdrawn] = subjects
+        numbers = self._sorted()
+        rows = np.flatnonzero(updated[numbers] > 0)
+        numbers = numbers[rows]
+        noted = np.isin(numbers, withdrawn)
+        return pa.table(
+            [
+                self._ones[rows],
+                self._twos[rows],
+                updated[numbers],
+                pa.array(whose[numbers], mask=~noted),
+            ],
+            schema=versions.SCHEMA,
+        )
 
     def places(self, sources: pa.ChunkedArray) -> NDArray[np.int64]:
         """For each event, the version that renews its record, or the part it is of, or -1.
@@ -91,7 +112,7 @@ class Renewed:
         versions = self._sorted()
         if not len(versions):  # all of them are outdated
             return found
-        one, two = self._origins.hashes(names["origin"])
+        one, two = self._staging.origins.hashes(names["origin"])
         first = np.searchsorted(self._ones, one)
         for step in (0, 1):  # two origins may share the first hash; three never do
             place = np.minimum(first + step, len(self._ones) - 1)
@@ -125,14 +146,6 @@ class Renewed:
             same = one[order][1:] == one[order][:-1]
             same &= two[order][1:] == two[order][:-1]
             self.outdated[version[order][:-1][same]] = True
-
-
-def _updated(staging: Staging) -> NDArray[np.int64]:
-    """(versions,) when each was changed, microseconds; 0 where its source does not say."""
-    found = np.zeros(staging.count, dtype=np.int64)
-    for piece in staging.versions():
-        found[piece["version"].to_numpy()] = piece["updated"].to_numpy()
-    return found
 
 
 def origins_of(sources: pa.ChunkedArray) -> pa.Table:

@@ -1,10 +1,6 @@
-"""Mended lines as a source, by the recipe of the import or the door that put them aside.
+"""Mended lines as a source, by the recipe of the import or the door that put them aside."""
 
-What came in live is not undone by a line that is older: where a record's newest version is known to
-have been changed after the line's, it stays, and that is counted.
-"""
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +15,10 @@ from fedtwin_client.records import (
     point_lines,
     table_lines,
 )
-from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import BIRTH, SEX
 from fedtwin_client.records.mended import MendedLine
-from fedtwin_client.records.pseudonyms import Identity
-from fedtwin_client.records.report import Recipe, Tally
-from fedtwin_client.records.source import Desk, OpenSource, Source, Version
-from fedtwin_client.store.tail import FILE, OUTDATED, Tail
+from fedtwin_client.records.report import Recipe
+from fedtwin_client.records.source import OpenSource
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import RecordError
 
@@ -57,14 +50,12 @@ def opened_again(lines: _Lines, recipe: Recipe, store: Path) -> OpenSource:
         RecordError: the recipe cannot be followed.
     """
     if recipe.kind == table_lines.KIND:
-        opening = table_lines.table_lines(lines, recipe, lambda source: _traits(store, source))
-    elif recipe.kind == _VIEW:
+        return table_lines.table_lines(lines, recipe, lambda source: _traits(store, source))
+    if recipe.kind == _VIEW:
         from fedtwin_client.records.views.files import view_lines  # noqa: PLC0415 - FHIRPath
 
-        opening = view_lines(lines, recipe)
-    else:
-        opening = _OPENERS[recipe.kind](lines, recipe)
-    return lambda desk: _NotOlder(opening(desk), store, desk)
+        return view_lines(lines, recipe)
+    return _OPENERS[recipe.kind](lines, recipe)
 
 
 def trusted(recipe: Recipe) -> Recipe:
@@ -80,39 +71,6 @@ def trusted(recipe: Recipe) -> Recipe:
             "replay its lines by themselves"
         )
     return replace(recipe, settings={**recipe.settings, "patients": {**patients, "merges": True}})
-
-
-class _NotOlder:
-    """A source without versions that are older than those that came in live."""
-
-    def __init__(self, source: Source, store: Path, desk: Desk) -> None:
-        self._source = source
-        self._store = store
-        self._tally: Tally = desk.reading.tally
-
-    @property
-    def title(self) -> str:
-        return self._source.title
-
-    @property
-    def learned(self) -> Mapping[str, Identity]:
-        return self._source.learned
-
-    @property
-    def consents(self) -> Mapping[str, Consent]:
-        return self._source.consents
-
-    def versions(self) -> Iterator[Version]:
-        if not (self._store / FILE).exists():
-            yield from self._source.versions()
-            return
-        with Tail(self._store) as tail:
-            for version in self._source.versions():
-                newest = tail.changed(version.origin)
-                if newest and version.updated and newest > version.updated:
-                    self._tally.reasons[OUTDATED] += 1
-                else:
-                    yield version
 
 
 def _traits(store: Path, source: str) -> list[table_lines.Trait]:

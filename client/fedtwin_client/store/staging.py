@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from fedtwin_client.at_rest.boxes import close_box, open_box
 from fedtwin_client.records.blocks import (
@@ -39,11 +40,12 @@ _LENGTH: Final = struct.Struct("<Q")
 _ANNOUNCED: Final = pa.schema(
     [
         VERSION,
-        *((name, pa.uint64()) for name in ("one", "two")),
+        ("one", pa.uint64()),
+        ("two", pa.uint32()),
         VERSIONS.field("updated"),
     ]
 )
-"""Versions, each with the hashes of its origin in its name's place."""
+"""Versions, each with the numbers of its origin (`origins.hashes`) in its name's place."""
 
 
 class Staging:
@@ -54,13 +56,15 @@ class Staging:
         subjects: the pseudonyms that have events among what was flushed.
         refused: how many events were dropped because their patient is erased.
         count: how many versions were announced; they are numbered from 0.
-        origins: hashes their origins.
         renews_parts: whether there is a version of a part of a record.
+        dated: whether a source says of one when it was changed.
+        origins: hashes the records' names.
     """
 
     def __init__(
         self,
         folder: Path,
+        origins: Origins,
         key: bytes | None = None,
         erased: frozenset[int] = frozenset(),
         look: Callable[[pa.Table], None] | None = None,
@@ -69,16 +73,17 @@ class Staging:
 
         Args:
             folder: for the files.
+            origins: hashes the records' names as the store does that takes them over.
             key: to encrypt them with; none: not.
             erased: pseudonyms whose events are dropped.
             look: is shown all events, in pieces, with the store's columns.
         """
         self.folder = folder
+        self.origins = origins
         self.subjects: set[int] = set()
         self.refused = 0
         self.count = 0
-        self.origins = Origins()
-        self.renews_parts = False
+        self.renews_parts = self.dated = False
         self._key = key
         self._erased = pa.array(sorted(erased), pa.int64())
         self._look = look
@@ -87,6 +92,7 @@ class Staging:
         self._tables: list[pa.Table] = []
         self._waiting = 0
         self._pieces: dict[str, int] = {}
+        self._of_erased: list[NDArray[np.int64]] = []
 
     def version(self, origin: str, updated: datetime | None) -> int:
         """Announce a version of a record; of several the newest wins, then the last.
@@ -137,9 +143,9 @@ class Staging:
         """Every version that was announced, in pieces: `_ANNOUNCED`."""
         yield from self._read("versions", _ANNOUNCED)
 
-    def named(self) -> Iterator[pa.Table]:
-        """Every version that was announced by itself, in pieces, with its record's name."""
-        yield from self._read("names", VERSIONS)
+    def of_erased(self) -> NDArray[np.int64]:
+        """The versions that had events of patients who are erased."""
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *self._of_erased]))
 
     def bucket(self, bucket: int) -> pa.Table:
         """The staged events of a bucket, with the column `version`; texts that repeat are coded."""
@@ -154,9 +160,7 @@ class Staging:
     def _gather(self) -> None:
         """Single versions and events into tables."""
         if self._versions:
-            versions = rows_table(self._versions, VERSIONS)
-            self._write("names", versions)
-            self._announce(versions)
+            self._announce(rows_table(self._versions, VERSIONS))
             self._versions = []
         if self._rows:
             self._take(event_table(self._rows))
@@ -168,6 +172,7 @@ class Staging:
         self.renews_parts |= content is not None and b"#" in content.to_pybytes()
         one, two = self.origins.hashes(names)
         columns = [versions["version"], one, two, versions["updated"]]
+        self.dated |= bool(pc.any(pc.greater(versions["updated"], 0)).as_py())
         self._write("versions", pa.table(columns, schema=_ANNOUNCED))
 
     def _take(self, events: pa.Table) -> None:
@@ -175,6 +180,8 @@ class Staging:
             gone = pc.is_in(events["subject_id"], self._erased)
             kept = events.filter(pc.invert(gone))
             self.refused += events.num_rows - kept.num_rows
+            if kept.num_rows < events.num_rows:
+                self._of_erased.append(pc.unique(events.filter(gone)["version"]).to_numpy())
             events = kept
         if events.num_rows:
             self._tables.append(coded(events))

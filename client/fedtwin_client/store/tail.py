@@ -5,7 +5,9 @@ the highest number. What the timelines have taken over (`Manifest.live_through`)
 later, so that a reader who holds the list of files of before still finds it here. One process adds
 rows; others read beside it (write-ahead log).
 
-A version that the source says is older than one that came before is dropped, and counted.
+A version that the source says is older than one that came before, live or by an import, is dropped,
+and counted. One that comes while an import brings a newer one is dropped when the timelines are
+written next.
 """
 
 import json
@@ -30,13 +32,15 @@ from fedtwin_client.at_rest.database import (
     patiently,
     prepare,
 )
-from fedtwin_client.at_rest.keyring import Keyring
+from fedtwin_client.at_rest.keyring import Keyring, keyring_of
 from fedtwin_client.at_rest.room import how_to_mend
+from fedtwin_client.records.blocks import microseconds
 from fedtwin_client.records.source import Version
 from fedtwin_client.store import asides, newest
 from fedtwin_client.store.asides import Aside
+from fedtwin_client.store.held_live import HeldLive
 from fedtwin_client.store.staging import SCHEMA
-from fedtwin_client.store.tail_rows import ERASED, OUTDATED, Rows, microseconds, moment, table_of
+from fedtwin_client.store.tail_rows import ERASED, OUTDATED, Rows, Said, counted, table_of
 from fedtwin_protocol.errors import RecordError
 
 __all__ = ["ERASED", "FILE", "OUTDATED", "Batch", "Change", "Tail"]
@@ -63,6 +67,12 @@ _THESE_ORIGINS: Final = (
     "SELECT value FROM json_each(?) WHERE EXISTS"
     " (SELECT 1 FROM versions WHERE origin = value AND seq > ? AND seq <= ?)"
 )
+_SAID: Final = """
+SELECT source, code, available_time, numeric_value, comparator, unit, text_value
+    FROM (SELECT origin, max(seq) AS seq FROM versions
+        WHERE origin IN (SELECT value FROM json_each(?)) GROUP BY origin)
+    JOIN events USING (seq) WHERE status IS NOT NULL AND available_time IS NOT NULL
+"""
 _NEWEST: Final = (
     "seq > ? AND seq <= ? AND NOT EXISTS (SELECT 1 FROM versions AS later"
     " WHERE later.origin = versions.origin AND later.seq > versions.seq AND later.seq <= ?)"
@@ -119,6 +129,7 @@ class Tail:
             store.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = connect(self.path, keyring=keyring)
+            self._held = HeldLive(store, keyring or keyring_of(store))
             prepare(self._db, newest.TABLES + _SCHEMA)
             patiently(lambda: asides.make_table(self._db))
         except (OSError, *ERRORS) as error:
@@ -132,6 +143,7 @@ class Tail:
 
     def shut(self) -> None:
         """Close the file."""
+        self._held.shut()
         self._db.close()
 
     def add(self, batches: Iterable[Batch], erased: frozenset[int], now: datetime) -> None:
@@ -148,7 +160,11 @@ class Tail:
         batches = list(batches)
         with self._written() as db:
             rows = Rows(
-                self._last(db), newest.of(db, _origins(batches)), erased, microseconds(now) or 0
+                self._last(db),
+                self._newest(db, batches),
+                self._said(db, _origins(batches)),
+                erased,
+                microseconds(now) or 0,
             )
             for batch in batches:
                 account = Counter(batch.account)
@@ -202,29 +218,10 @@ class Tail:
                 pieces.append(table_of(rows))
         return pa.concat_tables(pieces).combine_chunks()
 
-    def changed(self, origin: str) -> datetime | None:
-        """When the newest live version of a record was changed, as its source says, if it does."""
+    def updated(self, origins: Collection[str]) -> dict[str, int | None]:
+        """When live records were changed, as their sources say, if they do, in microseconds."""
         with self._read() as db:
-            found = db.execute("SELECT updated FROM newest WHERE origin = ?", (origin,)).fetchone()
-        return moment(found[0]) if found else None
-
-    def remembered(self, source: str, zone: str) -> Iterator[pa.Table]:
-        """What `newest.of_source` knows, unless the source's times were read in another zone."""
-        with self._written() as db:
-            newest.forget_other_zone(db, source, zone)
-        with self._read() as db:
-            yield from newest.of_source(db, source)
-
-    def remember(self, pieces: Iterable[pa.Table], now: datetime) -> None:
-        """Keep in mind when records of an import were changed, as `newest.keep` does.
-
-        Raises:
-            RecordError: the disk is full or another fault.
-        """
-        for piece in pieces:
-            for start in range(0, piece.num_rows, _AT_ONCE):
-                with self._turn() as db:
-                    newest.keep(db, piece.slice(start, _AT_ONCE), microseconds(now) or 0)
+            return newest.of(db, origins)
 
     def rows(self, after: int) -> int:
         """How many events came after a number, of older versions too."""
@@ -254,19 +251,36 @@ class Tail:
             found = db.execute("SELECT door, kind, what, number FROM account ORDER BY 1, 2, 3")
             return {(door, kind, what): number for door, kind, what, number in found.fetchall()}
 
-    def forget(self, through: int, asides: Iterable[int], now: datetime) -> None:
+    def count_late(self, door: str, times: int) -> None:
+        """Count versions that turned out to be older than what the timelines have.
+
+        Raises:
+            RecordError: the file cannot be written.
+        """
+        with self._written() as db:
+            add_rows(db, *counted({(door, "reason", OUTDATED): times}))
+
+    def forget(self, through: int, written: int, asides: Iterable[int], now: datetime) -> None:
         """Remove what the timelines have, and what was put aside and lies elsewhere now.
 
         A kill on the way leaves some of it for the next time.
+
+        Args:
+            through: the number of the last version that they had a step before.
+            written: the number of the last one that they have now.
+            asides: what lies elsewhere.
+            now: when.
 
         Raises:
             RecordError: the file cannot be written.
         """
         with self._read() as db:
             (first,) = db.execute("SELECT coalesce(min(seq), 0) FROM versions").fetchone()
-        for start in range(first, through + 1, _AT_ONCE):
+        for start in range(first, written + 1, _AT_ONCE):
             with self._turn() as db:
-                span = (start, min(start + _AT_ONCE - 1, through))
+                end = min(start + _AT_ONCE - 1, written)
+                newest.forget_span(db, (start, end), written)
+                span = (start, min(end, through))
                 db.execute("DELETE FROM events WHERE seq BETWEEN ? AND ?", span)
                 # The last one stays, so that its number is not given out again.
                 last = "(SELECT max(seq) FROM versions)"
@@ -274,7 +288,7 @@ class Tail:
         gone = _AT_ONCE
         while gone == _AT_ONCE:
             with self._turn() as db:
-                gone = newest.forget_some(db, microseconds(now - newest.REMEMBERED) or 0, _AT_ONCE)
+                gone = newest.forget_old(db, microseconds(now) or 0, _AT_ONCE)
         with self._written() as db:
             db.executemany("DELETE FROM aside WHERE number = ?", [(one,) for one in asides])
 
@@ -291,6 +305,7 @@ class Tail:
             (gone,) = db.execute(
                 "SELECT count(*) FROM events WHERE subject_id = ? AND seq > ?", (subject_id, after)
             ).fetchone()
+            newest.erase(db, subject_id)
             db.execute("DELETE FROM events WHERE subject_id = ?", (subject_id,))
             db.execute("DELETE FROM aside")
         try:
@@ -306,6 +321,22 @@ class Tail:
             (origin, seq),
         )
         return frozenset(int(subject) for (subject,) in found)
+
+    def _newest(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[str, int | None]:
+        """When what there is of the records of batches was changed, live or in the files."""
+        dated = {
+            version.origin for batch in batches for version in batch.versions if version.updated
+        }
+        found = newest.of(db, _origins(batches))
+        for origin, updated in self._held.updated(dated).items():
+            found[origin] = max(updated, found.get(origin) or 0)
+        return found
+
+    def _said(
+        self, db: sqlite3.Connection, origins: Collection[str]
+    ) -> dict[tuple[str, str], Said]:
+        found = db.execute(_SAID, (json.dumps(sorted(origins)),))
+        return {(source, code): Said(tuple(value), known) for source, code, known, *value in found}
 
     def _last(self, db: sqlite3.Connection) -> int:
         return int(db.execute("SELECT coalesce(max(seq), 0) FROM versions").fetchone()[0])

@@ -1,28 +1,57 @@
-"""Rows of the live tail: of what came in, and back as tables."""
+"""Rows of the live tail, made of versions of records, and back as tables."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 
+from fedtwin_client.records.blocks import SCHEMA, microseconds
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
-from fedtwin_client.store.staging import SCHEMA
+from fedtwin_client.store.known_later import later
 
-OUTDATED: Final = "an older version of a record than one that came before"
-ERASED: Final = "events of patients who are erased here"
+OUTDATED: Final = "older than what the store has of the record"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+ERASED: Final = "events of patients who are erased here"
+
+
+class Said(NamedTuple):
+    """What a row says, and when that became known, in microseconds."""
+
+    value: tuple[object, ...]
+    known: int
+
+
+def said_by(event: Event) -> tuple[object, ...]:
+    """What an event says."""
+    return (event.numeric_value, event.comparator, event.unit, event.text_value)
 
 
 class Rows:
     """Rows to be added, made of versions in order."""
 
     def __init__(
-        self, last: int, newest: dict[str, int | None], erased: frozenset[int], now: int
+        self,
+        last: int,
+        newest: dict[str, int | None],
+        said: dict[tuple[str, str], Said],
+        erased: frozenset[int],
+        now: int,
     ) -> None:
+        """Start.
+
+        Args:
+            last: the highest number given out.
+            newest: when records were changed that come again, microseconds, if that is known.
+            said: what live rows of these records say that have a status, by source and code.
+            erased: pseudonyms whose events are dropped.
+            now: microseconds.
+        """
+        self._said = said
         self._seq, self._newest, self._erased, self._now = last, newest, erased, now
         self._versions: list[tuple[int, str]] = []
         self._events: list[tuple[object, ...]] = []
@@ -37,15 +66,30 @@ class Rows:
         if before is not None and updated is not None and before > updated:
             account["reason", OUTDATED] += 1
             return
-        self._newest[origin] = before if updated is None else updated
         self._changed.add(origin)
         self._seq += 1
         self._versions.append((self._seq, origin))
-        for event in version.events:
-            if event.subject_id in self._erased:
-                account["reason", ERASED] += 1
-            else:
-                self._events.append((self._seq, *_row(event)))
+        events = list(version.events)
+        kept = [event for event in events if event.subject_id not in self._erased]
+        for event in kept:
+            self._events.append((self._seq, *_row(self._known(event, before or 0, updated or 0))))
+        self._newest[origin] = before if updated is None else updated
+        if len(kept) < len(events):
+            account["reason", ERASED] += len(events) - len(kept)
+            self._newest[origin] = None  # nothing is kept of an erased patient's records
+
+    def _known(self, event: Event, before: int, made: int) -> Event:
+        """The event, not known before its value was sent (`known_later`)."""
+        own = microseconds(event.available_time)
+        if event.status is None or own is None:
+            return event
+        row, value = (event.source, event.code), said_by(event)
+        found = self._said.get(row)
+        if found is not None:
+            own = later((found.known, before), (own, made), differs=found.value != value)
+            event = replace(event, available_time=_EPOCH + own * _MICROSECOND)
+        self._said[row] = Said(value, own)
+        return event
 
     def written(self) -> Iterator[tuple[str, Sequence[tuple[object, ...]], str]]:
         """Where rows go, the rows, and what happens where there is such a row."""
@@ -56,11 +100,18 @@ class Rows:
             "ON CONFLICT DO UPDATE SET updated = excluded.updated, seen = excluded.seen",
         )
         yield "INSERT INTO events", self._events, ""
-        yield (
-            "INSERT INTO account",
-            [(*key, times) for key, times in self.account.items()],
-            "ON CONFLICT DO UPDATE SET number = number + excluded.number",
-        )
+        yield counted(self.account)
+
+
+def counted(
+    account: Mapping[tuple[str, str, str], int],
+) -> tuple[str, Sequence[tuple[object, ...]], str]:
+    """As `Rows.written`, of how often what happened."""
+    return (
+        "INSERT INTO account",
+        [(*key, times) for key, times in account.items()],
+        "ON CONFLICT DO UPDATE SET number = number + excluded.number",
+    )
 
 
 def _row(event: Event) -> tuple[object, ...]:
@@ -85,13 +136,3 @@ def table_of(rows: Sequence[tuple[object, ...]]) -> pa.Table:
     return pa.Table.from_arrays(
         [pa.array(column, type=field.type) for column, field in columns], schema=SCHEMA
     )
-
-
-def microseconds(time: datetime | None) -> int | None:
-    """Since 1970; none of none."""
-    return None if time is None else (time - _EPOCH) // _MICROSECOND
-
-
-def moment(us: int | None) -> datetime | None:
-    """The time of so many microseconds since 1970; none of none."""
-    return None if us is None else _EPOCH + us * _MICROSECOND

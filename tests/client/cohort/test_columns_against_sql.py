@@ -26,6 +26,7 @@ from fedtwin_client.records.source import Version
 from fedtwin_client.store import commit, pieces
 from fedtwin_client.store.commit import take_over
 from fedtwin_client.store.manifest import Manifest, read_manifest
+from fedtwin_client.store.origins import Origins
 from fedtwin_client.store.pieces import PatientColumns
 from fedtwin_client.store.staging import Staging
 from fedtwin_client.store.tail import Batch, Tail
@@ -145,12 +146,12 @@ def store_of(folder: Path, born: tuple[Any, ...], steps: list[Any]) -> Timeline:
 
 
 def _take(folder: Path, versions: list[Version]) -> None:
+    before = read_manifest(folder) or Manifest()
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        staging = Staging(Path(name))
+        staging = Staging(Path(name), Origins(before.names_key))
         for version in versions:
             staging.add(staging.version(version.origin, version.updated), version.events)
         staging.flush()
-        before = read_manifest(folder) or Manifest()
         take_over(folder, staging, before, None, origin="made up", now=NOW)
 
 
