@@ -127,6 +127,16 @@ def test_plain_and_gzipped_and_contig_names(tmp_path: Path, name: str) -> None:
         assert "CYP2C9: no position is covered" in tally.reasons
 
 
+@pytest.mark.parametrize("contig", ["chrX", "x", "23", "NC_000023.11"])
+def test_names_of_the_x_chromosome(tmp_path: Path, contig: str) -> None:
+    """PLINK writes a number."""
+    lines = [
+        text.replace("chrX", contig, 1).replace("\t0/0", "\t0") for text in reference_lines("G6PD")
+    ]
+    found, _ = called(write(tmp_path, lines, header="##fileformat=VCFv4.3\n"))
+    assert found["G6PD"]["diplotype"].text_value == "B (reference)"
+
+
 UGT1A1_28 = [
     pytest.param([("chr2", 233760233, "CAT", "C,CATAT", "0/2")], id="as the table has it"),
     pytest.param([("chr2", 233760233, "C", "CAT", "0/1")], id="as short as can be"),

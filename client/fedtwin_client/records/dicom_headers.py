@@ -13,12 +13,14 @@ person's name or number that the file itself holds, it is replaced.
 
 import logging
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from pydicom import Dataset, config
+from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.multival import MultiValue
@@ -27,7 +29,9 @@ from pydicom.sequence import Sequence
 from fedtwin_client.records.dicom_series import BODY_PARTS, MODALITIES
 from fedtwin_client.records.reading import UnusableError
 
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it may quote values
+# It may quote values.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module=r"pydicom\.")
 config.settings.reading_validation_mode = config.IGNORE
 config.settings.writing_validation_mode = config.IGNORE
 
@@ -46,6 +50,7 @@ _TECHNICAL: Final = frozenset(
 _CODED: Final = frozenset({"CS", "LO", "SH"})
 _NUMBERS: Final = frozenset({"AS", "DA", "DS", "DT", "IS", "TM"})
 _NUMBER: Final = re.compile(r"[-+0-9.:eE WMYD]*\Z")
+_CHARACTER_SET: Final = 0x00080005
 _BYTES: Final = frozenset({"OB", "OB or OW", "OW"})
 _OF_PIXELS: Final = frozenset({0x0028, 0x7FE0})
 """Groups whose bytes are pixels, or what they are shown by."""
@@ -129,6 +134,8 @@ def _goes(element: DataElement) -> bool:
     """Whether an attribute that the profile leaves may hold more than it says."""
     if element.VR in _BYTES:
         return element.tag.group not in _OF_PIXELS
+    if int(element.tag) == _CHARACTER_SET:
+        return not all(part in python_encoding for part in _parts(element))
     if element.VR in _NUMBERS:
         return not all(_NUMBER.match(part) for part in _parts(element))
     return element.VR in _WORDS and int(element.tag) not in _TECHNICAL

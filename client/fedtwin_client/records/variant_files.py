@@ -29,6 +29,8 @@ _AF = re.compile(rb"(?:^|;)AF=([^;]+)")
 _CONTIG = re.compile(r"##contig=<(.*)>\s*\Z")
 _FIELD = re.compile(r'(\w+)=("[^"]*"|[^,]*)')
 _CHROMOSOME = re.compile(r"(?:chr)?(\d{1,2}|X|Y|M|MT)\Z", re.IGNORECASE)
+_BY_NUMBER = {"M": "MT", "23": "X", "24": "Y", "26": "MT"}
+"""As PLINK numbers them (cog-genomics.org/plink/2.0/data)."""
 _REFSEQ = re.compile(r"NC_0000(\d\d)\.\d+\Z")
 _BUILD_NAMES = (
     ("GRCh38", re.compile(r"GRCh38|hg38|b38\b", re.IGNORECASE)),
@@ -267,11 +269,11 @@ class VcfFile:
 
 
 def plain_chromosome(contig: str) -> str:
-    """`10` of `chr10`, `10` or `NC_000010.11`; other contigs keep their name."""
+    """`10` of `chr10`, `10` or `NC_000010.11`, `X` of `23`; other contigs keep their name."""
     match = _CHROMOSOME.match(contig)
     if match is not None:
         name = match[1].upper()
-        return "MT" if name == "M" else name
+        return _BY_NUMBER.get(name, name)
     match = _REFSEQ.match(contig)
     if match is not None:
         number = int(match[1])
