@@ -361,6 +361,11 @@ def test_the_date_of_a_result_is_when_it_became_known(
     assert ("time" in found.unsure) == asked
 
 
+def test_excels_line_about_the_delimiter_is_passed_over(tmp_path: Path) -> None:
+    found = proposed(tmp_path, "sep=;\r\nmrn;date;weight kg\r\n7;2023-05-01;80\r\n")
+    assert found.table.names == ("mrn", "date", "weight kg")
+
+
 DUTCH = lines_of(
     "Patiëntnummer;Geboortedatum;Geslacht;Afnamedatum;Kreatinine µmol/l;Natrium;Roker",
     lambda drawn, n: ";".join(

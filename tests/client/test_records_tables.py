@@ -185,6 +185,13 @@ def test_bom_and_crlf_and_other_delimiters(tmp_path: Path) -> None:
     assert report.unused == 0
 
 
+@pytest.mark.parametrize("first", ["sep=,\r\n", "SEP=;\n"])
+def test_excels_line_about_the_delimiter_is_no_header(tmp_path: Path, first: str) -> None:
+    report, _ = load(tmp_path, first + HEADER + "7,2020-05-01,60,F,x,1,yes,y,3\n")
+    assert report.read == {"rows": 1}
+    assert report.examples["chol: expected a number, found text"] == ("t.csv:3",)
+
+
 def test_importing_a_file_again_replaces_it(tmp_path: Path) -> None:
     first = HEADER + "7,2020-05-01,60,F,200,1,yes,y,3\n8,2020-05-01,60,F,200,1,yes,y,3\n"
     load(tmp_path, first)

@@ -23,6 +23,8 @@ from fedtwin_protocol.errors import RecordError
 
 _LINE_ENDS = ("\n", "\r")
 _SHOWN = 800_000  # more characters than a quarantine keeps, which then says so
+EXCEL_MARK = "sep="
+"""With what Excel's own line about the delimiter begins, before the names of the columns."""
 _LONGEST_SIGN = 16
 _EXACT = 2.0**53  # whole numbers up to it are exact
 _FOREIGN = {
@@ -206,6 +208,8 @@ def _csv(file: TextIO, path: Path, mapping: TableMapping, tally: Tally) -> Itera
 def _header(reader: Any, path: Path) -> list[str]:
     try:
         names = [name.strip() for name in next(reader, [])]
+        if names and names[0].lower().startswith(EXCEL_MARK) and "".join(names[1:]) == "":
+            names = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
         raise RecordError(f"the first line of {path} is not CSV: {error}") from error
     except _LongLineError as error:

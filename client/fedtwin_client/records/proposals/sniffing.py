@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from fedtwin_client.records.figures import PLAIN, Figures
 from fedtwin_client.records.proposals.number_marks import figures_of
-from fedtwin_client.records.rows import refuse_foreign, spell_cell
+from fedtwin_client.records.rows import EXCEL_MARK, refuse_foreign, spell_cell
 from fedtwin_protocol.errors import RecordError
 
 MOST_BYTES = 32 * 1024 * 1024
@@ -115,6 +115,8 @@ def _csv(path: Path, data: bytes) -> Table:
     encoding, text = _decoded(path, data, unsure)
     if "\0" in text[:100_000]:
         raise RecordError(f"{path} is no text table: it holds zero bytes; export it as CSV")
+    if text[: len(EXCEL_MARK)].lower() == EXCEL_MARK:
+        text = text.partition("\n")[2]
     delimiter = _delimiter(text, unsure)
     lines, whole_lines = _lines(path, text, delimiter)
     if not lines:
