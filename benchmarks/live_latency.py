@@ -239,7 +239,8 @@ async def _node(folder: Path, mllp: int, mqtt: int, poll: int) -> None:
     await asyncio.wait([*tasks, asyncio.create_task(ended.wait())], return_when="FIRST_COMPLETED")
     for task in tasks:
         task.cancel()
-    print("compactions beside it:", "; ".join(spent), flush=True)
+    cpu = f"{time.process_time():.0f} s of CPU"
+    print(f"the node took {cpu}; compactions beside it:", "; ".join(spent), flush=True)
     await asyncio.gather(*tasks, return_exceptions=True)
     print("closed", flush=True)
 

@@ -119,7 +119,7 @@ def test_a_page_that_comes_half_is_asked_for_again(
     server.on("/fhir/Observation", Say(whole.body, cut=80), half, Say(status=502), whole)
     search(web, tmp_path).fetch()
     assert len(server.asked("/fhir/Observation")) == 4
-    assert Folder(tmp_path, None).lines(tmp_path / "output-000001-Observation.ndjson") == 1
+    assert Folder(tmp_path, None).contents(tmp_path / "output-000001-Observation.ndjson").lines == 1
 
 
 def test_pages_elsewhere_are_not_followed(server: Double, web: Web, tmp_path: Path) -> None:

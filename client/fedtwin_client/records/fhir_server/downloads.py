@@ -4,11 +4,15 @@ Downloads hold patients' records: they lie in a folder that only the node's user
 encrypted where the node's files are, and are removed once they are imported.
 """
 
+import gzip
+import json
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, NamedTuple, Protocol, cast
 
 import httpx
 
@@ -32,7 +36,20 @@ _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _GONE: Final = frozenset({404, 410})
 _DENIED: Final = frozenset({401, 403})
 _RANGE: Final = re.compile(r"bytes (\d+)-")
+_GZIPPED: Final = b"\x1f\x8b"
 _NDJSON: Final = "application/fhir+ndjson"
+
+
+class _Unpacked(gzip.GzipFile):
+    """The text of a gzipped file; closes that, too."""
+
+    def __init__(self, behind: BinaryIO) -> None:
+        super().__init__(fileobj=behind)
+        self._behind = behind
+
+    def close(self) -> None:
+        super().close()
+        self._behind.close()
 
 
 class _Writer(Protocol):
@@ -62,6 +79,18 @@ class _PlainWriter:
     leave = close
 
 
+class Contents(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        lines: that hold something.
+        whole: whether the last one is whole.
+    """
+
+    lines: int
+    whole: bool
+
+
 class Folder:
     """The downloads of one server.
 
@@ -82,8 +111,12 @@ class Folder:
             raise RecordError(f"cannot make {path}: {error.strerror}") from error
 
     def open(self, path: Path) -> BinaryIO:
-        """A file's text as it came, whether it is encrypted or not."""
-        return open_file(path, self.keyring)
+        """A file's text, whether it is encrypted or not, and whether it came gzipped or not."""
+        file = open_file(path, self.keyring)
+        # NDJSON begins with neither; some servers send files gzipped, and do not say so.
+        if cast("BufferedReader", file).peek(2)[:2] != _GZIPPED:
+            return file
+        return cast("BinaryIO", _Unpacked(file))
 
     def files(self, pattern: str) -> list[Path]:
         """Whole files, by name."""
@@ -112,10 +145,17 @@ class Folder:
         shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def lines(self, path: Path) -> int:
-        """How many lines of a file hold something."""
-        with self.open(path) as file:
-            return sum(bool(line.strip()) for line in file)
+    def contents(self, path: Path) -> Contents:
+        """What a file holds, one resource a line."""
+        lines, last = 0, b""
+        try:
+            with self.open(path) as file:
+                for line in file:
+                    if line.strip():
+                        lines, last = lines + 1, line
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            return Contents(lines, whole=False)
+        return Contents(lines, whole=not last or last.endswith(b"\n") or _is_json(last))
 
     def part(self, name: str) -> _Writer:
         """Begin a file, or go on with what there is of it.
@@ -174,6 +214,7 @@ class Download:
             writer = self._folder.part(self._name)
             if writer.length > farthest:
                 failures, farthest = 0, writer.length
+                self._renewed = False  # a long file may outlive more than one token
             try:
                 yield from self._pieces(writer, writer.length)
                 writer.close()
@@ -208,7 +249,9 @@ class Download:
                 self._check(response, start)
                 # What comes packed cannot be gone on with: the break is not counted in its bytes.
                 packed = response.headers.get("content-encoding", "identity") != "identity"
-                for piece in response.iter_bytes():
+                for number, piece in enumerate(response.iter_bytes()):
+                    if not start and not number and piece.lstrip()[:1] == b"<":
+                        raise GoneError("a web page came in its place")
                     writer.write(piece)
                     yield len(piece)
         except httpx.RequestError as error:
@@ -244,20 +287,12 @@ class Download:
             raise _AgainError(refusal(answer), retry_after(headers, self._web.clock.now()))
         # A link to elsewhere is a permission by itself, and ends with its time.
         if status in _GONE or (status in _DENIED and not self._web.gets_token(self._url)):
-            raise GoneError(status)
+            raise GoneError(f"status {status}")
         raise refusal(answer)
 
 
 class GoneError(Exception):
-    """A file that the server does not give out any more.
-
-    Attributes:
-        status: of its answer.
-    """
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"status {status}")
-        self.status = status
+    """A file that the server does not give out any more, with what it gave instead."""
 
 
 class _AgainError(Exception):
@@ -265,6 +300,14 @@ class _AgainError(Exception):
         super().__init__(str(reason))
         self.reason = reason
         self.wait_s = wait_s
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _begins(response: httpx.Response, start: int) -> bool:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fedtwin_client.records.fhir_server.addresses import origin_of, refuse_inward, resolved, shown
 from fedtwin_client.records.fhir_server.downloads import Download, Folder, GoneError
@@ -103,6 +103,11 @@ class _Link(BaseModel):
     url: str
 
 
+_T = TypeVar("_T")
+# Some servers write null where they have nothing to list.
+_Listed = Annotated[list[_T], BeforeValidator(lambda value: [] if value is None else value)]
+
+
 class Manifest(BaseModel):
     """What a finished export lists; only what is used here."""
 
@@ -110,10 +115,10 @@ class Manifest(BaseModel):
 
     transactionTime: str  # noqa: N815 - FHIR's name
     requiresAccessToken: bool = True  # noqa: N815
-    output: list[_File]
-    deleted: list[_File] = []
-    error: list[_File] = []
-    link: list[_Link] = []
+    output: _Listed[_File]
+    deleted: _Listed[_File] = []
+    error: _Listed[_File] = []
+    link: _Listed[_Link] = []
 
 
 class _State(BaseModel):
@@ -257,6 +262,7 @@ class Export:
 
     def _all_pages(self, answer: Answer) -> Manifest:
         """The manifest, with those that it links to as its next pages."""
+        answer = self._web.whole(answer)
         whole = _manifest(answer)
         page, seen = whole, {answer.url}
         while following := [link.url for link in page.link if link.relation == "next"]:
@@ -267,6 +273,7 @@ class Export:
             answer = self._web.get(url)
             if answer.status != 200:
                 raise refusal(answer)
+            answer = self._web.whole(answer)
             page = _manifest(answer)
             whole.output += page.output
             whole.deleted += page.deleted
@@ -290,19 +297,26 @@ class Export:
             if not path.exists():
                 self._fetch(file, name, which, manifest)
             # An account of errors is read whatever it holds; what is missing is known without it.
-            if file.count is None or name.startswith("error-"):
-                return
-            found = self._folder.lines(path)
-            if found == file.count:
+            wrong = None if name.startswith("error-") else self._wrong(file, path, which)
+            if wrong is None:
                 return
             if last:
                 self.finish()  # else the next try would go on with the same manifest
                 raise RecordError(
-                    f"the manifest promises {file.count} resources in file {which} ({file.type}), "
-                    f"which has {found}, twice; nothing was imported. Run the command again, which "
-                    "starts a new export, or tell the server's operator"
+                    f"{wrong}, twice; nothing was imported. Run the command again, which starts a "
+                    "new export, or tell the server's operator"
                 )
             path.unlink()
+
+    def _wrong(self, file: _File, path: Path, which: str) -> str | None:
+        """Why a file is not what it should be, as the beginning of a sentence."""
+        found = self._folder.contents(path)
+        if file.count is not None and found.lines != file.count:
+            return (
+                f"the manifest promises {file.count} resources in file {which} ({file.type}), "
+                f"which has {found.lines}"
+            )
+        return None if found.whole else f"file {which} ({file.type}) breaks off within a resource"
 
     def _fetch(self, file: _File, name: str, which: str, manifest: Manifest) -> None:
         token = manifest.requiresAccessToken
@@ -315,8 +329,8 @@ class Export:
         except GoneError as error:
             self.finish()  # else the next try would ask for the same addresses
             raise RecordError(
-                f"{shown(file.url)} (file {which}, {file.type}) is no longer there: status "
-                f"{error.status}. Servers keep an export for a limited time; nothing was imported: "
+                f"{shown(file.url)} (file {which}, {file.type}) is no longer there: {error}. "
+                "Servers keep an export for a limited time; nothing was imported: "
                 "run the command again, which starts a new export"
             ) from error
 
@@ -324,7 +338,10 @@ class Export:
 def _manifest(answer: Answer) -> Manifest:
     value: Any = answer.json()
     try:
-        return Manifest.model_validate(value)
+        manifest = Manifest.model_validate(value)
+        for file in [*manifest.output, *manifest.deleted, *manifest.error]:
+            file.url = resolved(file.url, answer.url)
+        return manifest
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise RecordError(

@@ -154,18 +154,28 @@ class Web:
         Raises:
             RecordError: the server refuses, or never gives a whole one.
         """
-        tries = 0
-        while True:
-            answer = self.get(url)
+        answer = self.get(url)
+        if answer.status != httpx.codes.OK:
+            raise refusal(answer)
+        return self.whole(answer).json()
+
+    def whole(self, answer: Answer) -> Answer:
+        """An answer, or if its JSON was cut off another one to the same question.
+
+        Raises:
+            RecordError: the server refuses, or never gives a whole one.
+        """
+        for tries in range(1, _TRIES):
+            try:
+                answer.json()
+                break
+            except RecordError:
+                self.clock.wait(_pause(tries))
+            answer = self.get(answer.url)
             if answer.status != httpx.codes.OK:
                 raise refusal(answer)
-            try:
-                return answer.json()
-            except RecordError:
-                tries += 1
-                if tries >= _TRIES:
-                    raise
-                self.clock.wait(_pause(tries))
+        answer.json()
+        return answer
 
     def delete(self, url: str) -> Answer:
         """Ask for something to be deleted."""
