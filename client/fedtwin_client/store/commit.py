@@ -115,7 +115,8 @@ def take_over(  # noqa: PLR0913 - what an import and a compaction say
             if resent and staging.dated:
                 writing.changed = writing.renewed.updated()
         files = writing.all_buckets()
-        remembered = writing.renewed.to_remember(*writing.gone())
+        withdrawn = writing.gone()
+        remembered = writing.renewed.to_remember(*withdrawn)
         history = PastImport(time=now, origin=origin, events=writing.events)
         following = _next(
             previous,
@@ -129,7 +130,7 @@ def take_over(  # noqa: PLR0913 - what an import and a compaction say
         return Taken(
             events=writing.events,
             subjects=writing.subjects,
-            withdrawn=len(writing.gone()[0]),
+            withdrawn=len(withdrawn[0]),
             outdated=int(writing.renewed.outdated.sum()) - late,
             late=late,
         )
@@ -294,11 +295,13 @@ class _Writing:
     def gone(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The versions whose records had events and have none any more, and whose they were."""
         nothing = np.zeros(0, np.int64)
-        columns = zip((nothing, nothing), *self._gone, strict=True)
-        numbers, whose = (np.concatenate(column) for column in columns)
+        left = [(nothing, nothing)]
+        for numbers, whose in self._gone:  # one by one, for most of them have events again
+            rows = ~self.renewed.made[numbers]
+            left.append((numbers[rows], whose[rows]))
+        numbers, whose = (np.concatenate(column) for column in zip(*left, strict=True))
         numbers, first = np.unique(numbers, return_index=True)
-        left = ~self.renewed.made[numbers]
-        return numbers[left], whose[first][left]
+        return numbers, whose[first]
 
     def _bucket(self, bucket: int, old: EventFile | None) -> EventFile | None:
         staged = self._staging.bucket(bucket)

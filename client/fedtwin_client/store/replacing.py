@@ -71,28 +71,21 @@ class Renewed:
         """When the newest versions were changed, where their sources say: `versions.SCHEMA`.
 
         Args:
-            withdrawn: versions that have taken out all events of their record.
+            withdrawn: versions that have taken out all events of their record, in order.
             subjects: (withdrawn,) whose the events were.
         """
         if not self._staging.dated:
             return versions.SCHEMA.empty_table()
         updated = self.updated()
         updated[self._staging.of_erased()] = 0  # of them nothing is kept
-        whose = np.full(len(updated), -1, np.int64)
-        whose[withdrawn] = subjects
         numbers = self._sorted()
         rows = np.flatnonzero(updated[numbers] > 0)
         numbers = numbers[rows]
-        noted = np.isin(numbers, withdrawn)
-        return pa.table(
-            [
-                self._ones[rows],
-                self._twos[rows],
-                updated[numbers],
-                pa.array(whose[numbers], mask=~noted),
-            ],
-            schema=versions.SCHEMA,
-        )
+        place = np.searchsorted(withdrawn, numbers)
+        noted = np.append(withdrawn, -1)[place] == numbers
+        whose = pa.array(np.append(subjects, 0)[place], mask=~noted)
+        columns = [self._ones[rows], self._twos[rows], updated[numbers], whose]
+        return pa.table(columns, schema=versions.SCHEMA)
 
     def places(self, sources: pa.ChunkedArray) -> NDArray[np.int64]:
         """For each event, the version that renews its record, or the part it is of, or -1.

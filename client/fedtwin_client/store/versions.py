@@ -39,7 +39,7 @@ SCHEMA: Final = pa.schema(
 )
 _ROW_GROUP: Final = 16_384
 _ALWAYS_JOINED: Final = 65_536
-_AT_ONCE: Final = 1_000_000
+_AT_ONCE: Final = 200_000
 _BITS_A_ROW: Final = 16
 _MOST_BITS: Final = 29
 _KEYS: Final = ("one", "two")
