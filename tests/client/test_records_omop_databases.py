@@ -14,6 +14,7 @@ import pytest
 import sqlglot
 
 from fedtwin_client.records.omop_places import Way
+from fedtwin_client.records.omop_schemas import arrange
 from fedtwin_client.records.omop_sql import Dialect, Questions
 from fedtwin_client.records.report import Tally
 from fedtwin_protocol.errors import RecordError
@@ -333,3 +334,13 @@ def test_progress_is_told(tmp_path: Path) -> None:
     said: list[Any] = []
     read(as_csv(tmp_path, small()), progress=said.append)
     assert "measurement: 1 rows" in said
+
+
+def test_two_tables_of_one_name_are_refused() -> None:
+    """PostgreSQL tells quoted names apart by case; a copy may be of another year."""
+    found = [("cdm", table, "person_id") for table in ("person", "concept", "DEATH", "death")]
+    with pytest.raises(RecordError, match=r"the tables DEATH and death in one schema of X"):
+        arrange(found, "X")
+    assert set(arrange([*found[:3], ("cdm", "Death_old", "x")], "X").tables) == {
+        "person", "concept", "death", "death_old",
+    }  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fedtwin_client.records.omop_tables import CONCEPT, PERSON
+from fedtwin_client.records.omop_tables import CONCEPT, PERSON, READ
 from fedtwin_protocol.errors import RecordError
 
 _VOCABULARY = frozenset(
@@ -57,6 +57,7 @@ def arrange(
         other = _choose(there, CONCEPT, title, "--vocabulary-schema", vocabulary_schema)
         chosen = {table: place for table, place in chosen.items() if not _is_vocabulary(table)}
         chosen |= {table: (other, table) for table in there[other] if _is_vocabulary(table)}
+    _refuse_two(chosen, title)
     places = {table.lower(): place for table, place in chosen.items()}
     written = {
         table: {column.lower(): column for column in there[place[0]][place[1]]}
@@ -67,6 +68,18 @@ def arrange(
         places=places,
         written=written,
     )
+
+
+def _refuse_two(tables: Iterable[str], title: str) -> None:
+    """Refuse tables that only upper and lower case tell apart: either could be the one."""
+    spelled: dict[str, str] = {}
+    for table in sorted(tables):
+        other = spelled.setdefault(table.lower(), table)
+        if other != table and table.lower() in (*READ, CONCEPT):
+            raise RecordError(
+                f"found the tables {other} and {table} in one schema of {title}, where one was "
+                "expected; rename or remove the one that is not to be read"
+            )
 
 
 def _choose(
