@@ -12,6 +12,7 @@ from fedtwin_client.store import newest, tail
 from fedtwin_client.store.tail import OUTDATED, Batch, Tail
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+AT_ONCE = 200
 NAMES = ("zwölf", "with 'quotes' and \"others\"", "\x1b\u2028", "x" * 3000)
 
 
@@ -60,11 +61,11 @@ def test_doors_get_a_turn_while_much_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = NOW - newest.REMEMBERED - timedelta(days=1)
-    many = 5 * tail._AT_ONCE
+    monkeypatch.setattr(tail, "_AT_ONCE", AT_ONCE)
+    many = 5 * AT_ONCE
     with Tail(tmp_path) as store:
-        for start in range(0, many, 1000):
-            versions = [version(one, 1.0) for one in range(start, start + 1000)]
-            store.add([Batch(door="ward", versions=versions)], frozenset(), old)
+        versions = [version(one, 1.0) for one in range(many)]
+        store.add([Batch(door="ward", versions=versions)], frozenset(), old)
         doors = Doors(tmp_path, monkeypatch)
         store.forget(many - 1, [], NOW)
         assert doors.number >= 10, "five turns for the versions, five for what is remembered"
@@ -77,7 +78,8 @@ def test_doors_get_a_turn_while_much_is_forgotten(
 def test_doors_get_a_turn_while_an_import_is_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = 5 * tail._AT_ONCE
+    monkeypatch.setattr(tail, "_AT_ONCE", AT_ONCE)
+    many = 5 * AT_ONCE
     names, updated = [f"lab:{one}" for one in range(many)], list(range(1, many + 1))
     with Tail(tmp_path) as store:
         doors = Doors(tmp_path, monkeypatch)
