@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedtwin_client.records.events import Event
+from fedtwin_client.records.report import Tally
 from fedtwin_client.records.source import Version
 from fedtwin_client.store import commit, imports
 from fedtwin_client.store.compaction import compact, waiting
@@ -85,6 +86,24 @@ def test_an_import_that_is_not_finished_says_that_the_records_are_there(
             import_table(*words, secret=b"s" * 32, now=NOW)
     assert read_meanwhile.events().num_rows == 1
     assert Timeline.open(store).events().num_rows == 2
+    import_table(*words, secret=b"s" * 32, now=NOW)
+    assert Timeline.open(store).events().num_rows == 2
+
+
+def test_nothing_is_imported_where_what_is_put_aside_finds_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    come_in(store, 1)
+    (tmp_path / "v.csv").write_text("id,day,chol\nM1,2024-02-01,199\nM2,2024-02-01,high\n")
+    (tmp_path / "m.yaml").write_text(MAPPING)
+    words = (tmp_path / "v.csv", tmp_path / "m.yaml", store)
+    close = Tally.close
+    with monkeypatch.context() as full:
+        full.setattr(Tally, "close", lambda tally: (close(tally), no_room()))
+        with pytest.raises(RecordError, match=r"nothing was imported: no room is left"):
+            import_table(*words, secret=b"s" * 32, now=NOW)
+    assert Timeline.open(store).events().num_rows == 1
     import_table(*words, secret=b"s" * 32, now=NOW)
     assert Timeline.open(store).events().num_rows == 2
 

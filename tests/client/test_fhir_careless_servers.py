@@ -6,6 +6,7 @@ changes that are passed over are never asked for again.
 
 import gzip
 import json
+import resource
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -181,3 +182,21 @@ def test_a_file_outlives_several_tokens(server: Double, tmp_path: Path) -> None:
     server.on("/files/o", part)
     assert came_in(server, tmp_path) == ALL
     assert len(used) == 4
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("size", [0, 500, 70_000, 200_000])
+def test_a_full_disk_is_said_and_the_next_try_goes_on(
+    server: Double, tmp_path: Path, sealed: bool, size: int
+) -> None:
+    """A limit on the size of a file stands for the disk."""
+    offers(server)
+    keyring = Keyring(keys={"k": fresh_key()}) if sealed else None
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        with pytest.raises(RecordError, match=r"cannot write to .*: no room is left: free some"):
+            came_in(server, tmp_path, keyring=keyring)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert came_in(server, tmp_path, keyring=keyring) == ALL

@@ -12,6 +12,7 @@ from fedtwin_client.store import tail
 from fedtwin_client.store.tail import OUTDATED, Batch, Tail
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+AT_ONCE = 200
 NAMES = ("zwölf", "with 'quotes' and \"others\"", "\x1b\u2028", "x" * 3000)
 
 
@@ -59,12 +60,12 @@ class Doors:
 def test_doors_get_a_turn_while_much_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = 5 * tail._AT_ONCE
+    monkeypatch.setattr(tail, "_AT_ONCE", AT_ONCE)
+    many = 5 * AT_ONCE
     old = microseconds(NOW - timedelta(days=31))
     with Tail(tmp_path) as store:
-        for start in range(0, many, 1000):
-            versions = [version(one, 1.0) for one in range(start, start + 1000)]
-            store.add([Batch(door="ward", versions=versions)], frozenset(), NOW)
+        versions = [version(one, 1.0) for one in range(many)]
+        store.add([Batch(door="ward", versions=versions)], frozenset(), NOW)
         rows = [(f"lab:{one}", 1, old) for one in range(many)]
         store._db.executemany("INSERT INTO newest VALUES (?, ?, ?)", rows)
         doors = Doors(tmp_path, monkeypatch)

@@ -309,7 +309,8 @@ def test_a_live_merge_is_durable_and_moves_at_the_next_writing(tmp_path: Path) -
 def test_moving_nothing_is_nothing(tmp_path: Path) -> None:
     from fedtwin_client.store.manifest import Manifest
 
-    assert finish_merges(tmp_path, Manifest()) == Manifest()
+    state = Manifest()
+    assert finish_merges(tmp_path, state) == state
     people = Pseudonyms(SECRET)
     assert people.merge(Identity("s", "1"), Identity("s", "1")) is None
     assert people.take_merges() == {}

@@ -8,6 +8,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -47,9 +48,13 @@ class SealedWriter:
         kept = 0 if self._number else os.O_TRUNC
         handle = os.open(path, os.O_RDWR | os.O_CREAT | kept, 0o600)
         self._file = os.fdopen(handle, "r+b")
-        if not self._number:
-            self._file.write(_FIRST)
-        self._file.seek(0, os.SEEK_END)
+        try:
+            if not self._number:
+                self._file.write(_FIRST)
+            self._file.seek(0, os.SEEK_END)
+        except OSError:
+            self.leave()
+            raise
         self._name = name or path.name
         self._key = keyring.for_purpose(f"file {self._name}")[0]
         self._waiting = bytearray()
@@ -67,14 +72,17 @@ class SealedWriter:
         """Write the last piece."""
         if self._file.closed:
             return
-        self._put(bytes(self._waiting), last=True)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        try:
+            self._put(bytes(self._waiting), last=True)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        finally:
+            self.leave()
 
     def leave(self) -> None:
-        """Close the file unfinished, to be gone on with."""
-        self._file.close()
+        """Close the file unfinished, to be gone on with after its last whole piece."""
+        with suppress(OSError):  # of a full disk, once more
+            self._file.close()
 
     def _put(self, data: bytes, *, last: bool) -> None:
         box = close_box(self._key, data, _about(self._name, self._number, last))
@@ -116,6 +124,20 @@ def open_file(path: Path, keyring: Keyring | None) -> BinaryIO:
     return path.open("rb")
 
 
+def seal_whole(path: Path, data: bytes, keyring: Keyring, name: str) -> None:
+    """Write an encrypted file under one name that it will have under another.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    writer = SealedWriter(path, keyring, name=name)
+    try:
+        writer.write(data)
+        writer.close()
+    finally:
+        writer.leave()
+
+
 def write_whole(path: Path, data: bytes, keyring: Keyring | None) -> None:
     """Write a short file in one step, readable by its owner alone, encrypted with a keyring.
 
@@ -127,9 +149,7 @@ def write_whole(path: Path, data: bytes, keyring: Keyring | None) -> None:
     draft.unlink(missing_ok=True)
     try:
         if keyring is not None:
-            writer = SealedWriter(draft, keyring, name=path.name)
-            writer.write(data)
-            writer.close()
+            seal_whole(draft, data, keyring, path.name)
         else:
             handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb") as file:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fedtwin_client.at_rest.files import SealedWriter, is_sealed, read_sealed
+from fedtwin_client.at_rest.files import is_sealed, read_sealed, seal_whole
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.records.reading import UnusableError
 from fedtwin_protocol.errors import ConfigurationError, RecordError
@@ -156,9 +156,7 @@ class ImageStore:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.keyring is not None:
-                sealed = SealedWriter(draft, self.keyring, name=path.name)
-                sealed.write(data)
-                sealed.close()
+                seal_whole(draft, data, self.keyring, path.name)
             else:
                 handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 with os.fdopen(handle, "wb") as plain:

@@ -232,10 +232,12 @@ class Tally:
         """Finish the quarantine file; it is on the disk on return."""
         if self._file is None:
             return
-        if not isinstance(self._file, SealedWriter) and not self._file.closed:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        self._file.close()
+        try:
+            if not isinstance(self._file, SealedWriter) and not self._file.closed:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
 
     def discard(self) -> None:
         """Take back the quarantine file: all that was read will be read once more."""

@@ -250,6 +250,7 @@ class _Job:
             for address, identity in records.learned.items()
             if pseudonyms.of(identity) not in self._erased
         }
+        self.tally.close()  # while nothing is imported yet, should there be no room for it
         self.identities.record(pseudonyms.identities(self.staging.subjects), known)
         merges = pseudonyms.take_merges()
         if merges:

@@ -59,7 +59,7 @@ CREATE TABLE IF NOT EXISTS account (
     door TEXT NOT NULL, kind TEXT NOT NULL, what TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (door, kind, what));
 """
-_AT_ONCE: Final = 2_000
+_AT_ONCE: Final = 5_000
 """Rows that a long work takes in one step: while it does, what comes in has to wait."""
 _EVENTS: Final = f"SELECT {', '.join(SCHEMA.names)} FROM events JOIN versions USING (seq)"  # noqa: S608
 _ORIGINS: Final = "SELECT DISTINCT origin FROM versions WHERE seq > ? AND seq <= ? ORDER BY origin"

@@ -10,6 +10,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Protocol, cast
@@ -18,6 +19,7 @@ import httpx
 
 from fedtwin_client.at_rest.files import SealedWriter, open_file, read_whole, write_whole
 from fedtwin_client.at_rest.keyring import Keyring
+from fedtwin_client.at_rest.room import how_to_mend
 from fedtwin_client.records.fhir_server.addresses import shown
 from fedtwin_client.records.fhir_server.web import (
     Answer,
@@ -76,7 +78,9 @@ class _PlainWriter:
     def close(self) -> None:
         self._file.close()
 
-    leave = close
+    def leave(self) -> None:
+        with suppress(OSError):  # what is still to be written comes again
+            self._file.close()
 
 
 class Contents(NamedTuple):
@@ -138,7 +142,7 @@ class Folder:
         try:
             write_whole(self.path / name, data, self.keyring)
         except OSError as error:
-            raise RecordError(f"cannot write to {self.path}: {error.strerror}") from error
+            raise _unwritable(self.path, error) from error
 
     def empty(self) -> None:
         """Remove everything."""
@@ -169,7 +173,7 @@ class Folder:
                 return _PlainWriter(path)
             return SealedWriter(path, self.keyring, name=name, resume=True)
         except OSError as error:
-            raise RecordError(f"cannot write to {self.path}: {error.strerror}") from error
+            raise _unwritable(self.path, error) from error
 
     def drop_part(self, name: str) -> None:
         """Forget what there is of a file."""
@@ -228,10 +232,7 @@ class Download:
                     raise error.reason from error
             except OSError as error:
                 writer.leave()
-                raise RecordError(
-                    f"cannot write to {self._folder.path}: {error.strerror}; free disk space and "
-                    "run the command again; it goes on where it was"
-                ) from error
+                raise _unwritable(self._folder.path, error) from error
             except BaseException:
                 writer.leave()
                 raise
@@ -300,6 +301,14 @@ class _AgainError(Exception):
         super().__init__(str(reason))
         self.reason = reason
         self.wait_s = wait_s
+
+
+def _unwritable(path: Path, error: OSError) -> RecordError:
+    mend = how_to_mend(error, path, "mend that and run the command again")
+    return RecordError(
+        f"cannot write to {path}: {error.strerror}; nothing was imported: {mend}; it goes on where "
+        "it was"
+    )
 
 
 def _is_json(line: bytes) -> bool:
