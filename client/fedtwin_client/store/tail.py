@@ -159,13 +159,9 @@ class Tail:
         """
         batches = list(batches)
         with self._written() as db:
-            rows = Rows(
-                self._last(db),
-                self._newest(db, batches),
-                self._said(db, _origins(batches)),
-                erased,
-                microseconds(now) or 0,
-            )
+            known = self._newest(db, batches)
+            said = self._said(db, known)
+            rows = Rows(self._last(db), known, said, erased, microseconds(now) or 0)
             for batch in batches:
                 account = Counter(batch.account)
                 for version in batch.versions:
@@ -324,10 +320,10 @@ class Tail:
 
     def _newest(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[str, int | None]:
         """When what there is of the records of batches was changed, live or in the files."""
+        found = newest.of(db, _origins(batches))
         dated = {
             version.origin for batch in batches for version in batch.versions if version.updated
         }
-        found = newest.of(db, _origins(batches))
         for origin, updated in self._held.updated(dated).items():
             found[origin] = max(updated, found.get(origin) or 0)
         return found
@@ -335,6 +331,8 @@ class Tail:
     def _said(
         self, db: sqlite3.Connection, origins: Collection[str]
     ) -> dict[tuple[str, str], Said]:
+        if not origins:
+            return {}
         found = db.execute(_SAID, (json.dumps(sorted(origins)),))
         return {(source, code): Said(tuple(value), known) for source, code, known, *value in found}
 
