@@ -270,7 +270,7 @@ def test_what_nothing_is_made_of_may_differ_within_a_shape(monkeypatch: pytest.M
     monkeypatch.setattr(
         FhirReader, "read", lambda self, found: (read.append(found), whole(self, found))[1]
     )
-    monkeypatch.setattr(fhir_blocks_module.FhirBlocks, "_plain", lambda *_: None)
+    monkeypatch.setattr(fhir_blocks_module.FhirBlocks, "_columns", lambda *_: None)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "o.ndjson"
         file.write_text("\n".join(lines))

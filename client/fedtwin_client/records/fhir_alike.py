@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtwin_client.records.fhir_alike_columns import Alike, Group
-from fedtwin_client.records.fhir_plain import Meanings
+from fedtwin_client.records.fhir_meanings import Meanings
 from fedtwin_client.records.fhir_shapes import Shape, shape_of, words
 
 Mask = NDArray[np.bool_]
 _FEWEST: Final = 4
 _WORTH_LEARNING: Final = 8
-_ATTEMPTS: Final = 400
+_ATTEMPTS: Final = 64
 _LINES_FOR_AN_ATTEMPT: Final = 128
 _MOST_SHAPES: Final = 4_096
 _LONGEST: Final = 4_096
@@ -49,8 +49,9 @@ class Shapes:
         for rows in np.split(order, edges):
             length = int(short[rows[0]]) if len(rows) else 0
             if len(rows) >= _FEWEST and 0 < length <= _LONGEST:
-                groups += self._groups(_Lines(data, starts, length), rows)
-        self._attempts += sum(len(group.rows) for group in groups) / _LINES_FOR_AN_ATTEMPT
+                for group in self._groups(_Lines(data, starts, length), rows):
+                    groups.append(group)
+                    self._attempts += len(group.rows) / _LINES_FOR_AN_ATTEMPT
         return Alike(self._meanings, groups)
 
     def _groups(self, lines: "_Lines", rows: NDArray[np.int64]) -> Iterator[Group]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fedtwin_client.records.blocks import CODED_EVENTS, VERSIONS
-from fedtwin_client.records.fhir_plain import Kept, Meanings
+from fedtwin_client.records.fhir_meanings import Kept, Meanings
 from fedtwin_client.records.fhir_shapes import FIELDS, Shape
 from fedtwin_client.records.instants import Instants
 

@@ -28,7 +28,10 @@ from fedtwin_client.records.events import Event
 from fedtwin_client.records.fhir_alike import Shapes
 from fedtwin_client.records.fhir_alike_columns import Alike
 from fedtwin_client.records.fhir_columns import KNOWN, ColumnReader
-from fedtwin_client.records.fhir_plain import Meanings, Plain
+from fedtwin_client.records.fhir_framed import Frames
+from fedtwin_client.records.fhir_meanings import Meanings
+from fedtwin_client.records.fhir_members import members_of
+from fedtwin_client.records.fhir_plain import Plain
 from fedtwin_client.records.lines import Lines
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import EXAMPLES, Place
@@ -40,6 +43,7 @@ _SAMPLED: Final = 40
 _MOST_MEMBERS: Final = 40
 _FEWEST: Final = 200
 _FEWEST_OF_MANY_SHAPES: Final = 200  # for fewer the reader of one is quicker
+_MOSTLY: Final = 0.9  # where fewer agree, all are found quicker by their members
 _MOST_VERSIONS: Final = 20_000
 _LOCAL: Final = "code of a local vocabulary"
 
@@ -59,13 +63,16 @@ class FhirBlocks:
         """
         self._reading = reading
         self._read_one = read
-        self._columns = ColumnReader()
+        self._reader = ColumnReader()
         self._meanings = Meanings(reading, subjects)
         self._shapes = Shapes(self._meanings)
+        self._frames = Frames()
+        self._file: Path | None = None
+        self._many_alike = True
 
     def close(self) -> None:
         """Let go of the memory."""
-        self._columns.close()
+        self._reader.close()
 
     def read(self, lines: Lines, file: Path) -> Iterator[Block]:
         """The blocks of some lines of a file."""
@@ -73,34 +80,50 @@ class FhirBlocks:
         if lines.too_long or len(starts) < _FEWEST:
             yield from self.one_by_one(resources_in(lines, file, self._reading.tally))
             return
-        alike = self._shapes.read(lines.data, starts, lengths)
+        if file != self._file:
+            self._file, self._many_alike = file, True
         good = np.zeros(len(starts), dtype=np.bool_)
-        good[alike.rows] = True
-        every = np.arange(len(starts))
-        makers: list[tuple[NDArray[np.int64], Alike | Plain]] = [(every, alike)]
-        rest = np.flatnonzero(~good)
-        plain = self._plain(lines.data, starts[rest], lengths[rest])
-        if plain is not None:
-            good[rest[plain.rows]] = True
-            makers.append((rest, plain))
+        makers: list[tuple[NDArray[np.int64], Alike | Plain]] = []
+        rest, some = np.arange(len(starts)), _Some(lines.data, starts, lengths)
+        for look in (self._alike, self._framed, self._columns):
+            made = look(some)
+            if made is None:
+                continue
+            maker, rows, left = made
+            good[rest[rows][maker.rows]] = True
+            makers.append((rest[rows], maker))
+            rest = rest[left]
+            if len(rest) < _FEWEST_OF_MANY_SHAPES:
+                break
+            some = some.only(left)
         numbers = lines.first + np.flatnonzero(~blank)
         yield self._mixed(lines, file, _Rows(starts, numbers, good), makers)
 
-    def _plain(
-        self, data: bytes, starts: NDArray[np.int64], lengths: NDArray[np.int64]
-    ) -> Plain | None:
-        """Plain Observations among some lines of any shape; none where they are few or none."""
-        if len(starts) < _FEWEST_OF_MANY_SHAPES:
+    def _alike(self, some: "_Some") -> "_Made | None":
+        """Lines of one length that agree byte for byte; none where few do."""
+        if not self._many_alike:
             return None
+        alike = self._shapes.read(*some)
+        left = np.ones(len(some.starts), dtype=np.bool_)
+        left[alike.rows] = False
+        self._many_alike = len(alike.rows) >= _MOSTLY * len(left)
+        return _Made(alike, np.arange(len(left)), np.flatnonzero(left))
+
+    def _framed(self, some: "_Some") -> "_Made":
+        """Lines with the same members, of any length."""
+        framed = self._frames.read(*some)
+        return _Made(Plain(self._meanings, framed.members), framed.rows, framed.left)
+
+    def _columns(self, some: "_Some") -> "_Made | None":
+        """Lines of any shape; none if no Observations are among them."""
+        data, starts, lengths = some
         ends = starts + lengths
-        lines = [data[start:end] for start, end in zip(starts, ends, strict=True)]
-        more = _members(lines)
-        if more is None:
+        more = _members([data[start:end] for start, end in zip(starts, ends, strict=True)])
+        columns = None if more is None else self._reader.read(data, starts, lengths, more)
+        if columns is None:
             return None
-        after = np.cumsum(lengths + 1)
-        starts = np.concatenate([[0], after[:-1]])
-        columns = self._columns.read(b"\n".join([*lines, b""]), starts, lengths, more)
-        return None if columns is None else Plain(self._meanings, columns)
+        every = np.arange(len(starts))
+        return _Made(Plain(self._meanings, members_of(columns)), every, every[:0])
 
     def one_by_one(self, resources: Iterable[Found]) -> Iterator[Block]:
         """Blocks of resources that the reader of one reads."""
@@ -121,7 +144,7 @@ class FhirBlocks:
         lines: Lines,
         file: Path,
         rows: "_Rows",
-        makers: "list[tuple[NDArray[np.int64], Alike | Plain]]",
+        makers: list[tuple[NDArray[np.int64], Alike | Plain]],
     ) -> Block:
         """What makes columns, and the reader of one, make of some lines.
 
@@ -185,6 +208,38 @@ class FhirBlocks:
         if len(notes) > EXAMPLES:
             tally.notes[_LOCAL] += len(notes) - EXAMPLES
         return versions, events, np.cumsum(made_by)[rows.plain]
+
+
+class _Some(NamedTuple):
+    """Lines that follow one another: all of the data, where each starts, and how long it is."""
+
+    data: bytes
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    def only(self, rows: NDArray[np.int64]) -> "_Some":
+        """These lines and no others."""
+        if len(rows) == len(self.starts):
+            return self
+        starts, lengths = self.starts[rows], self.lengths[rows]
+        ends = starts + lengths
+        lines = [self.data[start:end] for start, end in zip(starts, ends, strict=True)]
+        after = np.cumsum(lengths + 1)
+        return _Some(b"\n".join([*lines, b""]), np.concatenate([[0], after[:-1]]), lengths)
+
+
+class _Made(NamedTuple):
+    """What was found among some lines.
+
+    Attributes:
+        maker: of columns.
+        rows: the numbers of its lines.
+        left: the numbers of lines that may be looked at in another way.
+    """
+
+    maker: Alike | Plain
+    rows: NDArray[np.int64]
+    left: NDArray[np.int64]
 
 
 class _Rows(NamedTuple):

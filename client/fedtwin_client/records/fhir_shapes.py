@@ -7,22 +7,16 @@ is a number). So it needs no parsing, and what its codes and units mean was foun
 line of the shape.
 """
 
-import json
-import re
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedtwin_client.records.fhir_columns import QUANTITY
-from fedtwin_client.records.fhir_plain import Kept, Meanings
+from fedtwin_client.records.fhir_meanings import Kept, Meanings
+from fedtwin_client.records.json_spans import Path, Span, spans_of
 from fedtwin_client.records.resources import MODIFIERS, parse_json
 
-Path = tuple[str | int, ...]
-Span = tuple[int, int]
-_TOKEN: Final = re.compile(
-    rb'[ \t\r\n]*("(?:[^"\\]|\\.)*"|[-+.0-9eE]+|true|false|null|[{}\[\],:])', re.DOTALL
-)
 FIELDS: Final = ("id", "subject", "effectiveDateTime", "issued", "updated")
 """Texts of which something is made; `subject` is its reference, `updated` is `meta.lastUpdated`."""
 _PATHS: Final[dict[str, Path]] = {name: (name,) for name in FIELDS} | {
@@ -78,7 +72,7 @@ def shape_of(line: bytes, meanings: Meanings) -> Shape | None:
         return None
     if not resource.keys().isdisjoint(MODIFIERS):
         return None
-    spans = _spans(line)
+    spans = spans_of(line)
     values = None if spans is None else _values(resource, spans, line, meanings)
     if spans is None or not values:
         return None
@@ -199,54 +193,3 @@ def _value(
 
 def _is_number(line: bytes, span: Span) -> bool:
     return line[span[0]] in b"-0123456789"
-
-
-def _spans(line: bytes) -> dict[Path, Span] | None:
-    """Where each value of well-formed JSON stands; none if a name comes twice in an object."""
-    spans: dict[Path, Span] = {}
-    try:
-        _span(line, 0, (), spans)
-    except ValueError:
-        return None
-    return spans
-
-
-def _span(line: bytes, place: int, path: Path, spans: dict[Path, Span]) -> int:
-    start, token, end = _token(line, place)
-    if token == b"{":
-        end = _object(line, end, path, spans)
-    elif token == b"[":
-        end = _list(line, end, path, spans)
-    if path in spans:
-        raise ValueError(path)
-    spans[path] = (start, end)
-    return end
-
-
-def _object(line: bytes, place: int, path: Path, spans: dict[Path, Span]) -> int:
-    _, token, place = _token(line, place)
-    while token != b"}":
-        if token == b",":
-            _, token, place = _token(line, place)
-        name = json.loads(token)
-        _, _, place = _token(line, place)
-        place = _span(line, place, (*path, name), spans)
-        _, token, place = _token(line, place)
-    return place
-
-
-def _list(line: bytes, place: int, path: Path, spans: dict[Path, Span]) -> int:
-    _, token, end = _token(line, place)
-    number = 0
-    while token != b"]":
-        place = _span(line, end if token == b"," else place, (*path, number), spans)
-        _, token, end = _token(line, place)
-        number += 1
-    return end
-
-
-def _token(line: bytes, place: int) -> tuple[int, bytes, int]:
-    found = _TOKEN.match(line, place)
-    if found is None:
-        raise ValueError(place)
-    return found.start(1), found[1], found.end(1)

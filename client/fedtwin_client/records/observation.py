@@ -32,7 +32,9 @@ _COMPARATORS = {"<", "<=", ">", ">="}
 _CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?\Z")
 
 
-class _Value(NamedTuple):
+class Value(NamedTuple):
+    """What an event says: a number in the unit its code is kept in, a text, or both or neither."""
+
     number: float | None = None
     text: str | None = None
     unit: str | None = None
@@ -66,7 +68,7 @@ def observation_events(found: Found, subject: int, origin: str, reading: Reading
         try:
             refuse_modified(part)
             code = _code(part, reading, found.place)
-            values = _read_values(part, code, reading, whole=part is resource)
+            values = read_values(part, code, reading, whole=part is resource)
         except UnusableError as error:
             reading.unusable(error, found.place, resource)
             continue
@@ -128,8 +130,18 @@ def _code(part: Resource, reading: Reading, place: Place) -> str:
     return codes[0]
 
 
-def _read_values(part: Resource, code: str, reading: Reading, *, whole: bool) -> list[_Value]:
-    """The value; of a range, both its bounds."""
+def read_values(part: Resource, code: str, reading: Reading, *, whole: bool) -> list[Value]:
+    """The value of an Observation or component; of a range, both its bounds.
+
+    Args:
+        part: without a modifier extension.
+        code: of what was observed.
+        reading: the import's rules.
+        whole: whether it is the Observation itself.
+
+    Raises:
+        UnusableError: it makes no event.
+    """
     if "valueQuantity" in part:
         return [_quantity(part["valueQuantity"], code)]
     if "valueRange" in part:
@@ -142,12 +154,12 @@ def _read_values(part: Resource, code: str, reading: Reading, *, whole: bool) ->
     return [_read_value(part, code, whole=whole)]
 
 
-def _read_value(part: Resource, code: str, *, whole: bool) -> _Value:
+def _read_value(part: Resource, code: str, *, whole: bool) -> Value:
     if "valueInteger" in part:
         number = checked_number(code, finite(part["valueInteger"]), None)
-        return _Value(number=number.value)
+        return Value(number=number.value)
     if "valueBoolean" in part:
-        return _Value(number=_boolean(part["valueBoolean"]))
+        return Value(number=_boolean(part["valueBoolean"]))
     if "valueCodeableConcept" in part:
         return _answer(part["valueCodeableConcept"], code)
     if "valueString" in part:
@@ -159,17 +171,17 @@ def _read_value(part: Resource, code: str, *, whole: bool) -> _Value:
         raise UnusableError(f"a {unknown[0][:40]}, which FHIR R4 does not know")
     if "dataAbsentReason" in part or not whole:
         raise UnusableError("no value was recorded", wrong=False)
-    return _Value()
+    return Value()
 
 
-def _quantity(quantity: Any, code: str) -> _Value:
+def _quantity(quantity: Any, code: str) -> Value:
     if not isinstance(quantity, dict):
         raise UnusableError("a valueQuantity that is not an object")
     if quantity.get("value") is None:
         raise UnusableError("no value was recorded", wrong=False)
     comparator = comparator_of(quantity)
     number = checked_number(code, finite(quantity["value"]), unit_of(quantity))
-    return _Value(
+    return Value(
         number=number.value, unit=number.unit, src_unit=number.src_unit, comparator=comparator
     )
 
@@ -185,7 +197,7 @@ def quantity_of(written: Any) -> tuple[Any, str | None]:
     return written.get("value"), unit_of(written)
 
 
-def _range(written: Any, code: str) -> list[_Value]:
+def _range(written: Any, code: str) -> list[Value]:
     """At least the low bound, and at most the high one."""
     if not isinstance(written, dict):
         raise UnusableError("a valueRange that is not an object")
@@ -195,7 +207,7 @@ def _range(written: Any, code: str) -> list[_Value]:
             amount, unit = quantity_of(written[bound])
             number = checked_number(code, finite(amount), unit)
             values.append(
-                _Value(
+                Value(
                     number=number.value,
                     unit=number.unit,
                     src_unit=number.src_unit,
@@ -209,7 +221,7 @@ def _range(written: Any, code: str) -> list[_Value]:
     return values
 
 
-def _ratio(written: Any, code: str) -> _Value:
+def _ratio(written: Any, code: str) -> Value:
     """The quotient, in the units' quotient, and as text what was written."""
     if not isinstance(written, dict):
         raise UnusableError("a valueRatio that is not an object")
@@ -223,7 +235,7 @@ def _ratio(written: Any, code: str) -> _Value:
     whole = unit if by in {None, "1"} else f"{unit or '1'}/{by}"
     comparator = comparator_of(written["numerator"])
     number = checked_number(code, finite(over / under), whole)
-    return _Value(
+    return Value(
         number=number.value,
         text=f"{above}:{below}",
         unit=number.unit,
@@ -232,7 +244,7 @@ def _ratio(written: Any, code: str) -> _Value:
     )
 
 
-def _dated(written: Any, key: str, code: str, reading: Reading) -> _Value:
+def _dated(written: Any, key: str, code: str, reading: Reading) -> Value:
     """A date, a time of day or a period is a text, in FHIR's own spelling; it may lie ahead."""
     if key == "valuePeriod":
         if not isinstance(written, dict):
@@ -293,23 +305,23 @@ def _boolean(value: Any) -> float:
     return float(value)
 
 
-def _answer(concept: Any, code: str) -> _Value:
+def _answer(concept: Any, code: str) -> Value:
     codes = codes_of(concept)
     if codes:
-        return _Value(number=yes_or_no(codes[0]), text=codes[0])
+        return Value(number=yes_or_no(codes[0]), text=codes[0])
     text = concept.get("text") if isinstance(concept, dict) else None
     return _text(text, code)
 
 
-def _text(text: Any, code: str) -> _Value:
+def _text(text: Any, code: str) -> Value:
     if not isinstance(text, str) or not text.strip():
         raise UnusableError("no value was recorded", wrong=False)
     if analyte(code) is not None:
         raise UnusableError("expected a number, found text")
-    return _Value(text=text.strip())
+    return Value(text=text.strip())
 
 
-def _event(subject: int, code: str, value: _Value, times: Times, source: str, status: str) -> Event:
+def _event(subject: int, code: str, value: Value, times: Times, source: str, status: str) -> Event:
     return Event(
         subject_id=subject,
         time=times.time,
