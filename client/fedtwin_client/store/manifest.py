@@ -101,9 +101,7 @@ class Manifest(_Part):
     retired: tuple[str, ...] = ()
     imports: tuple[PastImport, ...] = ()
     live_through: int = 0
-    names_key: str = Field(
-        default_factory=lambda: secrets.token_hex(16), pattern=r"^[0-9a-f]{32}$"
-    )
+    names_key: str = Field(default_factory=lambda: secrets.token_hex(16), pattern=r"^[0-9a-f]{32}$")
     versions: tuple[VersionFile, ...] = ()
     zones: dict[str, str] = {}
 
