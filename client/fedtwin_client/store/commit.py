@@ -113,7 +113,7 @@ def take_over(  # noqa: PLR0913 - what an import and a compaction say
             with versions.Held(folder, previous.versions, keyring) as held:
                 late = writing.renewed.pass_over(held)
             if resent and staging.dated:
-                writing.changed = writing.renewed.updated()
+                writing.changed = writing.renewed.updated
         files = writing.all_buckets()
         withdrawn = writing.gone()
         remembered = writing.renewed.to_remember(*withdrawn)

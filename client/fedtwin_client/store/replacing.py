@@ -23,6 +23,8 @@ class Renewed:
         outdated: (versions,) whether a newer version of the same record is in the import.
         held: (versions,) when what the store has of the record was changed, microseconds, 0 where
             that is not known or was not asked (`pass_over`).
+        updated: (versions,) when each was changed, microseconds, 0 where its source does not say;
+            empty if no source says it of any.
         made: (versions,) whether the version has events in the store; for the one who writes it.
     """
 
@@ -35,6 +37,7 @@ class Renewed:
         self._staging = staging
         self._parts = staging.renews_parts
         self.outdated = np.zeros(staging.count, dtype=np.bool_)
+        self.updated = np.zeros(staging.count if staging.dated else 0, dtype=np.int64)
         self.held = np.zeros(staging.count, dtype=np.int64)
         self.made = np.zeros(staging.count, dtype=np.bool_)
         self._ones = np.zeros(staging.count, dtype=np.uint64)
@@ -43,6 +46,8 @@ class Renewed:
             numbers = piece["version"].to_numpy()
             self._ones[numbers] = piece["one"].to_numpy()
             self._twos[numbers] = piece["two"].to_numpy()
+            if staging.dated:
+                self.updated[numbers] = piece["updated"].to_numpy()
         self._mark_outdated(staging)
         self._versions: NDArray[np.uint32] | None = None
 
@@ -52,20 +57,12 @@ class Renewed:
         Returns:
             How many versions that were not outdated before.
         """
-        if not self._staging.dated:
+        if not self._staging.dated or held.empty:
             return 0
-        updated = self.updated()
         self.held = held.updated((self._ones, self._twos))
-        late = (updated > 0) & (updated < self.held) & ~self.outdated
+        late = (self.updated > 0) & (self.updated < self.held) & ~self.outdated
         self.outdated |= late
         return int(late.sum())
-
-    def updated(self) -> NDArray[np.int64]:
-        """(versions,) when each was changed, microseconds; 0 where its source does not say."""
-        found = np.zeros(self._staging.count, dtype=np.int64)
-        for piece in self._staging.versions():
-            found[piece["version"].to_numpy()] = piece["updated"].to_numpy()
-        return found
 
     def to_remember(self, withdrawn: NDArray[np.int64], subjects: NDArray[np.int64]) -> pa.Table:
         """When the newest versions were changed, where their sources say: `versions.SCHEMA`.
@@ -76,15 +73,19 @@ class Renewed:
         """
         if not self._staging.dated:
             return versions.SCHEMA.empty_table()
-        updated = self.updated()
-        updated[self._staging.of_erased()] = 0  # of them nothing is kept
+        wanted = self.updated > 0
+        wanted[self._staging.of_erased()] = False
         numbers = self._sorted()
-        rows = np.flatnonzero(updated[numbers] > 0)
+        rows: NDArray[np.int64] | slice = slice(None)
+        if not wanted.all():
+            rows = np.flatnonzero(wanted[numbers])
         numbers = numbers[rows]
-        place = np.searchsorted(withdrawn, numbers)
+        place = np.searchsorted(withdrawn, numbers.astype(np.int64))
         noted = np.append(withdrawn, -1)[place] == numbers
-        whose = pa.array(np.append(subjects, 0)[place], mask=~noted)
-        columns = [self._ones[rows], self._twos[rows], updated[numbers], whose]
+        whose = pa.nulls(len(numbers), pa.int64())
+        if noted.any():
+            whose = pa.array(np.append(subjects, 0)[place], mask=~noted)
+        columns = [self._ones[rows], self._twos[rows], self.updated[numbers], whose]
         return pa.table(columns, schema=versions.SCHEMA)
 
     def places(self, sources: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -114,10 +115,12 @@ class Renewed:
         return found
 
     def _sorted(self) -> NDArray[np.uint32]:
-        """The newest versions in the order of their hashes; only where there is a store already."""
+        """The newest versions in the order of their hashes; for those who need that order."""
         if self._versions is None:
             order = np.argsort(self._ones).astype(np.uint32)
-            self._versions = order = order[~self.outdated[order]]
+            if self.outdated.any():
+                order = order[~self.outdated[order]]
+            self._versions = order
             self._ones, self._twos = self._ones[order], self._twos[order]
         return self._versions
 

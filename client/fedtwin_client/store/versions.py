@@ -99,6 +99,11 @@ class Held:
         for file in self._files:
             file.reader.close()
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no file."""
+        return not self._files
+
     def updated(self, records: Hashes) -> NDArray[np.int64]:
         """(records,) When what is held of each was changed, microseconds; 0: nothing is known."""
         found = np.zeros(len(records[0]), np.int64)
