@@ -67,8 +67,8 @@ async def _rate(folder: Path, messages: int, connections: int, under_way: int) -
     """Messages a second from the first byte sent to the last acknowledgement."""
     from fedtwin_client.node.home import NodeHome
     from fedtwin_client.node.sealing import make_keys
-    from fedtwin_client.records.hl7_patients import Whose
-    from fedtwin_client.records.mllp import MllpDoor, MllpSettings
+    from fedtwin_client.records.hl7.mllp import MllpDoor, MllpSettings
+    from fedtwin_client.records.hl7.patients import Whose
     from fedtwin_client.store.live import LiveStore
     from fedtwin_client.store.timeline import Timeline
 

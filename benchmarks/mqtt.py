@@ -29,8 +29,8 @@ import paho.mqtt.client as paho
 from figures import Figure
 from paho.mqtt.enums import CallbackAPIVersion
 
-from fedtwin_client.records.mqtt import MqttDoor, MqttSettings
 from fedtwin_client.records.source import Version
+from fedtwin_client.records.streams.mqtt import MqttDoor, MqttSettings
 from fedtwin_client.store.live import LiveStore
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")

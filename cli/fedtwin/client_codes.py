@@ -11,7 +11,7 @@ from fedtwin.client_patients import DEFAULT_HOME, Folder
 from fedtwin.paper import console, now, say, show_table
 
 if TYPE_CHECKING:
-    from fedtwin_client.records.code_tables import CodeTables
+    from fedtwin_client.records.codes.tables import CodeTables
 
 Who = Annotated[str, typer.Option(help="Your name or initials; they are written down.")]
 
@@ -47,8 +47,8 @@ def add(
 
     Example: fedtwin client records codes add labs.example.org_codes//CHOL LOINC//2093-3 --by AB
     """
-    from fedtwin_client.records.code_tables import site_tables
-    from fedtwin_client.records.site_codes import add_alias
+    from fedtwin_client.records.codes.site_codes import add_alias
+    from fedtwin_client.records.codes.tables import site_tables
 
     store = _store(home)
     before = site_tables(store).aliases.get(local)
@@ -73,7 +73,7 @@ def add_unit(
 
     Example: fedtwin client records codes add-unit mg/dl-ser mg/dL --by AB
     """
-    from fedtwin_client.records.site_codes import add_spelling
+    from fedtwin_client.records.codes.site_codes import add_spelling
 
     today = now().date()
     tables = add_spelling(_store(home), spelling, unit, by=by, today=today, exact=exact)
@@ -92,7 +92,7 @@ def add_range(
 
     Example: fedtwin client records codes add-range LOINC//2345-7 0.5 80 --by AB
     """
-    from fedtwin_client.records.site_codes import add_range as add_one
+    from fedtwin_client.records.codes.site_codes import add_range as add_one
 
     tables = add_one(_store(home), code, low, high, by=by, today=now().date())
     known = tables.analytes[code]
@@ -114,7 +114,7 @@ def assume_unit(
 
     Example: fedtwin client records codes assume-unit LOINC//2093-3 mg/dL --by AB --note 'lab says'
     """
-    from fedtwin_client.records.site_codes import add_assumed_unit
+    from fedtwin_client.records.codes.site_codes import add_assumed_unit
 
     today = now().date()
     tables = add_assumed_unit(_store(home), code, unit, by=by, today=today, note=note)
@@ -138,9 +138,9 @@ def propose_units(
     """
     from fedtwin_client.node.home import NodeHome
     from fedtwin_client.patients import unitless_values
-    from fedtwin_client.records.code_tables import site_tables, using
-    from fedtwin_client.records.unit_inference import propose_units as proposals
-    from fedtwin_client.records.unit_inference import read_reference, read_values
+    from fedtwin_client.records.codes.tables import site_tables, using
+    from fedtwin_client.records.codes.unit_inference import propose_units as proposals
+    from fedtwin_client.records.codes.unit_inference import read_reference, read_values
 
     store = _store(home)
     with using(site_tables(store)), console.status("comparing"):
@@ -170,7 +170,7 @@ def check(home: Folder = DEFAULT_HOME) -> None:
 
     Example: fedtwin client records codes check
     """
-    from fedtwin_client.records.code_tables import site_tables
+    from fedtwin_client.records.codes.tables import site_tables
 
     tables = site_tables(_store(home))
     say(
@@ -191,8 +191,8 @@ def list_codes(
 
     Example: fedtwin client records codes list --all
     """
-    from fedtwin_client.records.code_tables import site_tables
-    from fedtwin_client.records.site_codes import site_rows
+    from fedtwin_client.records.codes.site_codes import site_rows
+    from fedtwin_client.records.codes.tables import site_tables
 
     store = _store(home)
     tables = site_tables(store)
@@ -220,7 +220,7 @@ def load(
 
     Example: fedtwin client records vocabulary load icd10gm2026syst_kodes.txt --edition 'GM 2026'
     """
-    from fedtwin_client.records.vocabularies import load_vocabulary
+    from fedtwin_client.records.codes.vocabularies import load_vocabulary
 
     store = _store(home)
     with Progress(
@@ -249,7 +249,7 @@ def list_vocabularies(home: Folder = DEFAULT_HOME) -> None:
 
     Example: fedtwin client records vocabulary list
     """
-    from fedtwin_client.records.vocabularies import editions
+    from fedtwin_client.records.codes.vocabularies import editions
 
     rows = [
         [item.vocabulary, item.name, item.loaded, str(item.concepts)]
@@ -269,8 +269,8 @@ def show(
 
     Example: fedtwin client records vocabulary show ICD10//I25.1
     """
-    from fedtwin_client.records.code_tables import site_tables
-    from fedtwin_client.records.vocabularies import look_up
+    from fedtwin_client.records.codes.tables import site_tables
+    from fedtwin_client.records.codes.vocabularies import look_up
 
     store = _store(home)
     known = site_tables(store).analytes.get(code)

@@ -52,14 +52,14 @@ def omop(
     """
     from fedtwin_client.assemble import site_secret
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.fhir_files import check_server
-    from fedtwin_client.records.omop import Wishes, omop_source
-    from fedtwin_client.records.omop_places import Way, omop_place
+    from fedtwin_client.records.omop.places import Way, omop_place
+    from fedtwin_client.records.omop.source import Wishes, omop_source
+    from fedtwin_client.records.source import check_source_name
     from fedtwin_client.store.imports import import_source
 
     node = NodeHome(folder=home)
     secret = site_secret(node)
-    check_server(name)
+    check_source_name(name)
     way = Way(
         schema=schema,
         vocabulary_schema=vocabulary_schema,

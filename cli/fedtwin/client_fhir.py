@@ -116,7 +116,7 @@ def fhir_server(
     from fedtwin_client.assemble import site_secret
     from fedtwin_client.fhir_import import FhirServer, import_from_server
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.fhir_server.web import Clock
+    from fedtwin_client.records.fhir.server.web import Clock
 
     place = NodeHome(folder=home)
     secret = site_secret(place)

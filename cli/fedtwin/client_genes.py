@@ -76,8 +76,8 @@ def genome(
     Example: fedtwin client records genome 4711.vcf.gz --patient 4711 --date 2026-03-01
     """
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.gene_sets import gene_tables
-    from fedtwin_client.records.genome import GenomeOptions, variant_files
+    from fedtwin_client.records.genome.gene_sets import gene_tables
+    from fedtwin_client.records.genome.vcf import GenomeOptions, variant_files
 
     place = NodeHome(folder=home)
     people = _people(place, patient, date, reported, samples, identifier_system)
@@ -109,8 +109,8 @@ def pharmcat(
     Example: fedtwin client records pharmcat 4711.report.tsv --patient 4711 --date 2026-03-01
     """
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.gene_reports import gene_reports
-    from fedtwin_client.records.gene_sets import gene_tables
+    from fedtwin_client.records.genome.gene_reports import gene_reports
+    from fedtwin_client.records.genome.gene_sets import gene_tables
 
     place = NodeHome(folder=home)
     people = _people(place, patient, date, reported, samples, identifier_system)
@@ -144,7 +144,7 @@ def polygenic(
     --patient 4711 --date 2026-03-01
     """
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.polygenic import PolygenicOptions, polygenic_scores
+    from fedtwin_client.records.genome.polygenic import PolygenicOptions, polygenic_scores
     from fedtwin_twins.genes.polygenic import Palindromes
 
     if palindromes not in set(Palindromes):

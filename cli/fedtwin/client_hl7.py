@@ -43,9 +43,9 @@ def hl7(
 
     from fedtwin_client.assemble import site_secret
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.hl7_files import find_messages, hl7_files
-    from fedtwin_client.records.hl7_lines import hl7_recipe
-    from fedtwin_client.records.hl7_patients import Whose
+    from fedtwin_client.records.hl7.files import find_messages, hl7_files
+    from fedtwin_client.records.hl7.lines import hl7_recipe
+    from fedtwin_client.records.hl7.patients import Whose
     from fedtwin_client.store.imports import import_source
 
     place = NodeHome(folder=home)

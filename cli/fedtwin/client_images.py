@@ -9,7 +9,7 @@ from fedtwin.paper import console, data_folder, now, say
 
 if TYPE_CHECKING:
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.dicom_series import Whose
+    from fedtwin_client.records.images.dicom_series import Whose
     from fedtwin_client.records.source import OpenSource
 
 Folder = Annotated[
@@ -51,7 +51,7 @@ def dicom(
     Example: fedtwin client records dicom /mnt/export --identifier-system http://st-olav.example/mrn
     """
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.dicom_files import dicom_files
+    from fedtwin_client.records.images.dicom_files import dicom_files
     from fedtwin_client.store.images import image_store
 
     place = NodeHome(folder=home)
@@ -98,7 +98,7 @@ def nifti(
     --labels file-names
     """
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.nifti import NiftiOptions, nifti_files
+    from fedtwin_client.records.images.nifti import NiftiOptions, nifti_files
     from fedtwin_client.records.people import one_person
     from fedtwin_client.store.images import image_store
     from fedtwin_client.store.whose import whose_numbers
@@ -133,7 +133,7 @@ def _whose(
         typer.BadParameter: an --issuer without '='.
         RecordError: a patient is named, and nobody says whose number it is.
     """
-    from fedtwin_client.records.dicom_series import Whose
+    from fedtwin_client.records.images.dicom_series import Whose
     from fedtwin_client.store.whose import whose_numbers
 
     pairs = [text.partition("=") for text in issuers or []]

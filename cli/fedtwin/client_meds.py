@@ -20,11 +20,11 @@ def meds(
     """
     from fedtwin_client.assemble import site_secret
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.fhir_files import check_server
     from fedtwin_client.records.meds import meds_data
+    from fedtwin_client.records.source import check_source_name
     from fedtwin_client.store.imports import import_source
 
-    check_server(name)
+    check_source_name(name)
     place = NodeHome(folder=home)
     opening = meds_data(folder, name)
     secret = site_secret(place)

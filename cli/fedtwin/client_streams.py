@@ -57,8 +57,8 @@ def openmhealth(
     """
     from fedtwin_client.assemble import site_secret
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.openmhealth_files import openmhealth_files
-    from fedtwin_client.records.point_lines import point_recipe
+    from fedtwin_client.records.wearables.openmhealth_files import openmhealth_files
+    from fedtwin_client.records.wearables.point_lines import point_recipe
     from fedtwin_client.store.imports import import_source
 
     place = NodeHome(folder=home)
@@ -95,7 +95,7 @@ def apple_health(
     """
     from fedtwin_client.assemble import site_secret
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.apple_health import apple_health_file
+    from fedtwin_client.records.wearables.apple_health import apple_health_file
     from fedtwin_client.store.imports import import_source
 
     place = NodeHome(folder=home)
@@ -141,7 +141,7 @@ def glucose(
     """
     from fedtwin_client.assemble import site_secret
     from fedtwin_client.node.home import NodeHome
-    from fedtwin_client.records.glucose_files import GlucoseOptions, glucose_file
+    from fedtwin_client.records.wearables.glucose_files import GlucoseOptions, glucose_file
     from fedtwin_client.store.imports import import_source
 
     place = NodeHome(folder=home)

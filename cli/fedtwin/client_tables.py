@@ -57,10 +57,10 @@ def propose(
 
     Example: fedtwin client records propose visits.csv --out visits.yaml
     """
-    from fedtwin_client.records.proposals.proposing import propose as propose_mapping
-    from fedtwin_client.records.proposals.showing import form_lines, open_questions, rows
-    from fedtwin_client.records.proposals.sniffing import read_start
-    from fedtwin_client.records.proposals.writing import write_proposal
+    from fedtwin_client.records.tables.proposals.proposing import propose as propose_mapping
+    from fedtwin_client.records.tables.proposals.showing import form_lines, open_questions, rows
+    from fedtwin_client.records.tables.proposals.sniffing import read_start
+    from fedtwin_client.records.tables.proposals.writing import write_proposal
 
     with console.status("looking at the table"):
         found = propose_mapping(read_start(table))

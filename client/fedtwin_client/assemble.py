@@ -18,7 +18,7 @@ from fedtwin_client.node.studies import Decision, KnownStudies
 from fedtwin_client.node.workers import Workers
 from fedtwin_client.patients import NO_PART, absent_from, consent_counts
 from fedtwin_client.readiness.standing import blocks
-from fedtwin_client.records.code_tables import site_tables
+from fedtwin_client.records.codes.tables import site_tables
 from fedtwin_client.store.erasure import unfinished
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.blobs import BlobStore

@@ -18,9 +18,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from fedtwin_client.listening import OpenedDoor
 from fedtwin_client.records.door import Door
-from fedtwin_client.records.fhir_files import check_server
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.report import Recipe
+from fedtwin_client.records.source import check_source_name
 from fedtwin_protocol.contract import faults
 from fedtwin_protocol.errors import ConfigurationError, FedtwinError
 from fedtwin_protocol.strict_yaml import load_strictly
@@ -95,7 +95,7 @@ def _door(path: Path, name: str, given: Any, clock: Clock) -> OpenedDoor:
     if opener is None:
         raise ConfigurationError(f"{where}: kind is one of {', '.join(_KINDS)}, found {kind!r}")
     try:
-        check_server(name)
+        check_source_name(name)
         read_zone(zone)
         return opener(
             _Given(name=name, zone=zone, settings=settings, folder=path.parent, clock=clock)
@@ -106,9 +106,9 @@ def _door(path: Path, name: str, given: Any, clock: Clock) -> OpenedDoor:
 
 # Each kind's libraries are loaded only where a door is of that kind.
 def _mllp(given: _Given) -> OpenedDoor:
-    from fedtwin_client.records.hl7_lines import hl7_recipe  # noqa: PLC0415
-    from fedtwin_client.records.hl7_patients import Whose  # noqa: PLC0415
-    from fedtwin_client.records.mllp import MllpDoor, MllpSettings  # noqa: PLC0415
+    from fedtwin_client.records.hl7.lines import hl7_recipe  # noqa: PLC0415
+    from fedtwin_client.records.hl7.mllp import MllpDoor, MllpSettings  # noqa: PLC0415
+    from fedtwin_client.records.hl7.patients import Whose  # noqa: PLC0415
 
     settings = dict(given.settings)
     whose = given.read(Whose, settings.pop("patients", {}))
@@ -118,8 +118,8 @@ def _mllp(given: _Given) -> OpenedDoor:
 
 
 def _mqtt(given: _Given) -> OpenedDoor:
-    from fedtwin_client.records.message_lines import message_recipe  # noqa: PLC0415
-    from fedtwin_client.records.mqtt import MqttDoor, MqttSettings  # noqa: PLC0415
+    from fedtwin_client.records.streams.message_lines import message_recipe  # noqa: PLC0415
+    from fedtwin_client.records.streams.mqtt import MqttDoor, MqttSettings  # noqa: PLC0415
 
     how = given.read(MqttSettings)
     recipe = message_recipe(given.name, how.system, given.zone)
@@ -127,8 +127,8 @@ def _mqtt(given: _Given) -> OpenedDoor:
 
 
 def _fhir_post(given: _Given) -> OpenedDoor:
-    from fedtwin_client.records.fhir_lines import fhir_recipe  # noqa: PLC0415
-    from fedtwin_client.records.fhir_post import PostDoor, PostSettings  # noqa: PLC0415
+    from fedtwin_client.records.fhir.lines import fhir_recipe  # noqa: PLC0415
+    from fedtwin_client.records.fhir.post import PostDoor, PostSettings  # noqa: PLC0415
 
     how = given.read(PostSettings)
     recipe = fhir_recipe(given.name, how.system, given.zone, joins=False)
@@ -138,7 +138,7 @@ def _fhir_post(given: _Given) -> OpenedDoor:
 def _fhir_poll(given: _Given) -> OpenedDoor:
     from fedtwin_client.fhir_import import PollSettings, opened_poll  # noqa: PLC0415
     from fedtwin_client.node.home import NodeHome  # noqa: PLC0415
-    from fedtwin_client.records.fhir_lines import fhir_recipe  # noqa: PLC0415
+    from fedtwin_client.records.fhir.lines import fhir_recipe  # noqa: PLC0415
 
     home = NodeHome(folder=given.folder)
     how = given.read(PollSettings)
@@ -147,8 +147,8 @@ def _fhir_poll(given: _Given) -> OpenedDoor:
 
 
 def _dicom(given: _Given) -> OpenedDoor:
-    from fedtwin_client.records.dicom_door import DicomDoor, DicomSettings  # noqa: PLC0415
-    from fedtwin_client.records.dicom_series import Whose  # noqa: PLC0415
+    from fedtwin_client.records.images.dicom_door import DicomDoor, DicomSettings  # noqa: PLC0415
+    from fedtwin_client.records.images.dicom_series import Whose  # noqa: PLC0415
     from fedtwin_client.store.images import image_store  # noqa: PLC0415
 
     settings = dict(given.settings)

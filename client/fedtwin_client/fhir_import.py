@@ -16,22 +16,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedtwin_client.at_rest.files import read_whole, write_whole
 from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.node.home import NodeHome
-from fedtwin_client.records.fhir_files import check_server
-from fedtwin_client.records.fhir_lines import fhir_recipe
-from fedtwin_client.records.fhir_server.downloads import Folder
-from fedtwin_client.records.fhir_server.export import Asked, Export
-from fedtwin_client.records.fhir_server.fetched import LEFT_OUT, fetched
-from fedtwin_client.records.fhir_server.keys import (
+from fedtwin_client.records.fhir.lines import fhir_recipe
+from fedtwin_client.records.fhir.server.downloads import Folder
+from fedtwin_client.records.fhir.server.export import Asked, Export
+from fedtwin_client.records.fhir.server.fetched import LEFT_OUT, fetched
+from fedtwin_client.records.fhir.server.keys import (
     Algorithm,
     FhirKey,
     keep_key,
     make_key,
     read_key,
 )
-from fedtwin_client.records.fhir_server.paged import Search, Searched
-from fedtwin_client.records.fhir_server.polling import Polled, PollingDoor
-from fedtwin_client.records.fhir_server.signing_in import SignedIn, discover
-from fedtwin_client.records.fhir_server.web import Clock, Web
+from fedtwin_client.records.fhir.server.paged import Search, Searched
+from fedtwin_client.records.fhir.server.polling import Polled, PollingDoor
+from fedtwin_client.records.fhir.server.signing_in import SignedIn, discover
+from fedtwin_client.records.fhir.server.web import Clock, Web
+from fedtwin_client.records.source import check_source_name
 from fedtwin_client.store.imports import import_source
 from fedtwin_client.store.locking import hold
 from fedtwin_protocol.errors import ConfigurationError, RecordError
@@ -126,7 +126,7 @@ def make_fhir_key(home: NodeHome, name: str, algorithm: Algorithm) -> FhirKey:
         ConfigurationError: there is one already, or it cannot be written.
         RecordError: the name is none.
     """
-    check_server(name)
+    check_source_name(name)
     key = make_key(algorithm)
     keep_key(_key_file(home, name), key, keyring_of(home.folder))
     return key
@@ -164,7 +164,7 @@ def import_from_server(
         RecordError: the server refuses or breaks off, or nothing can be used; run it again.
         ConfigurationError: a key, a certificate or an option cannot be used.
     """
-    check_server(server.name)
+    check_source_name(server.name)
     keyring = keyring_of(home.folder)
     since = _since(home, server)
     lock = f"fetch-{server.name}.lock"
@@ -221,7 +221,7 @@ def polling_door(
         RecordError: no type is named, or one is none.
         ConfigurationError: the site key is not at hand.
     """
-    check_server(server.name)
+    check_source_name(server.name)
     if not server.types:
         raise RecordError(f"name the resource types that '{server.name}' is asked for")
     return PollingDoor(

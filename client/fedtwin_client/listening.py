@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from fedtwin_client.records.code_tables import InUse, mark_of_site_tables, site_tables, using
+from fedtwin_client.records.codes.tables import InUse, mark_of_site_tables, site_tables, using
 from fedtwin_client.records.door import Door
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.report import Recipe

@@ -10,9 +10,9 @@ from typing import Final
 
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.policy import load_policy
+from fedtwin_client.records.codes.unit_inference import values_put_aside
 from fedtwin_client.records.merges import FILE, Merges
 from fedtwin_client.records.pseudonyms import IdentityMap, pseudonym, written_identity
-from fedtwin_client.records.unit_inference import values_put_aside
 from fedtwin_client.store import quarantine
 from fedtwin_client.store.consents import Consents
 from fedtwin_client.store.erasure import erase_patient

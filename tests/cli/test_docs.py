@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from fedtwin.plan_check import adds_up, cost_of
 from fedtwin_client.node.policy import Policy, load_policy
-from fedtwin_client.records.mapping import read_mapping
+from fedtwin_client.records.tables.mapping import read_mapping
 from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.study import StudyPlan, plan_from_yaml
 from fedtwin_protocol.study_learning import Aggregation, Evaluation, Model, Training

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fedtwin_client.records.gene_sets import gene_tables
+from fedtwin_client.records.genome.gene_sets import gene_tables
 
 HEAD = "##fileformat=VCFv4.2\n"
 COLUMNS = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tS1\n"

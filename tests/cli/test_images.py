@@ -9,7 +9,7 @@ import pytest
 
 from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.sealing import rotate
-from fedtwin_client.records.volumes import open_series
+from fedtwin_client.records.images.volumes import open_series
 
 from ..client.images import ct, nifti, written
 

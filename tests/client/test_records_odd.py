@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fedtwin_client.records.fhir import READ, FhirReader
+from fedtwin_client.records.fhir.events import READ, FhirReader
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.records.pseudonyms import Pseudonyms
 from fedtwin_client.records.reading import Reading

@@ -25,11 +25,11 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 with atheris.instrument_imports(include=["fedtwin_client.records", "nibabel"]):
-    from fedtwin_client.records.dicom_files import dicom_files
-    from fedtwin_client.records.image_store import ImageStore
-    from fedtwin_client.records.label_maps import open_labels
-    from fedtwin_client.records.nifti import NiftiOptions, nifti_files
-    from fedtwin_client.records.volumes import open_series
+    from fedtwin_client.records.images.dicom_files import dicom_files
+    from fedtwin_client.records.images.label_maps import open_labels
+    from fedtwin_client.records.images.nifti import NiftiOptions, nifti_files
+    from fedtwin_client.records.images.store import ImageStore
+    from fedtwin_client.records.images.volumes import open_series
 
 from fedtwin_client.records.people import People, Person
 from fedtwin_client.records.pseudonyms import Pseudonyms

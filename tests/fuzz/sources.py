@@ -15,15 +15,15 @@ from zoneinfo import ZoneInfo
 import atheris
 
 with atheris.instrument_imports(include=["fedtwin_client.records"]):
-    from fedtwin_client.records.apple_health import apple_health_file
-    from fedtwin_client.records.fhir_files import fhir_files
-    from fedtwin_client.records.gene_reports import gene_reports
-    from fedtwin_client.records.genome import GenomeOptions, variant_files
-    from fedtwin_client.records.glucose_files import GlucoseOptions, glucose_file
-    from fedtwin_client.records.hl7_files import hl7_files
-    from fedtwin_client.records.hl7_patients import Whose
-    from fedtwin_client.records.openmhealth_files import openmhealth_files
+    from fedtwin_client.records.fhir.files import fhir_files
+    from fedtwin_client.records.genome.gene_reports import gene_reports
+    from fedtwin_client.records.genome.vcf import GenomeOptions, variant_files
+    from fedtwin_client.records.hl7.files import hl7_files
+    from fedtwin_client.records.hl7.patients import Whose
     from fedtwin_client.records.people import People, Person
+    from fedtwin_client.records.wearables.apple_health import apple_health_file
+    from fedtwin_client.records.wearables.glucose_files import GlucoseOptions, glucose_file
+    from fedtwin_client.records.wearables.openmhealth_files import openmhealth_files
 
 from fedtwin_client.records.pseudonyms import Pseudonyms
 from fedtwin_client.records.reading import Reading

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fedtwin_client.records.code_rows import check_digit
+from fedtwin_client.records.codes.rows import check_digit
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("protocol", "twin_models", "client", "server", "research", "cli")
@@ -76,7 +76,7 @@ def test_few_codes_are_named_at_all() -> None:
 
 
 def test_the_notices_are_shipped_beside_the_codes() -> None:
-    folder = ROOT / "client" / "fedtwin_client" / "records" / "shipped_tables"
+    folder = ROOT / "client" / "fedtwin_client" / "records" / "codes" / "shipped_tables"
     notice = (folder / "README.md").read_text()
     assert "LOINC is copyright" in notice
     assert "UCUM is copyright" in notice

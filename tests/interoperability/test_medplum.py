@@ -13,11 +13,11 @@ import httpx
 import pytest
 
 from fedtwin.demo.synthetic import make_hospitals
-from fedtwin_client.records.fhir_server.downloads import Folder
-from fedtwin_client.records.fhir_server.fetched import fetched
-from fedtwin_client.records.fhir_server.paged import Search, Searched
-from fedtwin_client.records.fhir_server.polling import Polled, PollingDoor
-from fedtwin_client.records.fhir_server.web import Clock, Web
+from fedtwin_client.records.fhir.server.downloads import Folder
+from fedtwin_client.records.fhir.server.fetched import fetched
+from fedtwin_client.records.fhir.server.paged import Search, Searched
+from fedtwin_client.records.fhir.server.polling import Polled, PollingDoor
+from fedtwin_client.records.fhir.server.web import Clock, Web
 from fedtwin_client.records.moments import read_zone
 from fedtwin_client.store.imports import import_fhir, import_source
 from fedtwin_client.store.live import LiveStore

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedtwin_client.records.gene_sets import gene_tables
+from fedtwin_client.records.genome.gene_sets import gene_tables
 from fedtwin_twins.genes.calling import call_gene
 from fedtwin_twins.genes.genotypes import Genotype
 from fedtwin_twins.genes.tables import built_in_tables

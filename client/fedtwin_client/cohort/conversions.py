@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtwin_client.records.analytes import analyte_conversion
-from fedtwin_client.records.units import normal_unit
+from fedtwin_client.records.codes.analytes import analyte_conversion
+from fedtwin_client.records.codes.units import normal_unit
 from fedtwin_client.store.pieces import Piece, alike, taken
 from fedtwin_protocol.errors import CohortError
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fedtwin_client.cohort.gathering import gather
 from fedtwin_client.cohort.selection import Selected
 from fedtwin_client.cohort.sequences import Sequences
-from fedtwin_client.records.code_tables import site_tables, using
+from fedtwin_client.records.codes.tables import site_tables, using
 from fedtwin_client.store.pieces import PatientColumns
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.encoding import encode

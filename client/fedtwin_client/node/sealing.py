@@ -32,7 +32,7 @@ from fedtwin_client.at_rest.keyring import (
     write_file,
 )
 from fedtwin_client.node.home import NodeHome
-from fedtwin_client.records.image_store import image_files
+from fedtwin_client.records.images.store import image_files
 from fedtwin_protocol.credentials import read_private, write_atomically
 from fedtwin_protocol.errors import ConfigurationError
 

@@ -21,8 +21,8 @@ from fedtwin_client.readiness.rarities import lives_of, rarities
 from fedtwin_client.readiness.reference import Reference
 from fedtwin_client.readiness.site import SiteTally
 from fedtwin_client.readiness.tallies import Rows, Tally
-from fedtwin_client.records.analytes import analyte
 from fedtwin_client.records.blocks import microseconds
+from fedtwin_client.records.codes.analytes import analyte
 from fedtwin_client.store.pieces import NEVER, PatientColumns, Piece, taken
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.contract import Feature

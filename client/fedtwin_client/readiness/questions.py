@@ -13,9 +13,9 @@ import pyarrow as pa
 from fedtwin_client.cohort.conversions import StoredUnits, UnitConversion
 from fedtwin_client.cohort.selection import Selected
 from fedtwin_client.cohort.times import stored_codes
-from fedtwin_client.records.analytes import analyte_conversion
+from fedtwin_client.records.codes.analytes import analyte_conversion
+from fedtwin_client.records.codes.units import normal_unit
 from fedtwin_client.records.events import BIRTH, DEATH
-from fedtwin_client.records.units import normal_unit
 from fedtwin_protocol.contract import Feature
 
 _TABLE: Final = pa.schema(

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from fedtwin_client.records.units import normal_unit
+from fedtwin_client.records.codes.units import normal_unit
 from fedtwin_protocol.contract import Feature
 from fedtwin_protocol.errors import ConfigurationError
 

@@ -16,7 +16,7 @@ from fedtwin_client.at_rest.files import is_sealed, read_sealed
 from fedtwin_client.at_rest.keyring import Keyring
 from fedtwin_client.cohort.times import stored_codes
 from fedtwin_client.readiness.counts import CodeCount, SiteCounts
-from fedtwin_client.records.codes import is_local
+from fedtwin_client.records.codes.concepts import is_local
 from fedtwin_client.records.events import BIRTH, DEATH, SEX
 from fedtwin_client.store.pieces import NEVER, Piece
 from fedtwin_client.store.tail import FILE, Tail

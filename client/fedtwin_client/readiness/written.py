@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fedtwin_client.records.units import normal_unit
+from fedtwin_client.records.codes.units import normal_unit
 from fedtwin_client.store.pieces import Piece, alike, taken
 
 _MOST: Final = 2**12

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from fedtwin_client.records.mapping import TableMapping, read_mapping
 from fedtwin_client.records.report import Recipe
 from fedtwin_client.records.source import OpenSource
-from fedtwin_client.records.table_lines import table_recipe
-from fedtwin_client.records.tables import TableReader
+from fedtwin_client.records.tables.files import TableReader
+from fedtwin_client.records.tables.mapping import TableMapping, read_mapping
+from fedtwin_client.records.tables.table_lines import table_recipe
 from fedtwin_protocol.errors import RecordError
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedtwin_client.records.codes import standard_code
+from fedtwin_client.records.codes.concepts import standard_code
 from fedtwin_client.records.events import DEATH, Event
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import UnusableError, checked_number, finite

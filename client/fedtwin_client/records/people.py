@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedtwin_client.records.numbered_lines import numbered_lines
 from fedtwin_client.records.pseudonyms import written_identity
 from fedtwin_client.records.reading import Times, UnusableError
 from fedtwin_client.records.source import Desk
-from fedtwin_client.records.variant_files import numbered_lines
 from fedtwin_protocol.errors import RecordError
 
 _COLUMNS = ("sample", "patient", "date")

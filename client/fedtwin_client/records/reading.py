@@ -14,11 +14,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from fedtwin_client.records.analytes import analyte, analyte_conversion
-from fedtwin_client.records.code_tables import in_use
+from fedtwin_client.records.codes.analytes import analyte, analyte_conversion
+from fedtwin_client.records.codes.tables import in_use
+from fedtwin_client.records.codes.units import SAME, Conversion, normal_unit
 from fedtwin_client.records.moments import Moment, read_moment
 from fedtwin_client.records.report import Place, Tally
-from fedtwin_client.records.units import SAME, Conversion, normal_unit
 
 OLDEST_YEAR = 1870
 TOO_LARGE = "a number too large for the unit that its code is kept in"

@@ -15,7 +15,7 @@ from typing import NamedTuple, TextIO
 
 from fedtwin_client.at_rest.files import SealedWriter, write_whole
 from fedtwin_client.at_rest.keyring import Keyring
-from fedtwin_client.records.code_tables import in_use
+from fedtwin_client.records.codes.tables import in_use
 
 EXAMPLES = 3
 _RAW_LIMIT = 200_000

@@ -5,6 +5,7 @@ it reads, accounts in the import's tally for everything that it does not use, an
 the store. A version replaces what earlier ones of the same origin made, also if it makes nothing.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,9 @@ from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.pseudonyms import Identity, Pseudonyms
 from fedtwin_client.records.reading import Reading
+from fedtwin_protocol.errors import RecordError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,60}\Z")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,3 +108,13 @@ class ByNumber:
 
     learned: Mapping[str, Identity] = MappingProxyType({})
     consents: Mapping[str, Consent] = MappingProxyType({})
+
+
+def check_source_name(name: str) -> None:
+    """Refuse a name of a source that could not stand in an event's origin.
+
+    Raises:
+        RecordError: it holds something else than a-z, 0-9 and '-'.
+    """
+    if not _NAME.match(name):
+        raise RecordError(f"expected a server name of a-z, 0-9 and '-', found '{name}'")

@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
-from fedtwin_client.records.image_store import remove_images
+from fedtwin_client.records.images.store import remove_images
 from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.pseudonyms import IdentityMap
 from fedtwin_client.store.commit import rewrite

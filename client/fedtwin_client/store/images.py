@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fedtwin_client.at_rest.keyring import keyring_of
-from fedtwin_client.records.image_store import FOLDER, ImageStore
+from fedtwin_client.records.images.store import FOLDER, ImageStore
 from fedtwin_client.store.consents import Consents
 
 

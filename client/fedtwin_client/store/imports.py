@@ -14,16 +14,16 @@ import pyarrow as pa
 from fedtwin_client.at_rest.boxes import fresh_key
 from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.records.blocks import BlockSource
-from fedtwin_client.records.code_check import CodeCheck
-from fedtwin_client.records.code_tables import site_tables, using
+from fedtwin_client.records.codes.check import CodeCheck
+from fedtwin_client.records.codes.plausible import Plausibility
+from fedtwin_client.records.codes.tables import site_tables, using
 from fedtwin_client.records.consent import Consent
-from fedtwin_client.records.fhir_files import fhir_files
-from fedtwin_client.records.fhir_lines import fhir_recipe
+from fedtwin_client.records.fhir.files import fhir_files
+from fedtwin_client.records.fhir.lines import fhir_recipe
 from fedtwin_client.records.lines import Progress
 from fedtwin_client.records.mapped import mapped_file
 from fedtwin_client.records.merges import Merges
 from fedtwin_client.records.moments import read_zone
-from fedtwin_client.records.plausible import Plausibility
 from fedtwin_client.records.pseudonyms import IdentityMap, Pseudonyms
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import ImportReport, Recipe, Tally

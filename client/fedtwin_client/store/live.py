@@ -16,12 +16,12 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
-from fedtwin_client.records.code_check import CodeWatch
+from fedtwin_client.records.codes.check import CodeWatch
+from fedtwin_client.records.codes.plausible import implausible
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.door import Keep
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.merges import Merges
-from fedtwin_client.records.plausible import implausible
 from fedtwin_client.records.pseudonyms import Identity, IdentityMap
 from fedtwin_client.records.reading import Reading
 from fedtwin_client.records.report import Place, Recipe, Tally, raw_text

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from fedtwin_client.at_rest.keyring import keyring_of
 from fedtwin_client.at_rest.tables import open_tables
-from fedtwin_client.records.image_moves import move_images
-from fedtwin_client.records.image_store import FOLDER, ImageStore
+from fedtwin_client.records.images.moves import move_images
+from fedtwin_client.records.images.store import FOLDER, ImageStore
 from fedtwin_client.records.merges import FILE, Merges
 from fedtwin_client.records.pseudonyms import Pseudonyms
 from fedtwin_client.store.commit import move

@@ -8,17 +8,15 @@ from typing import Final
 
 import duckdb
 
-from fedtwin_client.records import (
-    fhir_lines,
-    hl7_lines,
-    message_lines,
-    point_lines,
-    table_lines,
-)
 from fedtwin_client.records.events import BIRTH, SEX
+from fedtwin_client.records.fhir import lines as fhir_lines
+from fedtwin_client.records.hl7 import lines as hl7_lines
 from fedtwin_client.records.mended import MendedLine
 from fedtwin_client.records.report import Recipe
 from fedtwin_client.records.source import OpenSource
+from fedtwin_client.records.streams import message_lines
+from fedtwin_client.records.tables import table_lines
+from fedtwin_client.records.wearables import point_lines
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import RecordError
 

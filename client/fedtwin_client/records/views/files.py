@@ -13,7 +13,6 @@ from typing import Any
 
 from fedtwin_client.records.consent import Consent
 from fedtwin_client.records.events import Event
-from fedtwin_client.records.mapping import TableMapping, parse_mapping
 from fedtwin_client.records.mended import MendedLine, in_place_of
 from fedtwin_client.records.pseudonyms import Identity
 from fedtwin_client.records.reading import Reading, UnusableError
@@ -26,10 +25,11 @@ from fedtwin_client.records.resources import (
     read_resources,
     resources_of_text,
 )
-from fedtwin_client.records.row_events import RowReader
-from fedtwin_client.records.rows import Row
 from fedtwin_client.records.source import Desk, OpenSource, Version
 from fedtwin_client.records.subjects import Subjects
+from fedtwin_client.records.tables.mapping import TableMapping, parse_mapping
+from fedtwin_client.records.tables.row_events import RowReader
+from fedtwin_client.records.tables.rows import Row
 from fedtwin_client.records.views.definition import ViewDefinition, parse_view, read_view
 from fedtwin_client.records.views.functions import EvaluationError
 from fedtwin_client.records.views.running import View

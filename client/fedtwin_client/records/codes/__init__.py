@@ -1,0 +1,1 @@
+"""Codes and units: the tables that say what they mean, and what is plausible."""

@@ -1,0 +1,1 @@
+"""FHIR R4: files, servers and what is posted here, into events."""

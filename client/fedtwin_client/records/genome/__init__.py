@@ -1,0 +1,1 @@
+"""Variants, ready calls of genes and polygenic scores, into events."""

@@ -1,0 +1,1 @@
+"""HL7 v2: files and messages over MLLP, into events."""

@@ -1,0 +1,1 @@
+"""OMOP databases, whatever holds them, into events."""

@@ -1,0 +1,1 @@
+"""Tables of the hospital's own, by its mapping, into events."""

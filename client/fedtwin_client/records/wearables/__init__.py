@@ -1,0 +1,1 @@
+"""What patients' own devices measured, into events."""
