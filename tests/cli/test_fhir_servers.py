@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..client.fhir_double import Double, Say, double, gives_tokens
+from ..client.fhir.fhir_double import Double, Say, double, gives_tokens
 
 PEOPLE = [
     {"resourceType": "Patient", "id": "a", "birthDate": "1960-01-01"},

@@ -17,8 +17,8 @@ import pytest
 from fedtwin_client.at_rest import room
 from fedtwin_client.store.timeline import Timeline
 
-from ..client.images import ct, nifti, written
-from ..client.omop_cdm import as_zip, small
+from ..client.images.images import ct, nifti, written
+from ..client.omop.omop_cdm import as_zip, small
 from .test_genes import COLUMNS
 from .test_genes import HEAD as VCF_HEAD
 from .test_hl7_command import GOOD

@@ -11,7 +11,7 @@ from fedtwin_client.node.home import NodeHome
 from fedtwin_client.node.sealing import rotate
 from fedtwin_client.records.images.volumes import open_series
 
-from ..client.images import ct, nifti, written
+from ..client.images.images import ct, nifti, written
 
 MRN = "http://st-olav.example/mrn"
 

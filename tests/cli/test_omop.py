@@ -9,7 +9,7 @@ import pytest
 
 from fedtwin_client.store.timeline import Timeline
 
-from ..client.omop_cdm import as_csv, as_zip, clinical, small
+from ..client.omop.omop_cdm import as_csv, as_zip, clinical, small
 
 MRN = "http://your.hospital/mrn"
 

@@ -39,7 +39,7 @@ from fedtwin_client.records.source import Desk, OpenSource
 from fedtwin_protocol.errors import RecordError
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-from client.images import WHOSE, ct, segment, segmentation  # noqa: E402 - found beside this file
+from client.images.images import WHOSE, ct, segment, segmentation  # noqa: E402 - found beside this file
 from loop import Target, fuzz  # noqa: E402
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

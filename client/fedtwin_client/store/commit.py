@@ -105,6 +105,7 @@ def take_over(  # noqa: PLR0913 - what an import and a compaction say
     Raises:
         RecordError: the disk is full or another fault; the store is then what it was.
     """
+    assert staging.origins.secret == previous.names_key, "records would not be known again"
     with _explained(folder):
         writing = _Writing(folder, staging, keyring, previous)
         zones = previous.zones | ({} if zone is None else dict([zone]))

@@ -27,15 +27,19 @@ _LOWER: Final = np.uint64(0xFFFFFFFF)
 
 
 class Origins:
-    """Hashes names by one store's keys."""
+    """Hashes names by one store's keys.
+
+    Attributes:
+        secret: that they are made of, `Manifest.names_key`.
+    """
 
     def __init__(self, secret: str) -> None:
         """Hash as the store does.
 
         Args:
-            secret: 32 hexadecimal digits, `Manifest.names_key`.
+            secret: 32 hexadecimal digits.
         """
-        self._secret = int(secret, 16)
+        self.secret = secret
         self._keys = self._made(64)
 
     def hashes(self, origins: Any) -> Hashes:
@@ -88,7 +92,7 @@ class Origins:
 
     def _made(self, number: int) -> NDArray[np.uint64]:
         """The first so many keys, the same in every version of numpy (its NEP 19)."""
-        drawn = np.random.Philox(key=self._secret).random_raw(number * _SUMS)
+        drawn = np.random.Philox(key=int(self.secret, 16)).random_raw(number * _SUMS)
         found: NDArray[np.uint64] = drawn.reshape(number, _SUMS, 1)
         return found
 

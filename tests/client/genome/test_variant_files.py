@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedtwin_client.records.genome import variant_files
+from fedtwin_client.records import numbered_lines as lines_module
 from fedtwin_client.records.numbered_lines import numbered_lines
 
 
@@ -14,7 +14,7 @@ from fedtwin_client.records.numbered_lines import numbered_lines
 def test_all_bytes_of_a_file_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool, number: int
 ) -> None:
-    monkeypatch.setattr(variant_files, "_LINES_AT_ONCE", 1000)
+    monkeypatch.setattr(lines_module, "_LINES_AT_ONCE", 1000)
     text = b"".join(b"chr1\t%d\n" % line for line in range(number))
     file = tmp_path / "a.vcf"
     file.write_bytes(gzip.compress(text) if packed else text)

@@ -7,9 +7,10 @@ import pytest
 from fedtwin_client.records.codes.analytes import analyte_conversion
 from fedtwin_client.records.reading import TOO_LARGE, UnusableError, checked_number
 
-from ...client import hl7_parts, test_records_tables
 from ..fhir.fhir_block_lines import LOINC, agree, amid, compact, observation
+from ..hl7 import hl7_parts
 from ..omop.omop_cdm import as_csv, clinical, read, small
+from ..tables import test_records_tables
 
 CODE, HUGE = "LOINC//2160-0", 1e307
 MAPPING = """
