@@ -76,25 +76,26 @@ def microseconds(time: datetime | None) -> int | None:
     return None if time is None else (time - _EPOCH) // _MICROSECOND
 
 
+def row_of(event: Event) -> tuple[object, ...]:
+    """An event's values in the order of `SCHEMA`, times in microseconds since 1970."""
+    return (
+        event.subject_id,
+        microseconds(event.time),
+        event.code,
+        event.numeric_value,
+        event.text_value,
+        microseconds(event.available_time),
+        event.unit,
+        event.src_unit,
+        event.comparator,
+        event.source,
+        event.status,
+    )
+
+
 def event_table(events: Iterable[tuple[int, Event]]) -> pa.Table:
     """Events, each with the number of its version, as a table with the columns of `EVENTS`."""
-    rows = [
-        (
-            event.subject_id,
-            microseconds(event.time),
-            event.code,
-            event.numeric_value,
-            event.text_value,
-            microseconds(event.available_time),
-            event.unit,
-            event.src_unit,
-            event.comparator,
-            event.source,
-            event.status,
-            version,
-        )
-        for version, event in events
-    ]
+    rows = [(*row_of(event), version) for version, event in events]
     return rows_table(rows, EVENTS)
 
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import pyarrow as pa
 
-from fedtwin_client.records.blocks import SCHEMA, microseconds
+from fedtwin_client.records.blocks import SCHEMA, microseconds, row_of
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
 from fedtwin_client.store.known_later import later
@@ -72,7 +72,7 @@ class Rows:
         events = list(version.events)
         kept = [event for event in events if event.subject_id not in self._erased]
         for event in kept:
-            self._events.append((self._seq, *_row(self._known(event, before or 0, updated or 0))))
+            self._events.append((self._seq, *row_of(self._known(event, before or 0, updated or 0))))
         self._newest[origin] = before if updated is None else updated
         if len(kept) < len(events):
             account["reason", ERASED] += len(events) - len(kept)
@@ -111,22 +111,6 @@ def counted(
         "INSERT INTO account",
         [(*key, times) for key, times in account.items()],
         "ON CONFLICT DO UPDATE SET number = number + excluded.number",
-    )
-
-
-def _row(event: Event) -> tuple[object, ...]:
-    return (
-        event.subject_id,
-        microseconds(event.time),
-        event.code,
-        event.numeric_value,
-        event.text_value,
-        microseconds(event.available_time),
-        event.unit,
-        event.src_unit,
-        event.comparator,
-        event.source,
-        event.status,
     )
 
 
