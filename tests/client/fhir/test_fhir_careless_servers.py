@@ -7,7 +7,6 @@ changes that are passed over are never asked for again.
 import gzip
 import json
 import resource
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,23 +20,10 @@ from fedtwin_client.records.fhir.server.fetched import fetched
 from fedtwin_client.store.imports import import_source
 from fedtwin_protocol.errors import RecordError
 
-from .fhir_double import NOW, Asked, Double, Say, Ticking, double, gives_tokens
-from .fhir_exports import KEY, OBSERVATIONS, OPEN, PATIENTS, SECRET, export_of, offers
+from .fhir_double import NOW, Asked, Double, Say, Ticking, gives_tokens
+from .fhir_exports import KEY, OBSERVATIONS, PATIENTS, SECRET, export_of, offers
 
 ALL = 903
-
-
-@pytest.fixture(autouse=True)
-def shut() -> Iterator[None]:
-    yield
-    while OPEN:
-        OPEN.pop().shut()
-
-
-@pytest.fixture
-def server() -> Iterator[Double]:
-    with double() as found:
-        yield found
 
 
 def came_in(
@@ -120,7 +106,12 @@ def test_gzipped_files_said_or_not(
 
 @pytest.mark.parametrize(
     "half",
-    [OBSERVATIONS[:100_000], gzip.compress(OBSERVATIONS)[:3_000], gzip.compress(b"x")[:-1]],
+    [
+        OBSERVATIONS[:100_000],
+        gzip.compress(OBSERVATIONS, mtime=0)[:3_000],
+        gzip.compress(b"x", mtime=0)[:-1],
+    ],
+    ids=["plain", "packed", "packed short"],
 )
 def test_a_file_that_ends_within_a_resource_is_asked_for_again_then_refused(
     server: Double, tmp_path: Path, half: bytes

@@ -1,6 +1,5 @@
 """Bulk Data export from a server that behaves, and from one that does not."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,10 @@ from fedtwin_client.store.imports import import_source
 from fedtwin_client.store.timeline import Timeline
 from fedtwin_protocol.errors import RecordError
 
-from .fhir_double import NOW, Asked, Double, Say, Ticking, double, gives_tokens, needs_token
+from .fhir_double import NOW, Asked, Double, Say, Ticking, gives_tokens, needs_token
 from .fhir_exports import (
     KEY,
     OBSERVATIONS,
-    OPEN,
     PATIENTS,
     SECRET,
     export_of,
@@ -31,25 +29,6 @@ from .fhir_exports import (
     opened,
     patient,
 )
-
-
-@pytest.fixture(autouse=True)
-def shut() -> Iterator[None]:
-    yield
-    while OPEN:
-        OPEN.pop().shut()
-
-
-@pytest.fixture
-def server() -> Iterator[Double]:
-    with double() as found:
-        yield found
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Double]:
-    with double() as found:
-        yield found
 
 
 def test_an_export_is_fetched_imported_and_tidied_up(server: Double, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Tokens, keys and addresses of a Bulk Data server: what is shown to whom."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,8 @@ from fedtwin_client.records.fhir.server.signing_in import SignedIn, discover
 from fedtwin_client.records.fhir.server.web import Clock, Web
 from fedtwin_protocol.errors import ConfigurationError, RecordError
 
-from .fhir_double import Double, Say, Ticking, double, gives_tokens, needs_token
-from .fhir_exports import KEY, OBSERVATIONS, OPEN, PATIENTS, export_of, offers, opened
-
-
-@pytest.fixture(autouse=True)
-def shut() -> Iterator[None]:
-    yield
-    while OPEN:
-        OPEN.pop().shut()
-
-
-@pytest.fixture
-def server() -> Iterator[Double]:
-    with double() as found:
-        yield found
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Double]:
-    with double() as found:
-        yield found
+from .fhir_double import Double, Say, Ticking, gives_tokens, needs_token
+from .fhir_exports import KEY, OBSERVATIONS, PATIENTS, export_of, offers, opened
 
 
 def test_a_token_that_runs_out_is_renewed_before_and_after(server: Double, tmp_path: Path) -> None:

@@ -53,12 +53,6 @@ def bundle(*resources: Any, following: str | None = None) -> dict[str, Any]:
 
 
 @pytest.fixture
-def server() -> Iterator[Double]:
-    with double() as found:
-        yield found
-
-
-@pytest.fixture
 def web(server: Double) -> Iterator[Web]:
     clock = Ticking()
     with Web(server.base, Clock(now=clock.now, wait=clock.wait), timeout_s=5) as found:
