@@ -34,13 +34,13 @@ from fedtwin_client.at_rest.database import (
 )
 from fedtwin_client.at_rest.keyring import Keyring, keyring_of
 from fedtwin_client.at_rest.room import how_to_mend
-from fedtwin_client.records.blocks import microseconds
+from fedtwin_client.records.blocks import microseconds, rows_table
 from fedtwin_client.records.source import Version
 from fedtwin_client.store import asides, newest
 from fedtwin_client.store.asides import Aside
 from fedtwin_client.store.held_live import HeldLive
 from fedtwin_client.store.staging import SCHEMA
-from fedtwin_client.store.tail_rows import ERASED, OUTDATED, Rows, Said, counted, table_of
+from fedtwin_client.store.tail_rows import ERASED, OUTDATED, Rows, Said, counted
 from fedtwin_protocol.errors import RecordError
 
 __all__ = ["ERASED", "FILE", "OUTDATED", "Batch", "Change", "Tail"]
@@ -211,7 +211,7 @@ class Tail:
             found = db.execute(sql, asked)
             # Few at a time: whoever makes a table of many holds up every other thread.
             while rows := found.fetchmany(_AT_ONCE):
-                pieces.append(table_of(rows))
+                pieces.append(rows_table(rows, SCHEMA))
         return pa.concat_tables(pieces).combine_chunks()
 
     def updated(self, origins: Collection[str]) -> dict[str, int | None]:

@@ -1,4 +1,4 @@
-"""Rows of the live tail, made of versions of records, and back as tables."""
+"""Rows of the live tail, made of versions of records."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,9 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-import pyarrow as pa
-
-from fedtwin_client.records.blocks import SCHEMA, microseconds, row_of
+from fedtwin_client.records.blocks import microseconds, row_of
 from fedtwin_client.records.events import Event
 from fedtwin_client.records.source import Version
 from fedtwin_client.store.known_later import later
@@ -111,12 +109,4 @@ def counted(
         "INSERT INTO account",
         [(*key, times) for key, times in account.items()],
         "ON CONFLICT DO UPDATE SET number = number + excluded.number",
-    )
-
-
-def table_of(rows: Sequence[tuple[object, ...]]) -> pa.Table:
-    """Rows of one thing at least, with the columns of the store's schema."""
-    columns = zip(zip(*rows, strict=True), SCHEMA, strict=True)
-    return pa.Table.from_arrays(
-        [pa.array(column, type=field.type) for column, field in columns], schema=SCHEMA
     )
